@@ -1,0 +1,197 @@
+//! What can go wrong with a checkpoint.
+
+use std::path::PathBuf;
+
+use gallery_gpt_llama::LoraConfigError;
+use gallery_gpt_model::ModelConfigError;
+
+/// A checkpoint that cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// A file or folder could not be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file or folder could not be written.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The folder holds no weights that can be read.
+    #[error("no weights in {folder}: expected {expected}, found {found}")]
+    NoWeights {
+        /// The folder.
+        folder: PathBuf,
+        /// What was expected.
+        expected: &'static str,
+        /// What is there.
+        found: String,
+    },
+    /// A file is not what its name says.
+    #[error("{path} is not a valid {expected}: {found}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What was expected.
+        expected: &'static str,
+        /// What was found.
+        found: String,
+    },
+    /// The index and the shards contradict each other.
+    #[error("{index}: tensor `{key}` should be in {shard}, {found}")]
+    Index {
+        /// The index file.
+        index: PathBuf,
+        /// The tensor.
+        key: String,
+        /// Where it should be.
+        shard: PathBuf,
+        /// What was found instead.
+        found: &'static str,
+    },
+    /// `config.json` describes no model of ours.
+    #[error("{path}: {reason}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The parts of the config do not fit.
+    #[error("{path}: {source}")]
+    ModelConfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: ModelConfigError,
+    },
+    /// Nobody's tensor names.
+    #[error("{folder}: cannot tell whose checkpoint this is; its first tensor is `{first}`")]
+    UnknownLayout {
+        /// The folder.
+        folder: PathBuf,
+        /// A tensor name.
+        first: String,
+    },
+    /// The weights and the model do not match.
+    #[error("{folder} does not match the model:{}", list(problems))]
+    Mismatch {
+        /// The folder.
+        folder: PathBuf,
+        /// Every mismatch.
+        problems: Vec<Problem>,
+    },
+    /// An adapter that is not a plain LoRA.
+    #[error("{path}: {field} is {found}, which is not supported; expected {expected}")]
+    Adapter {
+        /// The adapter's config.
+        path: PathBuf,
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// What it has to be.
+        expected: &'static str,
+    },
+    /// The adapter's numbers make no adapter.
+    #[error("{path}: {source}")]
+    LoraConfig {
+        /// The adapter's config.
+        path: PathBuf,
+        /// What is wrong.
+        source: LoraConfigError,
+    },
+    /// The model has no adapter to save.
+    #[error("the model carries no LoRA adapter; apply one before saving it")]
+    NoAdapter,
+    /// The place is taken.
+    #[error(
+        "{path} exists and is not a folder written by this program; choose another place or remove it"
+    )]
+    Occupied {
+        /// The place.
+        path: PathBuf,
+    },
+}
+
+/// One way in which weights and a model do not match.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// The model needs a tensor that no file has.
+    Missing {
+        /// The name it would have in this layout.
+        key: String,
+    },
+    /// A file has a tensor that the model does not need.
+    Unused {
+        /// Its name.
+        key: String,
+        /// The file.
+        file: PathBuf,
+    },
+    /// A tensor of another shape.
+    Shape {
+        /// Its name.
+        key: String,
+        /// The file.
+        file: PathBuf,
+        /// The shape the model needs.
+        expected: Vec<usize>,
+        /// The shape in the file.
+        found: Vec<usize>,
+    },
+    /// A tensor of a number type that is no weight.
+    Dtype {
+        /// Its name.
+        key: String,
+        /// The file.
+        file: PathBuf,
+        /// The number type in the file.
+        found: String,
+    },
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Missing { key } => write!(f, "missing: {key}"),
+            Self::Unused { key, file } => write!(f, "unused: {key} in {}", file.display()),
+            Self::Shape {
+                key,
+                file,
+                expected,
+                found,
+            } => write!(
+                f,
+                "mis-shaped: {key} in {}: expected {expected:?}, found {found:?}",
+                file.display()
+            ),
+            Self::Dtype { key, file, found } => write!(
+                f,
+                "not a weight: {key} in {}: expected F32, F16 or BF16, found {found}",
+                file.display()
+            ),
+        }
+    }
+}
+
+fn list(problems: &[Problem]) -> String {
+    const SHOWN: usize = 20;
+    let mut text: String = problems
+        .iter()
+        .take(SHOWN)
+        .map(|problem| format!("\n  {problem}"))
+        .collect();
+    if problems.len() > SHOWN {
+        text.push_str(&format!("\n  ... and {} more", problems.len() - SHOWN));
+    }
+    text
+}

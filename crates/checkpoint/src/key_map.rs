@@ -1,0 +1,156 @@
+//! From a parameter of the model to its tensor in a checkpoint.
+
+use burn::{
+    module::{Module, ModuleVisitor, Param},
+    tensor::Tensor,
+};
+use gallery_gpt_model::GalleryModel;
+
+/// How a tensor lies in a file, compared with the parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// As the parameter.
+    Same,
+    /// Transposed: PyTorch's linears are `[output, input]`, Burn's `[input, output]`.
+    Transposed,
+}
+
+/// Name and placement of a tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckpointKey {
+    /// Name in the `llava-hf` hub layout.
+    pub key: String,
+    /// How it lies there.
+    pub placement: Placement,
+}
+
+/// The tensor of a parameter, by its path in [`GalleryModel`]; nothing for adapters, which have files of their own.
+#[must_use]
+pub fn checkpoint_key(path: &str) -> Option<CheckpointKey> {
+    use Placement::{Same, Transposed};
+    if path.contains(".lora.") {
+        return None;
+    }
+    let (part, rest) = path.split_once('.')?;
+    let (module, leaf) = rest.rsplit_once('.').unwrap_or(("", rest));
+    let (key, placement) = match (part, leaf) {
+        ("projector", leaf) => {
+            let index: usize = module.strip_prefix("layers.")?.parse().ok()?;
+            let key = format!("multi_modal_projector.linear_{}.{leaf}", index + 1);
+            (key, if leaf == "weight" { Transposed } else { Same })
+        }
+        ("vision_tower", _) => {
+            let module = match module.strip_prefix("layers.") {
+                Some(rest) => format!("encoder.layers.{rest}"),
+                None => module.to_owned(),
+            };
+            let (name, placement) = match leaf {
+                "gamma" => ("weight", Same),
+                "beta" => ("bias", Same),
+                "class_embedding" => ("class_embedding", Same),
+                "patch_embedding" => ("patch_embedding.weight", Same),
+                "position_embedding" => ("position_embedding.weight", Same),
+                "weight" => ("weight", Transposed),
+                "bias" => ("bias", Same),
+                _ => return None,
+            };
+            (
+                format!("vision_tower.vision_model.{module}.{name}"),
+                placement,
+            )
+        }
+        ("language_model", _) => {
+            let module = module.strip_suffix(".base").unwrap_or(module);
+            let placement = match (leaf, module) {
+                ("gamma", _) | ("weight", "embed_tokens") => Same,
+                ("weight", _) => Transposed,
+                _ => return None,
+            };
+            let key = match module {
+                "lm_head" => "language_model.lm_head.weight".to_owned(),
+                module => format!("language_model.model.{module}.weight"),
+            };
+            (key, placement)
+        }
+        _ => return None,
+    };
+    Some(CheckpointKey { key, placement })
+}
+
+/// Path and tensor name of every parameter that a checkpoint holds, in the model's order.
+#[must_use]
+pub fn checkpoint_keys(model: &GalleryModel) -> Vec<(String, CheckpointKey)> {
+    let mut paths = ParameterPaths::default();
+    model.visit(&mut paths);
+    paths
+        .paths
+        .into_iter()
+        .filter_map(|path| checkpoint_key(&path).map(|key| (path, key)))
+        .collect()
+}
+
+#[derive(Default)]
+struct ParameterPaths {
+    stack: Vec<String>,
+    paths: Vec<String>,
+}
+
+impl ModuleVisitor for ParameterPaths {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.stack.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.stack.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, _param: &Param<Tensor<D>>) {
+        self.paths.push(self.stack.join("."));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_lead_to_hub_names() {
+        let key = |path| checkpoint_key(path).map(|key| (key.key, key.placement));
+        assert_eq!(
+            key("language_model.layers.3.self_attn.q_proj.base.weight"),
+            Some((
+                "language_model.model.layers.3.self_attn.q_proj.weight".to_owned(),
+                Placement::Transposed
+            ))
+        );
+        assert_eq!(
+            key("language_model.norm.gamma"),
+            Some((
+                "language_model.model.norm.weight".to_owned(),
+                Placement::Same
+            ))
+        );
+        assert_eq!(
+            key("vision_tower.layers.0.layer_norm1.beta"),
+            Some((
+                "vision_tower.vision_model.encoder.layers.0.layer_norm1.bias".to_owned(),
+                Placement::Same
+            ))
+        );
+        assert_eq!(
+            key("vision_tower.embeddings.class_embedding"),
+            Some((
+                "vision_tower.vision_model.embeddings.class_embedding".to_owned(),
+                Placement::Same
+            ))
+        );
+        assert_eq!(
+            key("projector.layers.1.bias"),
+            Some((
+                "multi_modal_projector.linear_2.bias".to_owned(),
+                Placement::Same
+            ))
+        );
+        assert_eq!(key("language_model.layers.3.mlp.up_proj.lora.lora_a"), None);
+    }
+}

@@ -1,0 +1,117 @@
+//! From records to batches.
+
+use std::path::PathBuf;
+
+use gallery_gpt_text::{IMAGE_TOKEN_INDEX, Template, Tokenizer, encode_conversation};
+use gallery_gpt_vision::{ImageProcessor, PixelValues};
+use rayon::prelude::*;
+
+use crate::{BadRecord, Batch, Record, RecordError};
+
+/// One record as numbers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Example {
+    /// The record's id.
+    pub id: String,
+    /// Token ids, `IMAGE_TOKEN_INDEX` for the picture.
+    pub input_ids: Vec<i64>,
+    /// Labels; not shifted.
+    pub labels: Vec<i64>,
+    /// The picture.
+    pub pictures: Vec<PixelValues>,
+}
+
+/// Tokenizes texts and decodes pictures.
+#[derive(Clone, Debug)]
+pub struct Batcher {
+    tokenizer: Tokenizer,
+    template: Template,
+    processor: ImageProcessor,
+    image_folder: PathBuf,
+    tokens_per_picture: usize,
+    model_max_length: usize,
+}
+
+impl Batcher {
+    /// A batcher for pictures under `image_folder`. Records of more than `model_max_length` tokens, with
+    /// `tokens_per_picture` for the picture, are bad records.
+    #[must_use]
+    pub fn new(
+        tokenizer: Tokenizer,
+        template: Template,
+        processor: ImageProcessor,
+        image_folder: impl Into<PathBuf>,
+        tokens_per_picture: usize,
+        model_max_length: usize,
+    ) -> Self {
+        Self {
+            tokenizer,
+            template,
+            processor,
+            image_folder: image_folder.into(),
+            tokens_per_picture,
+            model_max_length,
+        }
+    }
+
+    /// Ids and labels of a record, without opening its picture.
+    ///
+    /// # Errors
+    /// The conversation has no label mask, or is too long.
+    pub fn encode_text(&self, record: &Record) -> Result<(Vec<i64>, Vec<i64>), RecordError> {
+        let row = encode_conversation(&self.tokenizer, &self.template, &record.conversation)?;
+        let length: usize = row
+            .input_ids
+            .iter()
+            .map(|&id| {
+                if id == IMAGE_TOKEN_INDEX {
+                    self.tokens_per_picture
+                } else {
+                    1
+                }
+            })
+            .sum();
+        if length > self.model_max_length {
+            return Err(RecordError::TooLong {
+                length,
+                limit: self.model_max_length,
+            });
+        }
+        Ok((row.input_ids, row.labels))
+    }
+
+    /// A record as numbers.
+    ///
+    /// # Errors
+    /// As [`Batcher::encode_text`], or the picture cannot be read.
+    pub fn encode(&self, record: &Record) -> Result<Example, RecordError> {
+        let (input_ids, labels) = self.encode_text(record)?;
+        let picture = self
+            .processor
+            .process_file(self.image_folder.join(&record.image))?;
+        Ok(Example {
+            id: record.id.clone(),
+            input_ids,
+            labels,
+            pictures: vec![picture],
+        })
+    }
+
+    /// A batch of records, encoded in parallel; the result does not depend on the number of threads.
+    ///
+    /// # Errors
+    /// The first record that cannot be used, in the order given.
+    pub fn batch(&self, records: &[&Record]) -> Result<Batch, BadRecord> {
+        let examples: Vec<_> = records
+            .par_iter()
+            .map(|record| {
+                self.encode(record).map_err(|cause| BadRecord {
+                    index: record.index,
+                    id: record.id.clone(),
+                    cause,
+                })
+            })
+            .collect();
+        examples.into_iter().collect()
+    }
+}

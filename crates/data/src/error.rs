@@ -1,0 +1,123 @@
+//! What can go wrong with a data set, as a whole and record by record.
+
+use std::path::PathBuf;
+
+use gallery_gpt_text::ConversationError;
+use gallery_gpt_vision::ImageError;
+
+/// A file that is no data set.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DatasetError {
+    /// The file could not be read.
+    #[error("cannot read data set {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not JSON, or not an array.
+    #[error("{path} is not a data set: expected {expected}, found {found}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What was expected.
+        expected: &'static str,
+        /// What was found.
+        found: String,
+    },
+    /// No record can be used.
+    #[error("{path} has no usable record ({bad} bad ones{first})")]
+    NothingUsable {
+        /// The file.
+        path: PathBuf,
+        /// Number of bad records.
+        bad: usize,
+        /// The first of them, if any.
+        first: String,
+    },
+    /// Reference files of different lengths.
+    #[error("{path} has {found} records, {expected} are in {first}: the files must be aligned")]
+    NotAligned {
+        /// The file that differs.
+        path: PathBuf,
+        /// Its records.
+        found: usize,
+        /// The file it is compared with.
+        first: PathBuf,
+        /// That file's records.
+        expected: usize,
+    },
+    /// Aligned files that name different pictures.
+    #[error("record {index} is about `{found}` in {path} and about `{expected}` in {first}")]
+    DifferentPictures {
+        /// Zero-based record.
+        index: usize,
+        /// The file that differs.
+        path: PathBuf,
+        /// Its picture.
+        found: String,
+        /// The file it is compared with.
+        first: PathBuf,
+        /// That file's picture.
+        expected: String,
+    },
+}
+
+/// A record that cannot be used, with where it is.
+#[derive(Debug, thiserror::Error)]
+#[error("record {index} (id {id}): {cause}")]
+pub struct BadRecord {
+    /// Zero-based position in the file.
+    pub index: usize,
+    /// Its `id`, or `none`.
+    pub id: String,
+    /// Why.
+    #[source]
+    pub cause: RecordError,
+}
+
+/// Why a record cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The JSON is not a record.
+    #[error("expected {expected}, found {found}")]
+    Schema {
+        /// What was expected.
+        expected: &'static str,
+        /// What was found.
+        found: String,
+    },
+    /// More or fewer `<image>` marks than pictures.
+    #[error("{marks} <image> marks for {pictures} pictures, expected as many")]
+    Marks {
+        /// Marks in the conversation.
+        marks: usize,
+        /// Pictures of the record.
+        pictures: usize,
+    },
+    /// The conversation has no label mask.
+    #[error(transparent)]
+    Conversation(#[from] ConversationError),
+    /// The picture cannot be used.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// A picture path that leaves the picture folder.
+    #[error("picture path `{path}` leads out of the picture folder")]
+    Path {
+        /// The path.
+        path: String,
+    },
+    /// The record does not fit the context.
+    #[error(
+        "{length} tokens with its pictures, more than model_max_length {limit}; raise it or shorten the record"
+    )]
+    TooLong {
+        /// Tokens, pictures expanded.
+        length: usize,
+        /// Most tokens allowed.
+        limit: usize,
+    },
+}

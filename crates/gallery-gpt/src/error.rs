@@ -1,0 +1,35 @@
+//! What can go wrong between a picture and its analysis.
+
+use crate::{
+    checkpoint::CheckpointError, model::GenerationError, text::TokenizerError, vision::ImageError,
+};
+
+/// An error of [`crate::GalleryGpt`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GalleryError {
+    /// A checkpoint or an adapter.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The tokenizer.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+    /// A picture, or the processor's config.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// A generation.
+    #[error(transparent)]
+    Generation(#[from] GenerationError),
+    /// The processor and the tower disagree.
+    #[error(
+        "{path}: pictures are made {found} pixels wide, the vision tower takes {expected}; the file belongs to another model"
+    )]
+    ImageSize {
+        /// `preprocessor_config.json`.
+        path: std::path::PathBuf,
+        /// Its size.
+        found: usize,
+        /// The tower's size.
+        expected: usize,
+    },
+}

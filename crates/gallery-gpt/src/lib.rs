@@ -1,0 +1,53 @@
+//! Finetune and run a multimodal model that reads paintings.
+//!
+//! GalleryGPT (Bin et al. 2024, <https://arxiv.org/abs/2408.00491>) is LLaVA-1.5 finetuned with LoRA to write formal
+//! analyses of paintings. This crate gathers the library crates under one name:
+//!
+//! | what you want | type | example |
+//! | --- | --- | --- |
+//! | ask about a picture | [`GalleryGpt`] | `caption` |
+//! | finetune on records | [`train::Trainer`] | `finetune` |
+//! | a model of your own size | [`model::GalleryModelConfig`] | `train_tiny_base` |
+//! | words to ids, and label masks | [`text::Tokenizer`], [`text::encode_conversation`] | |
+//! | pictures to pixels | [`vision::ImageProcessor`] | |
+//! | a decoder with adapters | [`llama::LlamaModel`], [`llama::LoraConfig`] | |
+//! | PaintingForm, batches | [`data::PaintingForm`], [`data::Batcher`] | `finetune` |
+//! | checkpoints, read and written | [`checkpoint::load_model`], [`checkpoint::save_adapter`] | `caption` |
+//!
+//! ```
+//! use gallery_gpt::prelude::*;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let datasets = concat!(env!("CARGO_MANIFEST_DIR"), "/../../datasets");
+//! # std::env::set_current_dir(datasets)?;
+//! let gallery = GalleryGpt::load("tiny-base", &Device::flex())?;
+//! let answer = gallery.describe(
+//!     "painting-form-mini/images/test_0.png",
+//!     "Describe the painting.",
+//!     &GenerationConfig::greedy(12),
+//! )?;
+//! assert!(!answer.is_empty());
+//! # Ok(()) }
+//! ```
+//!
+//! # Features
+//! - `flex` (default): the CPU, pure Rust.
+//! - `cuda`: NVIDIA GPUs. Kernels are CUDA C++ compiled at run time; building needs no toolkit.
+
+pub mod prelude;
+
+mod device;
+mod error;
+mod pipeline;
+
+pub use device::{DeviceKind, UnknownDevice};
+pub use error::GalleryError;
+pub use gallery_gpt_checkpoint as checkpoint;
+pub use gallery_gpt_data as data;
+pub use gallery_gpt_llama as llama;
+pub use gallery_gpt_model as model;
+pub use gallery_gpt_projector as projector;
+pub use gallery_gpt_text as text;
+pub use gallery_gpt_train as train;
+pub use gallery_gpt_vision as vision;
+pub use pipeline::{GalleryGpt, TextStream};

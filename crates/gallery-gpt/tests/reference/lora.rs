@@ -1,0 +1,73 @@
+//! Adapters on, and merged.
+
+use gallery_gpt::{
+    checkpoint::{LoadOptions, VocabRows, load_adapter},
+    llama::LoraTarget,
+    model::GalleryModel,
+};
+
+use crate::{
+    fixtures::{Golden, LOGITS, Variant, distance, values},
+    model::{pictures, plan},
+};
+
+/// Merged weights may differ by a rounding of f32.
+const MERGED: f32 = 1e-6;
+
+pub(crate) fn check(variant: &Variant) {
+    let expected = variant.tensors("model/expected.safetensors");
+    let golden = variant.tensors("lora/expected.safetensors");
+    let merged = variant.tensors("lora/merged_weights.safetensors");
+    let cases = variant.json("model/cases.json");
+    let lora_cases = variant.json("lora/cases.json");
+    let case = &cases["cases"]["image"];
+
+    let base = variant.model(VocabRows::AsStored);
+    let (model, adapter) =
+        load_adapter(base, variant.path("lora/peft_hf"), &LoadOptions::default()).unwrap();
+    assert_eq!(
+        adapter.lora.scale(),
+        lora_cases["scaling"].as_f64().unwrap()
+    );
+    assert!(!adapter.has_projector);
+    let pixels = pictures(&expected, case);
+    let plan = plan(&model, case, 1);
+    let logits = |model: &GalleryModel| values(model.forward(&plan, pixels.clone()));
+    let close = |what: &str, found: &[f32], golden: &Golden| {
+        // Only the last positions may be stored.
+        let found = &found[found.len() - golden.values.len()..];
+        let worst = distance(found, &golden.values);
+        assert!(
+            worst <= LOGITS,
+            "{}: differs by {worst:e}",
+            variant.at(what)
+        );
+    };
+    let adapted = &golden["logits_adapter_only_base_projector"];
+    close("adapter on", &logits(&model), adapted);
+
+    let model = model.merge_lora();
+    assert!(!model.language_model.has_lora());
+    close("adapter merged", &logits(&model), adapted);
+    let mut compared = 0;
+    for (number, layer) in model.language_model.layers.iter().enumerate() {
+        for target in LoraTarget::ALL {
+            let block = if target.name().ends_with("_proj") && target >= LoraTarget::GateProj {
+                "mlp"
+            } else {
+                "self_attn"
+            };
+            let key = format!("model.layers.{number}.{block}.{}.weight", target.name());
+            let weight = layer.linear(target).base.weight.val().transpose();
+            let worst = distance(&values(weight), &merged[&key].values);
+            assert!(
+                worst <= MERGED,
+                "{}: differs by {worst:e}",
+                variant.at(&key)
+            );
+            compared += 1;
+        }
+    }
+    assert_eq!(compared, merged.len());
+    variant.absent("logits with the adapter's own projector, which is stored as a pickle (non_lora_trainables.bin)");
+}

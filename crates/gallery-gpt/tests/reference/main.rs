@@ -1,0 +1,50 @@
+//! Every stage against the reference Python libraries, on fixtures of random tiny models.
+//!
+//! Reads every variant folder (those with a `variant.json`) under the folder named by `GALLERY_GPT_GOLDENS`, by default the
+//! copy in this project, and takes all sizes from the files. What a variant lacks is reported as absent on standard error.
+//! How the fixtures were made, and with which versions, is in `tests/goldens/README.md`.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a fixture that cannot be read is a failed test"
+)]
+
+mod fixtures;
+mod generation;
+mod images;
+mod lora;
+mod model;
+mod tokenizer;
+mod train;
+
+use fixtures::each_variant;
+
+#[test]
+fn tokenizer() {
+    each_variant("tokenizer", tokenizer::check);
+}
+
+#[test]
+fn images() {
+    each_variant("images", images::check);
+}
+
+#[test]
+fn model() {
+    each_variant("model", model::check);
+}
+
+#[test]
+fn generation() {
+    each_variant("generation", generation::check);
+}
+
+#[test]
+fn lora() {
+    each_variant("lora", lora::check);
+}
+
+#[test]
+fn train() {
+    each_variant("train", train::check);
+}

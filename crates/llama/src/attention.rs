@@ -1,0 +1,100 @@
+//! Grouped-query attention (Ainslie et al. 2023, <https://arxiv.org/abs/2305.13245>).
+
+use burn::{
+    module::Module,
+    tensor::{Bool, Device, Tensor, module::attention, ops::AttentionModuleOptions},
+};
+
+use crate::{AdapterDropout, LayerCache, LlamaConfig, LoraLinear, Rotary};
+
+/// The one attention function: Burn's fused one. Causal, aligned at the end of the keys, so a single query sees them all.
+///
+/// Training and prefill give no mask: rows are padded on the right, where no real token looks, and that keeps the call on
+/// the fused path. Only decoding rows of different lengths needs one.
+///
+/// # Shapes
+/// - `query`: `[batch, heads, queries, head_dim]`
+/// - `key`, `value`: `[batch, kv_heads, keys, head_dim]`, with `kv_heads` a divisor of `heads`
+/// - `hidden`: `[batch, 1, 1, keys]`, `true` where nothing may look
+/// - output: `[batch, heads, queries, head_dim]`
+#[must_use]
+pub fn causal_attention(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    hidden: Option<Tensor<4, Bool>>,
+) -> Tensor<4> {
+    let [batch, heads, queries, _] = query.dims();
+    let keys = key.dims()[2];
+    let options = AttentionModuleOptions {
+        is_causal: queries > 1,
+        ..Default::default()
+    };
+    let hidden = hidden.map(|mask| mask.expand([batch, heads, queries, keys]));
+    attention(query, key, value, hidden, None, options)
+}
+
+/// Attention of a decoder block.
+#[derive(Module, Debug)]
+pub struct LlamaAttention {
+    /// Queries.
+    pub q_proj: LoraLinear,
+    /// Keys.
+    pub k_proj: LoraLinear,
+    /// Values.
+    pub v_proj: LoraLinear,
+    /// Output.
+    pub o_proj: LoraLinear,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+}
+
+impl LlamaAttention {
+    pub(crate) fn new(config: &LlamaConfig, device: &Device) -> Self {
+        let kv = config.num_key_value_heads * config.head_dim();
+        let linear = |input, output| LoraLinear::new(input, output, device);
+        Self {
+            q_proj: linear(config.hidden_size, config.hidden_size),
+            k_proj: linear(config.hidden_size, kv),
+            v_proj: linear(config.hidden_size, kv),
+            o_proj: linear(config.hidden_size, config.hidden_size),
+            heads: config.num_attention_heads,
+            kv_heads: config.num_key_value_heads,
+            head_dim: config.head_dim(),
+        }
+    }
+
+    /// # Shapes
+    /// - `hidden_states`: `[batch, seq, hidden]`
+    /// - `hidden`: `[batch, 1, 1, cached + seq]`, `true` where nothing may look
+    /// - output: `[batch, seq, hidden]`
+    pub fn forward(
+        &self,
+        hidden_states: Tensor<3>,
+        rotary: &Rotary,
+        cache: Option<(&mut LayerCache, usize)>,
+        hidden: Option<Tensor<4, Bool>>,
+        dropout: AdapterDropout,
+    ) -> Tensor<3> {
+        let [batch, seq, width] = hidden_states.dims();
+        let split = |x: Tensor<3>, heads| {
+            x.reshape([batch, seq, heads, self.head_dim])
+                .swap_dims(1, 2)
+        };
+        let q = self.q_proj.forward(hidden_states.clone(), dropout);
+        let k = self.k_proj.forward(hidden_states.clone(), dropout);
+        let v = self.v_proj.forward(hidden_states, dropout);
+        let q = rotary.apply(split(q, self.heads));
+        let k = rotary.apply(split(k, self.kv_heads));
+        let v = split(v, self.kv_heads);
+        let (k, v) = match cache {
+            Some((cache, length)) => cache.append(length, k, v),
+            None => (k, v),
+        };
+        let mixed = causal_attention(q, k, v, hidden)
+            .swap_dims(1, 2)
+            .reshape([batch, seq, width]);
+        self.o_proj.forward(mixed, dropout)
+    }
+}

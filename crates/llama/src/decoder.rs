@@ -1,0 +1,308 @@
+//! The decoder: blocks between an embedding and an output head.
+
+use burn::{
+    module::Module,
+    nn::{Embedding, EmbeddingConfig, Linear, LinearConfig, RmsNorm, RmsNormConfig},
+    tensor::{Bool, DType, Device, Int, Tensor},
+};
+
+use crate::{
+    AdapterDropout, KvCache, LayerCache, LlamaAttention, LlamaConfig, LlamaMlp, LoraConfig,
+    LoraLinear, LoraTarget, Rotary,
+};
+
+/// Pre-norm decoder block.
+#[derive(Module, Debug)]
+pub struct DecoderBlock {
+    /// Norm before attention.
+    pub input_layernorm: RmsNorm,
+    /// Attention.
+    pub self_attn: LlamaAttention,
+    /// Norm before the MLP.
+    pub post_attention_layernorm: RmsNorm,
+    /// MLP.
+    pub mlp: LlamaMlp,
+}
+
+impl DecoderBlock {
+    fn new(config: &LlamaConfig, device: &Device) -> Self {
+        let norm = || {
+            RmsNormConfig::new(config.hidden_size)
+                .with_epsilon(config.rms_norm_eps)
+                .init(device)
+        };
+        Self {
+            input_layernorm: norm(),
+            self_attn: LlamaAttention::new(config, device),
+            post_attention_layernorm: norm(),
+            mlp: LlamaMlp::new(config, device),
+        }
+    }
+
+    /// Without a cache, as in training.
+    ///
+    /// # Shapes
+    /// - `hidden_states`: `[batch, seq, hidden]`
+    /// - output: `[batch, seq, hidden]`
+    pub fn forward(
+        &self,
+        hidden_states: Tensor<3>,
+        rotary: &Rotary,
+        dropout: AdapterDropout,
+    ) -> Tensor<3> {
+        self.run(hidden_states, rotary, None, None, dropout)
+    }
+
+    fn run(
+        &self,
+        hidden_states: Tensor<3>,
+        rotary: &Rotary,
+        cache: Option<(&mut LayerCache, usize)>,
+        hidden: Option<Tensor<4, Bool>>,
+        dropout: AdapterDropout,
+    ) -> Tensor<3> {
+        let normed = self.input_layernorm.forward(hidden_states.clone());
+        let mixed = self
+            .self_attn
+            .forward(normed, rotary, cache, hidden, dropout);
+        let hidden_states = hidden_states + mixed;
+        let normed = self.post_attention_layernorm.forward(hidden_states.clone());
+        hidden_states + self.mlp.forward(normed, dropout)
+    }
+
+    /// Its linears, by target.
+    fn map_linears(mut self, mut map: impl FnMut(LoraTarget, LoraLinear) -> LoraLinear) -> Self {
+        use LoraTarget as T;
+        self.self_attn.q_proj = map(T::QProj, self.self_attn.q_proj);
+        self.self_attn.k_proj = map(T::KProj, self.self_attn.k_proj);
+        self.self_attn.v_proj = map(T::VProj, self.self_attn.v_proj);
+        self.self_attn.o_proj = map(T::OProj, self.self_attn.o_proj);
+        self.mlp.gate_proj = map(T::GateProj, self.mlp.gate_proj);
+        self.mlp.up_proj = map(T::UpProj, self.mlp.up_proj);
+        self.mlp.down_proj = map(T::DownProj, self.mlp.down_proj);
+        self
+    }
+
+    /// The linear of a target.
+    #[must_use]
+    pub fn linear(&self, target: LoraTarget) -> &LoraLinear {
+        match target {
+            LoraTarget::QProj => &self.self_attn.q_proj,
+            LoraTarget::KProj => &self.self_attn.k_proj,
+            LoraTarget::VProj => &self.self_attn.v_proj,
+            LoraTarget::OProj => &self.self_attn.o_proj,
+            LoraTarget::GateProj => &self.mlp.gate_proj,
+            LoraTarget::UpProj => &self.mlp.up_proj,
+            LoraTarget::DownProj => &self.mlp.down_proj,
+        }
+    }
+}
+
+/// A LLaMA decoder. It takes embeddings, because pictures stand among the words.
+#[derive(Module, Debug)]
+pub struct LlamaModel {
+    /// One row per id, `[vocab, hidden]`.
+    pub embed_tokens: Embedding,
+    /// The blocks.
+    pub layers: Vec<DecoderBlock>,
+    /// Norm after the last block.
+    pub norm: RmsNorm,
+    /// To logits, `[hidden, vocab]`; not tied to the embedding.
+    pub lm_head: Linear,
+    #[module(skip)]
+    config: LlamaConfig,
+}
+
+impl LlamaModel {
+    pub(crate) fn new(config: &LlamaConfig, device: &Device) -> Self {
+        Self {
+            embed_tokens: EmbeddingConfig::new(config.vocab_size, config.hidden_size)
+                .with_initializer(burn::nn::Initializer::Normal {
+                    mean: 0.0,
+                    std: 0.02,
+                })
+                .init(device),
+            layers: (0..config.num_hidden_layers)
+                .map(|_| DecoderBlock::new(config, device))
+                .collect(),
+            norm: RmsNormConfig::new(config.hidden_size)
+                .with_epsilon(config.rms_norm_eps)
+                .init(device),
+            lm_head: LinearConfig::new(config.hidden_size, config.vocab_size)
+                .with_bias(false)
+                .init(device),
+            config: config.clone(),
+        }
+    }
+
+    /// The sizes.
+    #[must_use]
+    pub fn config(&self) -> &LlamaConfig {
+        &self.config
+    }
+
+    /// Width of a token.
+    #[must_use]
+    pub fn hidden_size(&self) -> usize {
+        self.config.hidden_size
+    }
+
+    /// Number type of the weights.
+    #[must_use]
+    pub fn dtype(&self) -> DType {
+        self.embed_tokens.weight.val().dtype()
+    }
+
+    /// Where the weights are.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.embed_tokens.weight.lazy_device()
+    }
+
+    /// # Shapes
+    /// - `input_ids`: `[batch, seq]`
+    /// - output: `[batch, seq, hidden]`
+    pub fn embed(&self, input_ids: Tensor<2, Int>) -> Tensor<3> {
+        self.embed_tokens.forward(input_ids)
+    }
+
+    /// All blocks and the final norm, on rows padded on the right.
+    ///
+    /// # Shapes
+    /// - `inputs_embeds`: `[batch, seq, hidden]`
+    /// - output: `[batch, seq, hidden]`; meaningless at padded positions
+    pub fn forward(&self, inputs_embeds: Tensor<3>) -> Tensor<3> {
+        let rotary = self.rotary(&inputs_embeds);
+        let mut x = inputs_embeds;
+        for layer in &self.layers {
+            x = layer.forward(x, &rotary, AdapterDropout::Off);
+        }
+        self.norm.forward(x)
+    }
+
+    /// Every hidden state: the embeddings, the output of each block but the last, and the normed output of the last (the
+    /// list `transformers` returns).
+    ///
+    /// # Shapes
+    /// - `inputs_embeds`: `[batch, seq, hidden]`
+    /// - output: `num_hidden_layers + 1` of `[batch, seq, hidden]`
+    pub fn hidden_states(&self, inputs_embeds: Tensor<3>) -> Vec<Tensor<3>> {
+        let rotary = self.rotary(&inputs_embeds);
+        let mut states = vec![inputs_embeds];
+        for layer in &self.layers {
+            let last = states[states.len() - 1].clone();
+            states.push(layer.forward(last, &rotary, AdapterDropout::Off));
+        }
+        if let Some(last) = states.pop() {
+            states.push(self.norm.forward(last));
+        }
+        states
+    }
+
+    /// The rotary tables of rows that start at position 0.
+    #[must_use]
+    pub fn rotary(&self, inputs_embeds: &Tensor<3>) -> Rotary {
+        let seq = inputs_embeds.dims()[1];
+        Rotary::range(&self.config, 0, seq, &inputs_embeds.device())
+    }
+
+    /// Reads the prompts into an empty cache.
+    ///
+    /// # Shapes
+    /// - `inputs_embeds`: `[batch, seq, hidden]`, padded on the right
+    /// - `row_lengths`: real tokens of each row
+    /// - output: `[batch, seq, hidden]`
+    ///
+    /// # Panics
+    /// If the cache is not empty or too small, or there are not as many lengths as rows.
+    pub fn prefill(
+        &self,
+        inputs_embeds: Tensor<3>,
+        row_lengths: &[usize],
+        cache: &mut KvCache,
+    ) -> Tensor<3> {
+        let seq = inputs_embeds.dims()[1];
+        let rotary = self.rotary(&inputs_embeds);
+        let mut x = inputs_embeds;
+        for (layer, store) in self.layers.iter().zip(&mut cache.layers) {
+            x = layer.run(x, &rotary, Some((store, 0)), None, AdapterDropout::Off);
+        }
+        cache.prefill(row_lengths, seq);
+        self.norm.forward(x)
+    }
+
+    /// Reads one more token of each row.
+    ///
+    /// # Shapes
+    /// - `inputs_embeds`: `[batch, 1, hidden]`
+    /// - output: `[batch, 1, hidden]`
+    ///
+    /// # Panics
+    /// If the cache is full.
+    pub fn decode(&self, inputs_embeds: Tensor<3>, cache: &mut KvCache) -> Tensor<3> {
+        let device = inputs_embeds.device();
+        let rotary = Rotary::per_row(&self.config, cache.row_lengths(), &device);
+        let mask = cache.mask(&device);
+        let length = cache.length();
+        let mut x = inputs_embeds;
+        for (layer, store) in self.layers.iter().zip(&mut cache.layers) {
+            x = layer.run(
+                x,
+                &rotary,
+                Some((store, length)),
+                mask.clone(),
+                AdapterDropout::Off,
+            );
+        }
+        cache.advance();
+        self.norm.forward(x)
+    }
+
+    /// Logits in f32.
+    ///
+    /// # Shapes
+    /// - `hidden_states`: `[..., hidden]`, normed
+    /// - output: `[..., vocab]`
+    pub fn logits<const D: usize>(&self, hidden_states: Tensor<D>) -> Tensor<D> {
+        self.lm_head.forward(hidden_states).cast(DType::F32)
+    }
+
+    /// Gives every targeted linear a new adapter. Adapters start as no change at all, because B is zero.
+    #[must_use]
+    pub fn apply_lora(self, config: &LoraConfig) -> Self {
+        let mut stream = 0;
+        self.map_linears(|target, linear| {
+            stream += 1;
+            if config.targets.contains(target) {
+                linear.adapt(config, stream)
+            } else {
+                linear
+            }
+        })
+    }
+
+    /// Adds every adapter's update to its weight and takes the adapters off.
+    #[must_use]
+    pub fn merge_lora(self) -> Self {
+        self.map_linears(|_, linear| linear.merge().0)
+    }
+
+    /// Whether any linear carries an adapter.
+    #[must_use]
+    pub fn has_lora(&self) -> bool {
+        self.layers.iter().any(|layer| {
+            LoraTarget::ALL
+                .iter()
+                .any(|&target| layer.linear(target).lora.is_some())
+        })
+    }
+
+    fn map_linears(mut self, mut map: impl FnMut(LoraTarget, LoraLinear) -> LoraLinear) -> Self {
+        self.layers = self
+            .layers
+            .into_iter()
+            .map(|layer| layer.map_linears(&mut map))
+            .collect();
+        self
+    }
+}

@@ -1,0 +1,37 @@
+//! The language model: a LLaMA decoder (Touvron et al. 2023, <https://arxiv.org/abs/2307.09288>) with a key/value cache
+//! and low-rank adapters.
+//!
+//! - [`LlamaConfig`] has the names of Hugging Face's `config.json`; [`LlamaModel`] takes embeddings, not ids, because a
+//!   picture's features stand among them.
+//! - [`causal_attention`] is the one place where attention is computed.
+//! - [`LoraConfig`] adapts the seven linears of every block: `y = xW + s (dropout(x) A) B` (Hu et al. 2021,
+//!   <https://arxiv.org/abs/2106.09685>). The dense sum `W + sAB` exists only after [`LlamaModel::merge_lora`].
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//! use gallery_gpt_llama::LlamaConfig;
+//!
+//! let device = Device::flex();
+//! let model = LlamaConfig::tiny().init(&device);
+//! let embeddings = Tensor::<3>::zeros([1, 5, model.hidden_size()], &device);
+//! let hidden_states = model.forward(embeddings);
+//! assert_eq!(hidden_states.dims(), [1, 5, model.hidden_size()]);
+//! ```
+
+mod attention;
+mod config;
+mod decoder;
+mod kv_cache;
+mod lora;
+mod mlp;
+mod rope;
+
+pub use attention::{LlamaAttention, causal_attention};
+pub use config::{LlamaConfig, LlamaConfigError};
+pub use decoder::{DecoderBlock, LlamaModel};
+pub use kv_cache::{KvCache, LayerCache};
+pub use lora::{
+    AdapterDropout, LoraAdapter, LoraConfig, LoraConfigError, LoraLinear, LoraTarget, LoraTargets,
+};
+pub use mlp::LlamaMlp;
+pub use rope::Rotary;

@@ -1,0 +1,104 @@
+//! Settings of an adapter, with the names of PEFT.
+
+use crate::LoraTargets;
+
+/// Settings of the low-rank adapters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoraConfig {
+    /// Inner width (`r`).
+    pub rank: usize,
+    /// Numerator of the scale: `alpha / rank` (`lora_alpha`).
+    pub alpha: f64,
+    /// Share of the adapter's inputs that are zeroed while training (`lora_dropout`).
+    pub dropout: f64,
+    /// The adapted linears (`target_modules`).
+    pub targets: LoraTargets,
+    /// Seed of A; B starts at zero.
+    pub seed: u64,
+}
+
+/// Settings that make no adapter.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("LoRA: {field} is {found}, expected {expected}")]
+pub struct LoraConfigError {
+    /// The field.
+    pub field: &'static str,
+    /// Its value.
+    pub found: f64,
+    /// What it has to be.
+    pub expected: &'static str,
+}
+
+impl LoraConfig {
+    /// All seven linears, no dropout, seed 42.
+    #[must_use]
+    pub fn new(rank: usize, alpha: f64) -> Self {
+        Self {
+            rank,
+            alpha,
+            dropout: 0.0,
+            targets: LoraTargets::default(),
+            seed: 42,
+        }
+    }
+
+    /// GalleryGPT's adapter: rank 128, alpha 256, dropout 0.05.
+    #[must_use]
+    pub fn gallery_gpt() -> Self {
+        Self::new(128, 256.0).with_dropout(0.05)
+    }
+
+    /// Sets the dropout.
+    #[must_use]
+    pub fn with_dropout(mut self, dropout: f64) -> Self {
+        self.dropout = dropout;
+        self
+    }
+
+    /// Sets the adapted linears.
+    #[must_use]
+    pub fn with_targets(mut self, targets: LoraTargets) -> Self {
+        self.targets = targets;
+        self
+    }
+
+    /// Sets the seed of A.
+    #[must_use]
+    pub fn with_seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// The scale `alpha / rank`.
+    #[must_use]
+    pub fn scale(&self) -> f64 {
+        self.alpha / self.rank as f64
+    }
+
+    /// Checks numbers that came from a file or a user.
+    ///
+    /// # Errors
+    /// A rank of 0, an alpha that is not positive, a dropout outside 0..1, or no target.
+    pub fn validate(&self) -> Result<(), LoraConfigError> {
+        let wrong = |field, found, expected| {
+            Err(LoraConfigError {
+                field,
+                found,
+                expected,
+            })
+        };
+        if self.rank == 0 {
+            return wrong("r", 0.0, "at least 1");
+        }
+        if !(self.alpha > 0.0 && self.alpha.is_finite()) {
+            return wrong("lora_alpha", self.alpha, "a positive number");
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return wrong("lora_dropout", self.dropout, "from 0 to below 1");
+        }
+        if self.targets.iter().next().is_none() {
+            return wrong("target_modules", 0.0, "at least one");
+        }
+        Ok(())
+    }
+}

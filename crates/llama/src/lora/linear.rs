@@ -1,0 +1,196 @@
+//! A linear that may carry an adapter.
+
+use burn::{
+    module::{Module, Param, ParamId},
+    nn::{Linear, LinearConfig},
+    tensor::{Device, Distribution, Tensor, TensorData, module::linear},
+};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::LoraConfig;
+
+/// Whether adapters drop a share of their inputs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AdapterDropout {
+    /// Inference, or training without dropout.
+    #[default]
+    Off,
+    /// Training: masks come from the device's generator, which the caller seeds per block and step.
+    On,
+}
+
+/// The low-rank part of one linear.
+#[derive(Module, Debug)]
+pub struct LoraAdapter {
+    /// `[input, rank]` (PEFT stores the transpose).
+    pub lora_a: Param<Tensor<2>>,
+    /// `[rank, output]` (PEFT stores the transpose).
+    pub lora_b: Param<Tensor<2>>,
+    #[module(skip)]
+    scale: f64,
+    #[module(skip)]
+    dropout: f64,
+}
+
+impl LoraAdapter {
+    /// A new adapter: A uniform in `±1/sqrt(input)` (Kaiming with a = sqrt 5, as PEFT), B zero.
+    ///
+    /// `stream` tells the adapters of one model apart.
+    #[must_use]
+    pub fn new(
+        config: &LoraConfig,
+        input: usize,
+        output: usize,
+        stream: u64,
+        device: &Device,
+    ) -> Self {
+        let rank = config.rank;
+        let seed = config.seed;
+        let make_a = move |device: &Device, tracked: bool| {
+            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            random.set_stream(stream);
+            let bound = 1.0 / (input as f32).sqrt();
+            let values: Vec<f32> = (0..input * rank)
+                .map(|_| random.random_range(-bound..bound))
+                .collect();
+            let tensor = Tensor::from_data(TensorData::new(values, [input, rank]), device);
+            if tracked {
+                tensor.require_grad()
+            } else {
+                tensor
+            }
+        };
+        let make_b = move |device: &Device, tracked: bool| {
+            let tensor = Tensor::zeros([rank, output], device);
+            if tracked {
+                tensor.require_grad()
+            } else {
+                tensor
+            }
+        };
+        Self {
+            lora_a: Param::uninitialized(
+                ParamId::new(),
+                make_a,
+                device.clone(),
+                true,
+                [input, rank].into(),
+            ),
+            lora_b: Param::uninitialized(
+                ParamId::new(),
+                make_b,
+                device.clone(),
+                true,
+                [rank, output].into(),
+            ),
+            scale: config.scale(),
+            dropout: config.dropout,
+        }
+    }
+
+    /// `s (dropout(x) A) B`.
+    ///
+    /// # Shapes
+    /// - `x`: `[..., input]`
+    /// - output: `[..., output]`
+    pub fn forward<const D: usize>(&self, x: Tensor<D>, dropout: AdapterDropout) -> Tensor<D> {
+        let dtype = x.dtype();
+        let x = match dropout {
+            AdapterDropout::On if self.dropout > 0.0 => {
+                let keep = 1.0 - self.dropout;
+                let kept = Tensor::random(
+                    x.shape(),
+                    Distribution::Bernoulli(keep),
+                    (&x.device(), dtype),
+                );
+                x * kept * (1.0 / keep)
+            }
+            AdapterDropout::On | AdapterDropout::Off => x,
+        };
+        let low = linear(x, self.lora_a.val().cast(dtype), None) * self.scale;
+        linear(low, self.lora_b.val().cast(dtype), None)
+    }
+
+    /// The dense update `s A B`, `[input, output]`.
+    #[must_use]
+    pub fn delta(&self) -> Tensor<2> {
+        self.lora_a.val().matmul(self.lora_b.val()) * self.scale
+    }
+}
+
+/// A linear without bias, with or without an adapter.
+#[derive(Module, Debug)]
+pub struct LoraLinear {
+    /// The base weight, `[input, output]`.
+    pub base: Linear,
+    /// The adapter.
+    pub lora: Option<LoraAdapter>,
+}
+
+impl LoraLinear {
+    pub(crate) fn new(input: usize, output: usize, device: &Device) -> Self {
+        Self {
+            base: LinearConfig::new(input, output)
+                .with_bias(false)
+                .init(device),
+            lora: None,
+        }
+    }
+
+    /// `xW`, or `xW + s (dropout(x) A) B` with an adapter. The dense sum is never formed.
+    ///
+    /// # Shapes
+    /// - `x`: `[..., input]`
+    /// - output: `[..., output]`
+    pub fn forward<const D: usize>(&self, x: Tensor<D>, dropout: AdapterDropout) -> Tensor<D> {
+        match &self.lora {
+            None => self.base.forward(x),
+            Some(lora) => self.base.forward(x.clone()) + lora.forward(x, dropout),
+        }
+    }
+
+    /// Gives it a new adapter, in place of an older one.
+    #[must_use]
+    pub(crate) fn adapt(mut self, config: &LoraConfig, stream: u64) -> Self {
+        let [input, output] = self.base.weight.lazy_shape().dims();
+        let device = self.base.weight.lazy_device();
+        self.lora = Some(LoraAdapter::new(config, input, output, stream, &device));
+        self
+    }
+
+    /// Adds the adapter's update to the weight and takes the adapter off; returns both.
+    #[must_use]
+    pub fn merge(mut self) -> (Self, Option<LoraAdapter>) {
+        let lora = self.lora.take();
+        if let Some(lora) = &lora {
+            let delta = lora.delta();
+            self.base.weight = self.base.weight.map(|weight| {
+                let dtype = weight.dtype();
+                let tracked = weight.is_require_grad();
+                // Summed in f32 whatever the weight's precision, rounded once.
+                let wide = weight.detach().cast(burn::tensor::DType::F32);
+                let sum = (wide + delta.detach().cast(burn::tensor::DType::F32)).cast(dtype);
+                sum.set_require_grad(tracked)
+            });
+        }
+        (self, lora)
+    }
+
+    /// Takes an adapter's update off the weight again and puts the adapter back.
+    ///
+    /// Equal to the weight before [`LoraLinear::merge`] within a rounding of its precision.
+    #[must_use]
+    pub fn unmerge(mut self, adapter: LoraAdapter) -> Self {
+        let delta = adapter.delta();
+        self.base.weight = self.base.weight.map(|weight| {
+            let dtype = weight.dtype();
+            let tracked = weight.is_require_grad();
+            let wide = weight.detach().cast(burn::tensor::DType::F32);
+            let rest = (wide - delta.detach().cast(burn::tensor::DType::F32)).cast(dtype);
+            rest.set_require_grad(tracked)
+        });
+        self.lora = Some(adapter);
+        self
+    }
+}

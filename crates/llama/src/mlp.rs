@@ -1,0 +1,39 @@
+//! SwiGLU (Shazeer 2020, <https://arxiv.org/abs/2002.05202>).
+
+use burn::{
+    module::Module,
+    tensor::{Device, Tensor, activation::silu},
+};
+
+use crate::{AdapterDropout, LlamaConfig, LoraLinear};
+
+/// `down(silu(gate(x)) * up(x))`.
+#[derive(Module, Debug)]
+pub struct LlamaMlp {
+    /// The gate.
+    pub gate_proj: LoraLinear,
+    /// What is gated.
+    pub up_proj: LoraLinear,
+    /// Back to the token's width.
+    pub down_proj: LoraLinear,
+}
+
+impl LlamaMlp {
+    pub(crate) fn new(config: &LlamaConfig, device: &Device) -> Self {
+        let (narrow, wide) = (config.hidden_size, config.intermediate_size);
+        Self {
+            gate_proj: LoraLinear::new(narrow, wide, device),
+            up_proj: LoraLinear::new(narrow, wide, device),
+            down_proj: LoraLinear::new(wide, narrow, device),
+        }
+    }
+
+    /// # Shapes
+    /// - `hidden_states`: `[batch, seq, hidden]`
+    /// - output: `[batch, seq, hidden]`
+    pub fn forward(&self, hidden_states: Tensor<3>, dropout: AdapterDropout) -> Tensor<3> {
+        let gate = silu(self.gate_proj.forward(hidden_states.clone(), dropout));
+        let up = self.up_proj.forward(hidden_states, dropout);
+        self.down_proj.forward(gate * up, dropout)
+    }
+}

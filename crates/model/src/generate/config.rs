@@ -1,0 +1,88 @@
+//! How to choose the next token, with the names of `transformers`' `GenerationConfig`.
+
+use crate::GenerationError;
+
+/// Settings of a generation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GenerationConfig {
+    /// Most tokens to write.
+    pub max_new_tokens: usize,
+    /// 0 is greedy; otherwise logits are divided by it and sampled.
+    pub temperature: f32,
+    /// Sample from so many of the likeliest tokens; 0 is all.
+    pub top_k: usize,
+    /// Sample from the likeliest tokens that together have this probability; 1 is all.
+    pub top_p: f32,
+    /// Divides (or multiplies, if negative) the logits of tokens already written; 1 is off.
+    pub repetition_penalty: f32,
+    /// No run of so many tokens twice; 0 is off.
+    pub no_repeat_ngram_size: usize,
+    /// Ids that end an answer.
+    pub stop_ids: Vec<u32>,
+    /// Seed of the sampler.
+    pub seed: u64,
+}
+
+impl GenerationConfig {
+    /// The likeliest token each time, up to `max_new_tokens`, stopping at `</s>`.
+    #[must_use]
+    pub fn greedy(max_new_tokens: usize) -> Self {
+        Self {
+            max_new_tokens,
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            repetition_penalty: 1.0,
+            no_repeat_ngram_size: 0,
+            stop_ids: vec![2],
+            seed: 42,
+        }
+    }
+
+    /// What `run_llava.py` runs: temperature 0.2, the library's silent top-k of 50, 512 tokens.
+    #[must_use]
+    pub fn run_llava() -> Self {
+        Self {
+            temperature: 0.2,
+            top_k: 50,
+            ..Self::greedy(512)
+        }
+    }
+
+    /// Whether tokens are sampled.
+    #[must_use]
+    pub fn do_sample(&self) -> bool {
+        self.temperature > 0.0
+    }
+
+    /// Checks numbers that came from a user.
+    ///
+    /// # Errors
+    /// A setting out of range.
+    pub fn validate(&self) -> Result<(), GenerationError> {
+        let wrong = |field, found: f64, expected| {
+            Err(GenerationError::Config {
+                field,
+                found,
+                expected,
+            })
+        };
+        if self.max_new_tokens == 0 {
+            return wrong("max_new_tokens", 0.0, "at least 1");
+        }
+        if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
+            return wrong("temperature", f64::from(self.temperature), "0 or more");
+        }
+        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
+            return wrong("top_p", f64::from(self.top_p), "above 0 and at most 1");
+        }
+        if !(self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite()) {
+            return wrong(
+                "repetition_penalty",
+                f64::from(self.repetition_penalty),
+                "a positive number",
+            );
+        }
+        Ok(())
+    }
+}

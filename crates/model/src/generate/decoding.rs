@@ -1,0 +1,283 @@
+//! The loop: read the prompts once, then one token of every row at a time.
+
+use burn::tensor::{Int, Tensor, TensorData};
+use gallery_gpt_llama::KvCache;
+use gallery_gpt_vision::PixelValues;
+
+use crate::{
+    GalleryModel, GenerationConfig, GenerationError, LogitsProcessor, Sampler, SplicePlan,
+};
+
+/// What an answer is wanted to.
+#[derive(Clone, Debug)]
+pub struct Prompt {
+    /// Token ids, `IMAGE_TOKEN_INDEX` for each picture.
+    pub input_ids: Vec<i64>,
+    /// The pictures, in the order of their marks.
+    pub pictures: Vec<PixelValues>,
+    /// Tells the random numbers of one prompt from another's under the same seed.
+    pub stream: u64,
+}
+
+impl Prompt {
+    /// A prompt without pictures.
+    #[must_use]
+    pub fn text(input_ids: Vec<i64>) -> Self {
+        Self::with_pictures(input_ids, Vec::new())
+    }
+
+    /// A prompt with pictures.
+    #[must_use]
+    pub fn with_pictures(input_ids: Vec<i64>, pictures: Vec<PixelValues>) -> Self {
+        Self {
+            input_ids,
+            pictures,
+            stream: 0,
+        }
+    }
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// The model wrote one of the stop ids.
+    Stop,
+    /// `max_new_tokens`, or the context, was reached.
+    Length,
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Generation {
+    /// The ids written, without the stop id.
+    pub ids: Vec<u32>,
+    /// The stop id, if one was written.
+    pub stop_id: Option<u32>,
+    /// Why it ended.
+    pub finish: FinishReason,
+}
+
+/// Writes answers with one model and one set of settings.
+#[derive(Debug)]
+pub struct Generator<'a> {
+    model: &'a GalleryModel,
+    config: GenerationConfig,
+}
+
+impl<'a> Generator<'a> {
+    /// A generator.
+    #[must_use]
+    pub fn new(model: &'a GalleryModel, config: GenerationConfig) -> Self {
+        Self { model, config }
+    }
+
+    /// Answers to a batch of prompts, token for token what each alone would get.
+    ///
+    /// # Errors
+    /// A prompt that does not fit its pictures or the context, or a setting out of range.
+    pub fn generate(&self, prompts: &[Prompt]) -> Result<Vec<Generation>, GenerationError> {
+        let mut decoding = self.start(prompts)?;
+        while decoding.step()?.is_some() {}
+        Ok(decoding.finish())
+    }
+
+    /// Reads the prompts and stops before the first token, for callers who want them one by one.
+    ///
+    /// # Errors
+    /// As [`Generator::generate`].
+    pub fn start(&self, prompts: &[Prompt]) -> Result<Decoding<'a>, GenerationError> {
+        self.config.validate()?;
+        let model = self.model;
+        let config = model.config();
+        let rows: Vec<Vec<i64>> = prompts
+            .iter()
+            .map(|prompt| prompt.input_ids.clone())
+            .collect();
+        let pictures: Vec<&PixelValues> =
+            prompts.iter().flat_map(|prompt| &prompt.pictures).collect();
+        for (picture, pixels) in pictures.iter().enumerate() {
+            let found = pixels.shape()[1];
+            if found != config.vision.image_size {
+                return Err(GenerationError::PictureSize {
+                    picture,
+                    found,
+                    expected: config.vision.image_size,
+                });
+            }
+        }
+        let plan = SplicePlan::new(
+            &rows,
+            config.tokens_per_picture(),
+            pictures.len(),
+            config.llama.vocab_size,
+        )?;
+        let context = config.llama.max_position_embeddings;
+        for (row, &length) in plan.row_lengths().iter().enumerate() {
+            if length >= context {
+                return Err(GenerationError::PromptTooLong {
+                    row,
+                    length,
+                    context,
+                });
+            }
+        }
+
+        let device = model.device();
+        let projected = (!pictures.is_empty()).then(|| {
+            let pixel_values = PixelValues::stack(&pictures, &device);
+            model.project(model.picture_features(pixel_values))
+        });
+        let inputs_embeds = model.splice(&plan, projected);
+        let room = self.config.max_new_tokens.min(context - 1);
+        let mut cache = KvCache::new(
+            &config.llama,
+            plan.batch(),
+            plan.seq() + room,
+            model.dtype(),
+            &device,
+        );
+        let hidden_states =
+            model
+                .language_model
+                .prefill(inputs_embeds, plan.row_lengths(), &mut cache);
+        // Only the last real token of each row predicts.
+        let last: Vec<i64> = plan
+            .row_lengths()
+            .iter()
+            .enumerate()
+            .map(|(row, &length)| (row * plan.seq() + length - 1) as i64)
+            .collect();
+        let hidden = config.llama.hidden_size;
+        let last_states = hidden_states
+            .reshape([plan.batch() * plan.seq(), hidden])
+            .select(
+                0,
+                Tensor::<1, Int>::from_data(TensorData::new(last, [plan.batch()]), &device),
+            );
+        let rows = prompts
+            .iter()
+            .map(|prompt| Row {
+                ids: Vec::new(),
+                stop_id: None,
+                finish: None,
+                sampler: if self.config.do_sample() {
+                    Sampler::seeded(self.config.seed, prompt.stream)
+                } else {
+                    Sampler::greedy()
+                },
+            })
+            .collect();
+        Ok(Decoding {
+            model,
+            processor: LogitsProcessor::new(self.config.clone()),
+            config: self.config.clone(),
+            cache,
+            logits: model.language_model.logits(last_states),
+            rows,
+            written: 0,
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Row {
+    ids: Vec<u32>,
+    stop_id: Option<u32>,
+    finish: Option<FinishReason>,
+    sampler: Sampler,
+}
+
+/// A generation under way.
+#[derive(Debug)]
+pub struct Decoding<'a> {
+    model: &'a GalleryModel,
+    processor: LogitsProcessor,
+    config: GenerationConfig,
+    cache: KvCache,
+    /// Logits of the next token of each row, `[batch, vocab]`.
+    logits: Tensor<2>,
+    rows: Vec<Row>,
+    written: usize,
+}
+
+impl Decoding<'_> {
+    /// Writes one token of every unfinished row and returns it, `None` for rows that are finished (a stop id is not
+    /// returned); `None` as a whole when there is nothing left to write.
+    ///
+    /// # Errors
+    /// The model's logits are not finite.
+    pub fn step(&mut self) -> Result<Option<Vec<Option<u32>>>, GenerationError> {
+        if self.rows.iter().all(|row| row.finish.is_some()) {
+            return Ok(None);
+        }
+        let vocab = self.logits.dims()[1];
+        let logits: Vec<f32> = self
+            .logits
+            .clone()
+            .into_data()
+            .convert::<f32>()
+            .try_into_vec()
+            .expect("converted to f32");
+        let context = self.model.config().llama.max_position_embeddings;
+        let mut written = Vec::with_capacity(self.rows.len());
+        let mut fed = Vec::with_capacity(self.rows.len());
+        for (number, row) in self.rows.iter_mut().enumerate() {
+            if row.finish.is_some() {
+                written.push(None);
+                fed.push(0);
+                continue;
+            }
+            let mut logits = logits[number * vocab..(number + 1) * vocab].to_vec();
+            if logits.iter().any(|logit| logit.is_nan()) {
+                return Err(GenerationError::NotFinite {
+                    row: number,
+                    token: self.written,
+                });
+            }
+            self.processor.apply(&row.ids, &mut logits);
+            let id = row.sampler.choose(&logits);
+            if self.config.stop_ids.contains(&id) {
+                row.stop_id = Some(id);
+                row.finish = Some(FinishReason::Stop);
+                written.push(None);
+            } else {
+                row.ids.push(id);
+                let length = self.cache.row_lengths()[number] + 1;
+                if row.ids.len() >= self.config.max_new_tokens || length >= context {
+                    row.finish = Some(FinishReason::Length);
+                }
+                written.push(Some(id));
+            }
+            fed.push(i64::from(id));
+        }
+        self.written += 1;
+        if self.rows.iter().any(|row| row.finish.is_none()) {
+            let device = self.model.device();
+            let ids =
+                Tensor::<2, Int>::from_data(TensorData::new(fed, [self.rows.len(), 1]), &device);
+            let inputs_embeds = self.model.language_model.embed(ids);
+            let hidden_states = self
+                .model
+                .language_model
+                .decode(inputs_embeds, &mut self.cache);
+            self.logits = self
+                .model
+                .language_model
+                .logits(hidden_states.squeeze_dim::<2>(1));
+        }
+        Ok(Some(written))
+    }
+
+    /// The answers so far. Unfinished rows count as ended by length.
+    #[must_use]
+    pub fn finish(self) -> Vec<Generation> {
+        self.rows
+            .into_iter()
+            .map(|row| Generation {
+                ids: row.ids,
+                stop_id: row.stop_id,
+                finish: row.finish.unwrap_or(FinishReason::Length),
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,11 @@
+//! Writing, token by token.
+
+mod config;
+mod decoding;
+mod logits;
+mod sampler;
+
+pub use config::GenerationConfig;
+pub use decoding::{Decoding, FinishReason, Generation, Generator, Prompt};
+pub use logits::LogitsProcessor;
+pub use sampler::Sampler;

@@ -1,0 +1,35 @@
+//! The multimodal model: a vision tower, a projector and a decoder, composed as LLaVA-1.5 composes them (Liu et al. 2023,
+//! <https://arxiv.org/abs/2310.03744>).
+//!
+//! - [`GalleryModelConfig`] has presets of few lines; the tiny one and the 7B one run through the same code.
+//! - [`SplicePlan`] says where every token and every picture goes, before anything is computed.
+//! - [`GalleryModel`] embeds, splices, runs the decoder.
+//! - [`Generator`] writes, greedily or by sampling, with a cache, on token ids; it knows nothing of words.
+//!
+//! ```
+//! use burn::tensor::Device;
+//! use gallery_gpt_model::{GalleryModelConfig, GenerationConfig, Generator, Prompt};
+//!
+//! let device = Device::flex();
+//! let model = GalleryModelConfig::tiny().init(&device);
+//! let prompt = Prompt::text(vec![1, 5, 6, 7]);
+//! let written = Generator::new(&model, GenerationConfig::greedy(4))
+//!     .generate(&[prompt])
+//!     .unwrap();
+//! assert!(written[0].ids.len() <= 4);
+//! ```
+
+mod config;
+mod error;
+mod gallery_model;
+mod generate;
+mod splice;
+
+pub use config::GalleryModelConfig;
+pub use error::{GenerationError, ModelConfigError, SpliceError};
+pub use gallery_model::GalleryModel;
+pub use generate::{
+    Decoding, FinishReason, Generation, GenerationConfig, Generator, LogitsProcessor, Prompt,
+    Sampler,
+};
+pub use splice::{SplicePlan, SplicedLabels};

@@ -1,0 +1,150 @@
+//! Which projector, and between which widths.
+
+use std::str::FromStr;
+
+use burn::tensor::Device;
+
+use crate::Projector;
+
+/// The shapes a projector can have (`mm_projector_type`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProjectorKind {
+    /// One linear.
+    Linear,
+    /// `depth` linears with an exact GELU between: `mlp2x_gelu` has two.
+    MlpGelu {
+        /// Number of linears, at least 1.
+        depth: usize,
+    },
+    /// Features as they are; both widths are equal.
+    Identity,
+}
+
+/// A projector that cannot be built.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProjectorError {
+    /// A name nobody knows.
+    #[error(
+        "unknown mm_projector_type `{0}`, expected linear, identity or mlpNx_gelu with N from 1 to 16"
+    )]
+    UnknownKind(String),
+    /// A width of zero, or two widths that have to be equal.
+    #[error("projector {kind}: widths {mm_hidden_size} and {hidden_size}, expected {expected}")]
+    Width {
+        /// The kind.
+        kind: ProjectorKind,
+        /// Width of the features.
+        mm_hidden_size: usize,
+        /// Width of the language model.
+        hidden_size: usize,
+        /// What they have to be.
+        expected: &'static str,
+    },
+}
+
+impl FromStr for ProjectorKind {
+    type Err = ProjectorError;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "linear" => Ok(Self::Linear),
+            "identity" => Ok(Self::Identity),
+            _ => name
+                .strip_prefix("mlp")
+                .and_then(|rest| rest.strip_suffix("x_gelu"))
+                .and_then(|depth| depth.parse().ok())
+                .filter(|depth| (1..=16).contains(depth))
+                .map(|depth| Self::MlpGelu { depth })
+                .ok_or_else(|| ProjectorError::UnknownKind(name.to_owned())),
+        }
+    }
+}
+
+impl std::fmt::Display for ProjectorKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Linear => f.write_str("linear"),
+            Self::MlpGelu { depth } => write!(f, "mlp{depth}x_gelu"),
+            Self::Identity => f.write_str("identity"),
+        }
+    }
+}
+
+/// Settings of [`Projector`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProjectorConfig {
+    /// The shape.
+    pub kind: ProjectorKind,
+    /// Width of the tower's features.
+    pub mm_hidden_size: usize,
+    /// Width of the language model.
+    pub hidden_size: usize,
+}
+
+impl ProjectorConfig {
+    /// A projector between two widths.
+    #[must_use]
+    pub fn new(kind: ProjectorKind, mm_hidden_size: usize, hidden_size: usize) -> Self {
+        Self {
+            kind,
+            mm_hidden_size,
+            hidden_size,
+        }
+    }
+
+    /// Checks numbers that came from a file or a user.
+    ///
+    /// # Errors
+    /// A width of 0, or two widths for [`ProjectorKind::Identity`].
+    pub fn validate(&self) -> Result<(), ProjectorError> {
+        let wrong = |expected| {
+            Err(ProjectorError::Width {
+                kind: self.kind,
+                mm_hidden_size: self.mm_hidden_size,
+                hidden_size: self.hidden_size,
+                expected,
+            })
+        };
+        if self.mm_hidden_size == 0 || self.hidden_size == 0 {
+            return wrong("both at least 1");
+        }
+        if self.kind == ProjectorKind::Identity && self.mm_hidden_size != self.hidden_size {
+            return wrong("equal widths");
+        }
+        Ok(())
+    }
+
+    /// A projector with random weights, made when first used.
+    #[must_use]
+    pub fn init(&self, device: &Device) -> Projector {
+        Projector::new(self, device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_to_kinds_and_back() {
+        for name in [
+            "linear",
+            "identity",
+            "mlp1x_gelu",
+            "mlp2x_gelu",
+            "mlp3x_gelu",
+        ] {
+            assert_eq!(name.parse::<ProjectorKind>().unwrap().to_string(), name);
+        }
+        for name in [
+            "mlp0x_gelu",
+            "mlp17x_gelu",
+            "mlpx_gelu",
+            "mlp2x",
+            "resampler",
+        ] {
+            assert!(name.parse::<ProjectorKind>().is_err(), "{name}");
+        }
+    }
+}

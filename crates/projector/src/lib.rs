@@ -1,0 +1,18 @@
+//! From the tower's width to the language model's: LLaVA's `mm_projector`.
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor};
+//! use gallery_gpt_projector::{ProjectorConfig, ProjectorKind};
+//!
+//! let device = Device::flex();
+//! let kind: ProjectorKind = "mlp2x_gelu".parse().unwrap();
+//! let projector = ProjectorConfig::new(kind, 32, 48).init(&device);
+//! let features = Tensor::<3>::zeros([1, 16, 32], &device);
+//! assert_eq!(projector.forward(features).dims(), [1, 16, 48]);
+//! ```
+
+mod config;
+mod projector;
+
+pub use config::{ProjectorConfig, ProjectorError, ProjectorKind};
+pub use projector::Projector;

@@ -1,0 +1,1 @@
+//! Paintings drawn from scene descriptions.

@@ -1,0 +1,282 @@
+//! Conversations and the templates that lay them out (LLaVA's `conversation.py`).
+
+use std::str::FromStr;
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The person (`human` in the data).
+    User,
+    /// The model (`gpt` in the data).
+    Assistant,
+}
+
+impl Role {
+    /// The name in PaintingForm's records.
+    #[must_use]
+    pub fn record_name(self) -> &'static str {
+        match self {
+            Self::User => "human",
+            Self::Assistant => "gpt",
+        }
+    }
+}
+
+/// One thing said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// Who says it.
+    pub role: Role,
+    /// What is said; `<image>` marks a picture.
+    pub text: String,
+}
+
+/// Turns in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conversation {
+    /// The turns.
+    pub turns: Vec<Turn>,
+}
+
+impl Conversation {
+    /// A conversation of one question, to be answered.
+    #[must_use]
+    pub fn question(text: impl Into<String>) -> Self {
+        Self::default().ask(text)
+    }
+
+    /// Adds a turn of the user.
+    #[must_use]
+    pub fn ask(mut self, text: impl Into<String>) -> Self {
+        self.turns.push(Turn {
+            role: Role::User,
+            text: text.into(),
+        });
+        self
+    }
+
+    /// Adds a turn of the assistant.
+    #[must_use]
+    pub fn answer(mut self, text: impl Into<String>) -> Self {
+        self.turns.push(Turn {
+            role: Role::Assistant,
+            text: text.into(),
+        });
+        self
+    }
+}
+
+/// How a template separates its parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// One separator after everything.
+    Single {
+        /// The separator.
+        sep: &'static str,
+    },
+    /// One separator after the system text and the user, another after the assistant.
+    Two {
+        /// After the system text and after the user.
+        sep: &'static str,
+        /// After the assistant.
+        sep2: &'static str,
+    },
+    /// Texts one after the other, no roles.
+    Plain {
+        /// After every text.
+        sep: &'static str,
+    },
+}
+
+/// A layout of conversations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Template {
+    /// Its name in LLaVA.
+    pub name: &'static str,
+    /// The text in front.
+    pub system: &'static str,
+    /// What the user is called.
+    pub user: &'static str,
+    /// What the assistant is called.
+    pub assistant: &'static str,
+    /// Separators.
+    pub style: Style,
+}
+
+/// The templates that are known by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TemplateKind {
+    /// `vicuna_v1`, `v1`: what GalleryGPT is trained with.
+    #[default]
+    VicunaV1,
+    /// `llava_v1`: as `vicuna_v1` with "human" for "user" in the system text.
+    LlavaV1,
+    /// `llava_v0`: what the original's name rule picks for the released adapter at inference.
+    LlavaV0,
+    /// `plain`, `v0_plain`: picture and caption, for training the projector.
+    Plain,
+}
+
+/// A template name nobody knows.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown conversation template `{0}`; known are vicuna_v1 (v1), llava_v1, llava_v0, plain")]
+pub struct UnknownTemplate(String);
+
+impl FromStr for TemplateKind {
+    type Err = UnknownTemplate;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "vicuna_v1" | "v1" => Ok(Self::VicunaV1),
+            "llava_v1" => Ok(Self::LlavaV1),
+            "llava_v0" => Ok(Self::LlavaV0),
+            "plain" | "v0_plain" => Ok(Self::Plain),
+            other => Err(UnknownTemplate(other.to_owned())),
+        }
+    }
+}
+
+impl std::fmt::Display for TemplateKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.template().name)
+    }
+}
+
+impl TemplateKind {
+    /// The layout.
+    #[must_use]
+    pub fn template(self) -> Template {
+        const HUMAN: &str = "A chat between a curious human and an artificial intelligence assistant. \
+             The assistant gives helpful, detailed, and polite answers to the human's questions.";
+        const USER: &str = "A chat between a curious user and an artificial intelligence assistant. \
+             The assistant gives helpful, detailed, and polite answers to the user's questions.";
+        let two = Style::Two {
+            sep: " ",
+            sep2: "</s>",
+        };
+        match self {
+            Self::VicunaV1 => Template {
+                name: "vicuna_v1",
+                system: USER,
+                user: "USER",
+                assistant: "ASSISTANT",
+                style: two,
+            },
+            Self::LlavaV1 => Template {
+                name: "llava_v1",
+                system: HUMAN,
+                user: "USER",
+                assistant: "ASSISTANT",
+                style: two,
+            },
+            Self::LlavaV0 => Template {
+                name: "llava_v0",
+                system: HUMAN,
+                user: "Human",
+                assistant: "Assistant",
+                style: Style::Single { sep: "###" },
+            },
+            Self::Plain => Template {
+                name: "plain",
+                system: "",
+                user: "",
+                assistant: "",
+                style: Style::Plain { sep: "\n" },
+            },
+        }
+    }
+}
+
+impl Template {
+    /// The text given to the model: after a last turn of the user it ends with the open turn of the assistant.
+    #[must_use]
+    pub fn prompt(&self, conversation: &Conversation) -> String {
+        let mut prompt = String::new();
+        match self.style {
+            Style::Plain { sep } => {
+                for turn in &conversation.turns {
+                    prompt.push_str(&turn.text);
+                    if turn.role == Role::Assistant {
+                        prompt.push_str(sep);
+                    }
+                }
+                return prompt;
+            }
+            Style::Single { sep } | Style::Two { sep, .. } => {
+                prompt.push_str(self.system);
+                prompt.push_str(sep);
+            }
+        }
+        for turn in &conversation.turns {
+            prompt.push_str(self.role(turn.role));
+            prompt.push_str(": ");
+            prompt.push_str(&turn.text);
+            prompt.push_str(self.separator(turn.role));
+        }
+        if conversation
+            .turns
+            .last()
+            .is_none_or(|turn| turn.role == Role::User)
+        {
+            prompt.push_str(self.assistant);
+            prompt.push(':');
+        }
+        prompt
+    }
+
+    /// What a role is called.
+    #[must_use]
+    pub fn role(&self, role: Role) -> &'static str {
+        match role {
+            Role::User => self.user,
+            Role::Assistant => self.assistant,
+        }
+    }
+
+    /// What follows a turn.
+    #[must_use]
+    pub fn separator(&self, role: Role) -> &'static str {
+        match (self.style, role) {
+            (Style::Two { sep2, .. }, Role::Assistant) => sep2,
+            (Style::Single { sep } | Style::Two { sep, .. } | Style::Plain { sep }, _) => sep,
+        }
+    }
+
+    /// The text at which generation should stop although it is not the end-of-text token, if the template has one.
+    #[must_use]
+    pub fn stop_text(&self) -> Option<&'static str> {
+        match self.style {
+            Style::Single { sep } => Some(sep),
+            Style::Two { .. } | Style::Plain { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn llava_v0_prompt_has_single_separators() {
+        let prompt = TemplateKind::LlavaV0
+            .template()
+            .prompt(&Conversation::question("Q"));
+        assert!(
+            prompt.ends_with("questions.###Human: Q###Assistant:"),
+            "{prompt}"
+        );
+    }
+
+    #[test]
+    fn names_lead_to_templates_and_back() {
+        for kind in [
+            TemplateKind::VicunaV1,
+            TemplateKind::LlavaV1,
+            TemplateKind::LlavaV0,
+            TemplateKind::Plain,
+        ] {
+            assert_eq!(kind.to_string().parse(), Ok(kind));
+        }
+        assert!("vicuna".parse::<TemplateKind>().is_err());
+    }
+}

@@ -1,0 +1,123 @@
+//! What can go wrong between a file of words and a row of ids.
+
+use std::path::PathBuf;
+
+/// A tokenizer file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TokenizerError {
+    /// The file could not be read.
+    #[error("cannot read tokenizer {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The folder holds neither file.
+    #[error("no tokenizer in {folder}: expected `tokenizer.model` or `tokenizer.json` there")]
+    NotFound {
+        /// The folder that was searched.
+        folder: PathBuf,
+    },
+    /// The file is not what its name says.
+    #[error("{path} is not a {expected}: {found}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What was expected.
+        expected: &'static str,
+        /// What was found.
+        found: String,
+    },
+    /// A token the model cannot do without is not in the vocabulary.
+    #[error("{path} has no token `{token}`, which a LLaMA vocabulary must have")]
+    MissingToken {
+        /// The file.
+        path: PathBuf,
+        /// The token.
+        token: String,
+    },
+    /// The tokenizer library refused a text.
+    #[error("cannot encode the text {text:?}: {reason}")]
+    Encode {
+        /// The start of the text.
+        text: String,
+        /// The library's reason.
+        reason: String,
+    },
+    /// A vocabulary could not be learned.
+    #[error("cannot train a tokenizer: {reason}")]
+    Train {
+        /// The library's reason.
+        reason: String,
+    },
+    /// A tokenizer could not be written.
+    #[error("cannot write tokenizer {path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// A conversation that cannot be trained on. The record that holds it is named by whoever owns the record.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConversationError {
+    /// No turn at all.
+    #[error("the conversation is empty; expected a question and an answer")]
+    Empty,
+    /// Two turns of the same role in a row.
+    #[error("turn {turn} is from `{found}`, expected `{expected}`: the roles must alternate")]
+    Roles {
+        /// Zero-based turn.
+        turn: usize,
+        /// The role that should speak.
+        expected: &'static str,
+        /// The role that does.
+        found: &'static str,
+    },
+    /// The last turn is a question.
+    #[error("turn {turn} has no answer: the conversation must end with a turn of the assistant")]
+    Unanswered {
+        /// Zero-based turn of the question.
+        turn: usize,
+    },
+    /// A turn without text.
+    #[error("turn {turn} has no text")]
+    EmptyTurn {
+        /// Zero-based turn.
+        turn: usize,
+    },
+    /// A turn holds text with a meaning of its own for the tokenizer or the template.
+    #[error("turn {turn} contains `{text}`, which {why}; remove it from the text")]
+    ReservedText {
+        /// Zero-based turn.
+        turn: usize,
+        /// What it contains.
+        text: String,
+        /// What it would do.
+        why: &'static str,
+    },
+    /// A token reaches over the edge of an answer, so that the mask would be off by one.
+    #[error(
+        "token `{token}` of turn {turn} reaches over the edge of the answer: the label mask would be wrong"
+    )]
+    Misaligned {
+        /// Zero-based turn.
+        turn: usize,
+        /// The token's text.
+        token: String,
+    },
+    /// The template is for prompts only.
+    #[error("template `{template}` has no label mask; train with `vicuna_v1` or `plain`")]
+    NotTrainable {
+        /// The template.
+        template: &'static str,
+    },
+    /// The text could not be encoded.
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
+}

@@ -1,0 +1,34 @@
+//! The few tokens and ids that have a meaning of their own.
+
+/// Marks a picture in a text. Not a vocabulary token: see [`IMAGE_TOKEN_INDEX`].
+pub const IMAGE_TOKEN: &str = "<image>";
+/// What callers may write instead of [`IMAGE_TOKEN`] in a question (`run_llava.py`).
+pub const IMAGE_PLACEHOLDER: &str = "<image-placeholder>";
+/// Stands in `input_ids` where the features of one picture are spliced in.
+pub const IMAGE_TOKEN_INDEX: i64 = -200;
+/// Label of a position that the loss does not see.
+pub const IGNORE_INDEX: i64 = -100;
+/// SentencePiece's visible space, U+2581.
+pub const SPIECE_UNDERLINE: char = '\u{2581}';
+
+/// Ids of the three special tokens of a LLaMA vocabulary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpecialTokens {
+    /// `<unk>`; also the padding id of LLaVA v1.
+    pub unk: u32,
+    /// `<s>`, in front of every text.
+    pub bos: u32,
+    /// `</s>`, after every answer.
+    pub eos: u32,
+}
+
+impl SpecialTokens {
+    /// Their texts, in the order of the fields.
+    pub const TEXTS: [&'static str; 3] = ["<unk>", "<s>", "</s>"];
+
+    /// Whether an id is one of them.
+    #[must_use]
+    pub fn contains(&self, id: u32) -> bool {
+        [self.unk, self.bos, self.eos].contains(&id)
+    }
+}

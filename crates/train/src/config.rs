@@ -1,0 +1,187 @@
+//! Settings of a training, with the names of the original's script.
+
+use gallery_gpt_data::Order;
+use serde::{Deserialize, Serialize};
+
+use crate::{Recompute, TrainingConfigError};
+
+/// What is trained of a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trainable {
+    /// Nothing; it stores no activations and gets no gradients.
+    Frozen,
+    /// Its adapters only. A part without adapters is frozen by it.
+    Lora,
+    /// Everything.
+    Full,
+}
+
+/// What is trained of each part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrainableParts {
+    /// The tower.
+    pub vision_tower: Trainable,
+    /// The projector.
+    pub projector: Trainable,
+    /// The decoder.
+    pub language_model: Trainable,
+}
+
+impl TrainableParts {
+    /// GalleryGPT: adapters of the decoder, the whole projector, nothing else.
+    pub const LORA: Self = Self {
+        vision_tower: Trainable::Frozen,
+        projector: Trainable::Full,
+        language_model: Trainable::Lora,
+    };
+    /// Everything, as when a base is made.
+    pub const FULL: Self = Self {
+        vision_tower: Trainable::Full,
+        projector: Trainable::Full,
+        language_model: Trainable::Full,
+    };
+    /// The projector alone (`tune_mm_mlp_adapter`).
+    pub const PROJECTOR: Self = Self {
+        vision_tower: Trainable::Frozen,
+        projector: Trainable::Full,
+        language_model: Trainable::Frozen,
+    };
+}
+
+/// Settings of a training.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainingConfig {
+    /// What is trained.
+    pub parts: TrainableParts,
+    /// Peak rate of everything but the projector.
+    pub learning_rate: f64,
+    /// Peak rate of the projector; `learning_rate` by default.
+    pub mm_projector_lr: Option<f64>,
+    /// Decoupled decay of weights; norms and biases are never decayed.
+    pub weight_decay: f64,
+    /// Decay of the gradient's mean.
+    pub adam_beta1: f64,
+    /// Decay of the gradient's mean square.
+    pub adam_beta2: f64,
+    /// Added to its root.
+    pub adam_epsilon: f64,
+    /// Share of the steps over which the rate rises from 0.
+    pub warmup_ratio: f64,
+    /// Gradients are scaled down to this global norm; `None` leaves them, as the original's DeepSpeed setting does.
+    pub max_grad_norm: Option<f64>,
+    /// Times over the data.
+    pub num_train_epochs: usize,
+    /// Stops after so many steps, if sooner.
+    pub max_steps: Option<usize>,
+    /// Records of a micro-batch.
+    pub per_device_train_batch_size: usize,
+    /// Micro-batches of a step.
+    pub gradient_accumulation_steps: usize,
+    /// Whether the decoder's blocks are run again in the backward pass instead of keeping what they computed.
+    pub gradient_checkpointing: Recompute,
+    /// Order of the records.
+    pub order: Order,
+    /// Seed of the order and of dropout.
+    pub seed: u64,
+}
+
+impl TrainingConfig {
+    /// LoRA with sound defaults: one epoch, cosine with 3 % warm-up, global norm 1, shuffled.
+    #[must_use]
+    pub fn lora(learning_rate: f64) -> Self {
+        Self {
+            parts: TrainableParts::LORA,
+            learning_rate,
+            mm_projector_lr: None,
+            weight_decay: 0.0,
+            adam_beta1: 0.9,
+            adam_beta2: 0.999,
+            adam_epsilon: 1e-8,
+            warmup_ratio: 0.03,
+            max_grad_norm: Some(1.0),
+            num_train_epochs: 1,
+            max_steps: None,
+            per_device_train_batch_size: 16,
+            gradient_accumulation_steps: 1,
+            gradient_checkpointing: Recompute::Off,
+            order: Order::Shuffled,
+            seed: 42,
+        }
+    }
+
+    /// `finetune_task_lora.sh` as it runs: two epochs of 16 records at 2e-5, recompute, no clipping, no shuffling. The
+    /// adapter that goes with it is `LoraConfig::gallery_gpt()`.
+    #[must_use]
+    pub fn gallery_gpt() -> Self {
+        Self {
+            mm_projector_lr: Some(2e-5),
+            max_grad_norm: None,
+            num_train_epochs: 2,
+            gradient_checkpointing: Recompute::Blocks,
+            order: Order::GalleryGpt,
+            ..Self::lora(2e-5)
+        }
+    }
+
+    /// Checks numbers that came from a user.
+    ///
+    /// # Errors
+    /// A setting out of range.
+    pub fn validate(&self) -> Result<(), TrainingConfigError> {
+        let wrong = |field, found, expected| {
+            Err(TrainingConfigError {
+                field,
+                found,
+                expected,
+            })
+        };
+        let not_negative = [
+            ("learning_rate", self.learning_rate),
+            ("mm_projector_lr", self.mm_projector_lr.unwrap_or(0.0)),
+            ("weight_decay", self.weight_decay),
+        ];
+        for (field, value) in not_negative {
+            if !(value >= 0.0 && value.is_finite()) {
+                return wrong(field, value, "0 or more");
+            }
+        }
+        for (field, value) in [
+            ("adam_beta1", self.adam_beta1),
+            ("adam_beta2", self.adam_beta2),
+        ] {
+            if !(0.0..1.0).contains(&value) {
+                return wrong(field, value, "from 0 to below 1");
+            }
+        }
+        if !(self.adam_epsilon > 0.0 && self.adam_epsilon.is_finite()) {
+            return wrong("adam_epsilon", self.adam_epsilon, "a positive number");
+        }
+        if !(0.0..=1.0).contains(&self.warmup_ratio) {
+            return wrong("warmup_ratio", self.warmup_ratio, "from 0 to 1");
+        }
+        if let Some(norm) = self
+            .max_grad_norm
+            .filter(|norm| !(*norm > 0.0 && norm.is_finite()))
+        {
+            return wrong("max_grad_norm", norm, "a positive number");
+        }
+        for (field, value) in [
+            ("num_train_epochs", self.num_train_epochs),
+            ("max_steps", self.max_steps.unwrap_or(1)),
+            (
+                "per_device_train_batch_size",
+                self.per_device_train_batch_size,
+            ),
+            (
+                "gradient_accumulation_steps",
+                self.gradient_accumulation_steps,
+            ),
+        ] {
+            if value == 0 {
+                return wrong(field, 0.0, "at least 1");
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,80 @@
+//! The loss curve as a picture.
+
+use std::path::Path;
+
+use gallery_gpt_checkpoint::write_file;
+use plotters::prelude::*;
+
+use crate::TrainError;
+
+/// A point of a curve.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CurvePoint {
+    /// Step.
+    pub step: usize,
+    /// Loss.
+    pub loss: f64,
+}
+
+/// Draws the loss of every step and its running mean as an SVG file.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_curve(path: &Path, title: &str, points: &[CurvePoint]) -> Result<(), TrainError> {
+    let mut svg = String::new();
+    draw(&mut svg, title, points).map_err(|error| TrainError::Write {
+        path: path.to_owned(),
+        source: std::io::Error::other(error.to_string()),
+    })?;
+    Ok(write_file(path, svg.as_bytes())?)
+}
+
+/// Weight of the newest point in the running mean.
+const NEWEST: f64 = 0.1;
+
+fn draw(
+    svg: &mut String,
+    title: &str,
+    points: &[CurvePoint],
+) -> Result<(), Box<dyn std::error::Error>> {
+    let last = points.last().map_or(1, |point| point.step.max(1));
+    let highest = points
+        .iter()
+        .map(|point| point.loss)
+        .fold(0.1_f64, f64::max);
+    let root = SVGBackend::with_string(svg, (800, 420)).into_drawing_area();
+    root.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&root)
+        .caption(title, ("sans-serif", 20))
+        .margin(12)
+        .x_label_area_size(36)
+        .y_label_area_size(48)
+        .build_cartesian_2d(0..last + 1, 0.0..highest * 1.05)?;
+    chart
+        .configure_mesh()
+        .x_desc("step")
+        .y_desc("loss")
+        .light_line_style(RGBColor(240, 240, 240))
+        .draw()?;
+    chart.draw_series(LineSeries::new(
+        points.iter().map(|point| (point.step, point.loss)),
+        RGBColor(190, 205, 230),
+    ))?;
+    let mut mean = None;
+    let smooth: Vec<(usize, f64)> = points
+        .iter()
+        .map(|point| {
+            let value = mean.map_or(point.loss, |mean| {
+                (1.0 - NEWEST) * mean + NEWEST * point.loss
+            });
+            mean = Some(value);
+            (point.step, value)
+        })
+        .collect();
+    chart.draw_series(LineSeries::new(
+        smooth,
+        RGBColor(30, 80, 170).stroke_width(2),
+    ))?;
+    root.present()?;
+    Ok(())
+}

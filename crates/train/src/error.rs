@@ -1,0 +1,84 @@
+//! What can end a training.
+
+use std::path::PathBuf;
+
+use gallery_gpt_checkpoint::CheckpointError;
+use gallery_gpt_data::BadRecord;
+use gallery_gpt_llama::LoraConfigError;
+use gallery_gpt_model::SpliceError;
+
+/// A setting out of range.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("training: {field} is {found}, expected {expected}")]
+pub struct TrainingConfigError {
+    /// The field.
+    pub field: &'static str,
+    /// Its value.
+    pub found: f64,
+    /// What it has to be.
+    pub expected: &'static str,
+}
+
+/// A training that cannot go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrainError {
+    /// A setting out of range.
+    #[error(transparent)]
+    Config(#[from] TrainingConfigError),
+    /// A setting of the adapter out of range.
+    #[error(transparent)]
+    Lora(#[from] LoraConfigError),
+    /// A record that cannot be used.
+    #[error(transparent)]
+    Record(#[from] BadRecord),
+    /// A batch whose ids and pictures do not fit together.
+    #[error("step {step}, records {records}: {source}")]
+    Splice {
+        /// One-based step.
+        step: usize,
+        /// The records of the batch.
+        records: String,
+        /// Why.
+        source: SpliceError,
+    },
+    /// A batch that teaches nothing.
+    #[error("step {step}: no token of the records {records} is supervised")]
+    NothingSupervised {
+        /// One-based step.
+        step: usize,
+        /// The records of the batch.
+        records: String,
+    },
+    /// The loss is no number any more.
+    #[error(
+        "step {step}: the {what} is {value}; records {records}. Lower the learning rate, or look at these records"
+    )]
+    NotFinite {
+        /// One-based step.
+        step: usize,
+        /// Loss or gradient norm.
+        what: &'static str,
+        /// Its value.
+        value: f64,
+        /// The records of the batch.
+        records: String,
+    },
+    /// There is nothing to train on.
+    #[error("there are no records to train on")]
+    NoRecords,
+    /// No parameter is trained.
+    #[error("nothing is trainable: every part is frozen, or the decoder has no adapter to train")]
+    NothingTrainable,
+    /// A file of the run could not be written.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The adapter could not be written.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+}

@@ -1,0 +1,31 @@
+//! What a trainer tells its observer.
+
+use crate::StepReport;
+
+/// Something that happened.
+#[derive(Clone, Debug)]
+pub enum TrainEvent {
+    /// The training begins.
+    Started {
+        /// Steps it will take.
+        total_steps: usize,
+        /// Numbers that are trained.
+        parameters: usize,
+    },
+    /// A step was done.
+    Step {
+        /// What it did.
+        report: StepReport,
+        /// Tokens per second of this step.
+        tokens_per_second: f64,
+        /// Seconds the step waited for its batch.
+        data_wait: f64,
+    },
+    /// The training is over.
+    Finished {
+        /// Steps done.
+        steps: usize,
+        /// Seconds it took.
+        seconds: f64,
+    },
+}

@@ -1,0 +1,269 @@
+//! Loss and gradients of one micro-batch, with or without keeping what the decoder's blocks compute.
+//!
+//! Plain autodiff keeps every intermediate of every block until the backward pass. With [`Recompute::Blocks`] only the
+//! input of each block is kept: the blocks run once without a graph, then once more, last to first, each with a graph of its
+//! own that is seeded by the gradient of its output (Chen et al. 2016, <https://arxiv.org/abs/1604.06174>).
+
+use std::str::FromStr;
+
+use burn::{
+    module::Module,
+    optim::{GradientsAccumulator, GradientsParams},
+    tensor::{Device, Int, Tensor, TensorData},
+};
+use gallery_gpt_data::Batch;
+use gallery_gpt_llama::AdapterDropout;
+use gallery_gpt_model::{GalleryModel, SpliceError, SplicePlan, SplicedLabels};
+use gallery_gpt_vision::PixelValues;
+
+use crate::{param_group::fill_projector, token_loss};
+
+/// What the backward pass computes again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Recompute {
+    /// Nothing: fastest, most memory.
+    #[default]
+    Off,
+    /// The decoder's blocks, one at a time.
+    Blocks,
+}
+
+impl FromStr for Recompute {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "off" | "false" => Ok(Self::Off),
+            "blocks" | "true" => Ok(Self::Blocks),
+            other => Err(format!(
+                "unknown recompute `{other}`, expected off or blocks"
+            )),
+        }
+    }
+}
+
+/// Where the random numbers of dropout come from: a function of the seed, the step and the micro-batch, so that a block run
+/// again draws the same mask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dropout {
+    /// Seed of the training.
+    pub seed: u64,
+    /// Step of the training.
+    pub step: usize,
+    /// Micro-batch of the step.
+    pub micro_batch: usize,
+}
+
+impl Dropout {
+    /// Seeds the device's generator for one block.
+    fn seed_block(self, block: usize, device: &Device) {
+        // SplitMix64 over the counters.
+        let mut x = self
+            .seed
+            .wrapping_add((self.step as u64) << 32)
+            .wrapping_add((self.micro_batch as u64) << 16)
+            .wrapping_add(block as u64)
+            .wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        device.seed(x ^ (x >> 31));
+    }
+}
+
+/// What a micro-batch gives.
+#[derive(Debug)]
+pub struct Gradients {
+    /// Mean loss over the supervised tokens, `[1]` in f32.
+    pub loss: Tensor<1>,
+    /// Gradients of `loss * weight`.
+    pub grads: GradientsParams,
+    /// Supervised tokens.
+    pub supervised_tokens: usize,
+    /// Real tokens, pictures expanded.
+    pub tokens: usize,
+}
+
+/// Rows of logits that exist at one time while blocks are recomputed.
+const LOGIT_ROWS: usize = 1024;
+
+/// Loss and gradients of a micro-batch. `weight` scales the gradients, for accumulation; dropout is off without a source.
+///
+/// # Errors
+/// Ids and pictures do not fit together.
+///
+/// # Panics
+/// If the model is not on an autodiff device, or nothing is supervised.
+pub fn gradients(
+    model: &GalleryModel,
+    batch: &Batch,
+    recompute: Recompute,
+    weight: f64,
+    dropout: Option<Dropout>,
+) -> Result<Gradients, SpliceError> {
+    let config = model.config();
+    let plan = SplicePlan::new(
+        &batch.input_ids,
+        config.tokens_per_picture(),
+        batch.pictures.len(),
+        config.llama.vocab_size,
+    )?;
+    let labels = plan.labels(&batch.input_ids, &batch.labels, config.tokens_per_picture())?;
+    assert!(!labels.slots.is_empty(), "a batch with no supervised token");
+
+    let device = model.device();
+    let inputs_embeds = model.splice(&plan, projected(model, batch, &device));
+    let (loss, mut grads) = match recompute {
+        Recompute::Off => plain(model, inputs_embeds, &labels, weight, dropout),
+        Recompute::Blocks => recomputed(model, inputs_embeds, &labels, weight, dropout),
+    };
+    fill_projector(model, &mut grads);
+    Ok(Gradients {
+        loss,
+        grads,
+        supervised_tokens: labels.targets.len(),
+        tokens: plan.row_lengths().iter().sum(),
+    })
+}
+
+fn projected(model: &GalleryModel, batch: &Batch, device: &Device) -> Option<Tensor<3>> {
+    if batch.pictures.is_empty() {
+        return None;
+    }
+    let pictures: Vec<&PixelValues> = batch.pictures.iter().collect();
+    let pixel_values = PixelValues::stack(&pictures, device);
+    Some(model.project(model.picture_features(pixel_values)))
+}
+
+fn ints(values: &[i64], device: &Device) -> Tensor<1, Int> {
+    Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
+}
+
+/// Hidden states of the slots that predict something: norm and head see no others.
+fn supervised(hidden_states: Tensor<3>, slots: &[i64]) -> Tensor<2> {
+    let [batch, seq, hidden] = hidden_states.dims();
+    let device = hidden_states.device();
+    hidden_states
+        .reshape([batch * seq, hidden])
+        .select(0, ints(slots, &device))
+}
+
+fn dropout_switch(dropout: Option<Dropout>, block: usize, device: &Device) -> AdapterDropout {
+    match dropout {
+        Some(source) => {
+            source.seed_block(block, device);
+            AdapterDropout::On
+        }
+        None => AdapterDropout::Off,
+    }
+}
+
+fn plain(
+    model: &GalleryModel,
+    inputs_embeds: Tensor<3>,
+    labels: &SplicedLabels,
+    weight: f64,
+    dropout: Option<Dropout>,
+) -> (Tensor<1>, GradientsParams) {
+    let decoder = &model.language_model;
+    let device = inputs_embeds.device();
+    let rotary = decoder.rotary(&inputs_embeds);
+    let mut x = inputs_embeds;
+    for (number, block) in decoder.layers.iter().enumerate() {
+        let switch = dropout_switch(dropout, number, &device);
+        x = block.forward(x, &rotary, switch);
+    }
+    let normed = decoder.norm.forward(supervised(x, &labels.slots));
+    let targets = ints(&labels.targets, &device);
+    let loss = token_loss(decoder.logits(normed), targets) / labels.targets.len() as f64;
+    let grads = (loss.clone() * weight).backward();
+    (loss.inner(), GradientsParams::from_grads(grads, model))
+}
+
+fn recomputed(
+    model: &GalleryModel,
+    inputs_embeds: Tensor<3>,
+    labels: &SplicedLabels,
+    weight: f64,
+    dropout: Option<Dropout>,
+) -> (Tensor<1>, GradientsParams) {
+    let decoder = &model.language_model;
+    // The same storage without a graph.
+    let frozen = decoder.valid();
+    let mut x = inputs_embeds.clone().inner();
+    let device = x.device();
+    let rotary = decoder.rotary(&x);
+    let mut inputs = Vec::with_capacity(decoder.layers.len());
+    for (number, block) in frozen.layers.iter().enumerate() {
+        let switch = dropout_switch(dropout, number, &device);
+        inputs.push(x.clone());
+        x = block.forward(x, &rotary, switch);
+    }
+
+    let mut accumulator = GradientsAccumulator::new();
+    let (loss, mut dx) = head(model, x, labels, weight, &mut accumulator);
+
+    let rotary = decoder.rotary(&inputs_embeds);
+    for (number, block) in decoder.layers.iter().enumerate().rev() {
+        let Some(input) = inputs.pop() else { break };
+        let x = input.autodiff().require_grad();
+        let switch = dropout_switch(dropout, number, &device);
+        let y = block.forward(x.clone(), &rotary, switch);
+        // d sum(y * dy) / dy is dy.
+        let mut grads = (y * dx.autodiff()).sum().backward();
+        dx = x
+            .grad_remove(&mut grads)
+            .expect("a block's output depends on its input");
+        accumulator.accumulate(model, GradientsParams::from_grads(grads, model));
+    }
+    // What lies before the blocks (projector, embeddings, tower) has a graph of its own.
+    if inputs_embeds.is_tracked() {
+        let grads = (inputs_embeds * dx.autodiff()).sum().backward();
+        accumulator.accumulate(model, GradientsParams::from_grads(grads, model));
+    }
+    (loss, accumulator.grads())
+}
+
+/// Norm, head and loss, a chunk of rows at a time, and the gradient of the last block's output.
+fn head(
+    model: &GalleryModel,
+    last: Tensor<3>,
+    labels: &SplicedLabels,
+    weight: f64,
+    accumulator: &mut GradientsAccumulator<GalleryModel>,
+) -> (Tensor<1>, Tensor<3>) {
+    let decoder = &model.language_model;
+    let [batch, seq, hidden] = last.dims();
+    let device = last.device();
+    let count = labels.targets.len() as f64;
+    let mut total: Option<Tensor<1>> = None;
+    let mut dx = Tensor::zeros([batch * seq, hidden], (&device, last.dtype()));
+    let rows = last.reshape([batch * seq, hidden]);
+    for (slots, targets) in labels
+        .slots
+        .chunks(LOGIT_ROWS)
+        .zip(labels.targets.chunks(LOGIT_ROWS))
+    {
+        let slots = ints(slots, &device);
+        let x = rows
+            .clone()
+            .select(0, slots.clone())
+            .autodiff()
+            .require_grad();
+        let normed = decoder.norm.forward(x.clone());
+        let targets = ints(targets, &x.device());
+        let loss = token_loss(decoder.logits(normed), targets) / count;
+        let mut grads = (loss.clone() * weight).backward();
+        let d = x
+            .grad_remove(&mut grads)
+            .expect("the loss depends on the hidden states");
+        accumulator.accumulate(model, GradientsParams::from_grads(grads, model));
+        dx = dx.select_assign(0, slots, d, burn::tensor::IndexingUpdateOp::Add);
+        let loss = loss.inner();
+        total = Some(match total {
+            Some(total) => total + loss,
+            None => loss,
+        });
+    }
+    let total = total.expect("at least one supervised token");
+    (total, dx.reshape([batch, seq, hidden]))
+}

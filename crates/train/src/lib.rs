@@ -1,0 +1,51 @@
+//! Finetuning.
+//!
+//! - [`TrainingConfig`] has the names of the original's script; [`Trainable`] says per part what is trained.
+//! - [`TrainState`] is the model with its optimizer; [`TrainState::step`] is one step: loss of each micro-batch, gradients
+//!   (with the decoder's blocks recomputed or not), clipping by the global norm, AdamW with a rate of its own for the projector.
+//! - [`Trainer`] runs epochs over records, decodes pictures ahead, tells an observer what happens, and leaves a
+//!   [`RunFolder`] with the adapter, the log and the curve.
+//!
+//! ```
+//! use burn::tensor::Device;
+//! use gallery_gpt_data::Batch;
+//! use gallery_gpt_llama::LoraConfig;
+//! use gallery_gpt_model::GalleryModelConfig;
+//! use gallery_gpt_train::{TrainState, TrainingConfig};
+//!
+//! let device = Device::flex();
+//! let model = GalleryModelConfig::tiny().init(&device).apply_lora(&LoraConfig::new(4, 8.0));
+//! let mut state = TrainState::new(model, &TrainingConfig::lora(1e-3), 10)?;
+//! let batch = Batch {
+//!     input_ids: vec![vec![1, 7, 8, 9, 2]],
+//!     labels: vec![vec![-100, -100, 8, 9, 2]],
+//!     ..Batch::default()
+//! };
+//! let report = state.step(std::slice::from_ref(&batch))?;
+//! assert!(report.loss.is_finite() && report.supervised_tokens == 3);
+//! # Ok::<(), gallery_gpt_train::TrainError>(())
+//! ```
+
+mod config;
+mod curve;
+mod error;
+mod event;
+mod gradients;
+mod loss;
+mod param_group;
+mod run_folder;
+mod schedule;
+mod step;
+mod trainer;
+
+pub use config::{Trainable, TrainableParts, TrainingConfig};
+pub use curve::{CurvePoint, write_curve};
+pub use error::{TrainError, TrainingConfigError};
+pub use event::TrainEvent;
+pub use gradients::{Dropout, Gradients, Recompute, gradients};
+pub use loss::token_loss;
+pub use param_group::{ParamGroups, clip_global_norm, global_norm};
+pub use run_folder::{LogLine, RunFolder};
+pub use schedule::CosineSchedule;
+pub use step::{StepReport, TrainState, evaluate_loss};
+pub use trainer::Trainer;

@@ -1,0 +1,213 @@
+//! What is trained, what is decayed, and the norm of all gradients together.
+
+use burn::{
+    module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId},
+    optim::GradientsParams,
+    tensor::{DType, Tensor},
+};
+use gallery_gpt_model::GalleryModel;
+
+use crate::{Trainable, TrainableParts};
+
+/// Ids of the trained parameters, sorted as the optimizer wants them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ParamGroups {
+    /// Of the projector.
+    pub projector: Vec<ParamId>,
+    /// Of all other parts.
+    pub others: Vec<ParamId>,
+    /// Norms and biases of any part, which are not decayed.
+    pub no_decay: Vec<ParamId>,
+    /// Trained numbers.
+    pub parameters: usize,
+}
+
+impl ParamGroups {
+    /// The trained parameters of a model.
+    #[must_use]
+    pub fn of(model: &GalleryModel) -> Self {
+        let mut sorter = Sorter::default();
+        model.visit(&mut sorter);
+        sorter.groups
+    }
+}
+
+#[derive(Default)]
+struct Sorter {
+    stack: Vec<String>,
+    groups: ParamGroups,
+}
+
+impl ModuleVisitor for Sorter {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.stack.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.stack.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if !param.is_require_grad() {
+            return;
+        }
+        self.groups.parameters += param.lazy_shape().num_elements();
+        if self.stack.first().is_some_and(|part| part == "projector") {
+            self.groups.projector.push(param.id);
+        } else {
+            self.groups.others.push(param.id);
+        }
+        if self
+            .stack
+            .last()
+            .is_some_and(|leaf| ["bias", "beta", "gamma"].contains(&leaf.as_str()))
+        {
+            self.groups.no_decay.push(param.id);
+        }
+    }
+}
+
+/// Marks what is trained.
+pub(crate) fn mark_trainable(model: GalleryModel, parts: TrainableParts) -> GalleryModel {
+    model.map(&mut Marker {
+        parts,
+        stack: Vec::new(),
+    })
+}
+
+struct Marker {
+    parts: TrainableParts,
+    stack: Vec<String>,
+}
+
+impl ModuleMapper for Marker {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.stack.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.stack.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let trainable = match self.stack.first().map(String::as_str) {
+            Some("vision_tower") => self.parts.vision_tower,
+            Some("projector") => self.parts.projector,
+            _ => self.parts.language_model,
+        };
+        let is_adapter = self.stack.iter().any(|name| name == "lora");
+        let trained = match trainable {
+            Trainable::Frozen => false,
+            Trainable::Lora => is_adapter,
+            Trainable::Full => true,
+        };
+        param.set_require_grad(trained)
+    }
+}
+
+/// The root of the sum of squares of all gradients, `[1]` in f32, left on the device.
+#[must_use]
+pub fn global_norm(model: &GalleryModel, grads: &GradientsParams) -> Option<Tensor<1>> {
+    let mut squares = Squares { grads, total: None };
+    model.visit(&mut squares);
+    squares.total.map(Tensor::sqrt)
+}
+
+struct Squares<'a> {
+    grads: &'a GradientsParams,
+    total: Option<Tensor<1>>,
+}
+
+impl ModuleVisitor for Squares<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(grad) = self.grads.get::<D>(param.id) {
+            let square = grad.cast(DType::F32).square().sum();
+            self.total = Some(match self.total.take() {
+                Some(total) => total + square,
+                None => square,
+            });
+        }
+    }
+}
+
+/// Scales all gradients together so that their global norm is at most `max_norm` (`torch.nn.utils.clip_grad_norm_`).
+#[must_use]
+pub fn clip_global_norm(
+    model: &GalleryModel,
+    mut grads: GradientsParams,
+    norm: &Tensor<1>,
+    max_norm: f64,
+) -> GradientsParams {
+    let by = ((norm.clone() + 1e-6).recip() * max_norm).clamp_max(1.0);
+    model.visit(&mut Scale {
+        grads: &mut grads,
+        by,
+    });
+    grads
+}
+
+struct Scale<'a> {
+    grads: &'a mut GradientsParams,
+    by: Tensor<1>,
+}
+
+impl ModuleVisitor for Scale<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(grad) = self.grads.remove::<D>(param.id) {
+            let by = self.by.clone().cast(grad.dtype()).reshape([1; D]);
+            self.grads.register(param.id, grad * by);
+        }
+    }
+}
+
+/// Moves the gradients of some parameters out of a set.
+pub(crate) fn split_off(
+    model: &GalleryModel,
+    grads: &mut GradientsParams,
+    ids: &[ParamId],
+) -> GradientsParams {
+    let mut splitter = Splitter {
+        from: grads,
+        to: GradientsParams::new(),
+        ids,
+    };
+    model.visit(&mut splitter);
+    splitter.to
+}
+
+struct Splitter<'a> {
+    from: &'a mut GradientsParams,
+    to: GradientsParams,
+    ids: &'a [ParamId],
+}
+
+impl ModuleVisitor for Splitter<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if self.ids.contains(&param.id)
+            && let Some(grad) = self.from.remove::<D>(param.id)
+        {
+            self.to.register(param.id, grad);
+        }
+    }
+}
+
+/// Gives the projector gradients of zero where it has none.
+///
+/// A batch without a picture does not touch the projector. The original feeds it a dummy picture, so that its gradients
+/// are zero, not absent, and Adam's moments still move it.
+pub(crate) fn fill_projector(model: &GalleryModel, grads: &mut GradientsParams) {
+    model.projector.visit(&mut ZeroFiller { grads });
+}
+
+struct ZeroFiller<'a> {
+    grads: &'a mut GradientsParams,
+}
+
+impl ModuleVisitor for ZeroFiller<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if param.is_require_grad() && self.grads.get::<D>(param.id).is_none() {
+            self.grads
+                .register(param.id, param.val().inner().zeros_like());
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Pictures in, patch features out.
+//!
+//! - [`ImageProcessor`] decodes a picture and makes the model's pixels of it, bit-equal to Pillow and
+//!   `transformers`' `CLIPImageProcessor` on u8.
+//! - [`VisionTower`] is the vision half of CLIP (Radford et al. 2021, <https://arxiv.org/abs/2103.00020>), with the
+//!   choice of layer and tokens that LLaVA makes ([`FeatureSelect`]).
+//!
+//! ```
+//! use gallery_gpt_vision::{ImageProcessorConfig, PixelValues};
+//!
+//! let processor = ImageProcessorConfig::new(28).init();
+//! let picture = image::RgbImage::from_pixel(60, 40, image::Rgb([200, 120, 40]));
+//! let pixels: PixelValues = processor.process(&picture);
+//! assert_eq!(pixels.shape(), [3, 28, 28]);
+//! ```
+
+mod attention;
+mod config;
+mod encoder;
+mod error;
+mod feature_select;
+mod image_processor;
+mod mlp;
+mod patch_embedding;
+mod resize;
+mod vision_tower;
+
+pub use attention::VisionAttention;
+pub use config::{HiddenAct, VisionConfig};
+pub use encoder::EncoderBlock;
+pub use error::{ImageError, VisionConfigError};
+pub use feature_select::{FeatureSelect, SelectLayer};
+pub use image_processor::{
+    AspectRatio, CLIP_MEAN, CLIP_STD, ImageLimits, ImageProcessor, ImageProcessorConfig,
+    PixelValues,
+};
+pub use mlp::VisionMlp;
+pub use patch_embedding::VisionEmbeddings;
+pub use vision_tower::VisionTower;

@@ -1,0 +1,63 @@
+//! Pixels to patch tokens.
+
+use burn::{
+    module::{Module, Param},
+    nn::Initializer,
+    tensor::{Device, Tensor},
+};
+
+use crate::VisionConfig;
+
+/// Patch embedding, class token and learned positions.
+#[derive(Module, Debug)]
+pub struct VisionEmbeddings {
+    /// The class token, `[hidden]`.
+    pub class_embedding: Param<Tensor<1>>,
+    /// The patch filters, `[hidden, channels, patch, patch]`; no bias.
+    pub patch_embedding: Param<Tensor<4>>,
+    /// One vector per token, class token first: `[1 + patches, hidden]`.
+    pub position_embedding: Param<Tensor<2>>,
+    patch_size: usize,
+}
+
+impl VisionEmbeddings {
+    pub(crate) fn new(config: &VisionConfig, device: &Device) -> Self {
+        let width = config.hidden_size;
+        let normal = |std| Initializer::Normal { mean: 0.0, std };
+        let patch = config.patch_size;
+        Self {
+            class_embedding: normal((width as f64).powf(-0.5)).init([width], device),
+            patch_embedding: normal(0.02).init([width, config.num_channels, patch, patch], device),
+            position_embedding: normal(0.02).init([1 + config.num_patches(), width], device),
+            patch_size: patch,
+        }
+    }
+
+    /// A convolution whose stride is its kernel is one product per patch.
+    ///
+    /// # Shapes
+    /// - `pixel_values`: `[batch, channels, image, image]`
+    /// - output: `[batch, 1 + patches, hidden]`
+    pub fn forward(&self, pixel_values: Tensor<4>) -> Tensor<3> {
+        let [batch, channels, height, width] = pixel_values.dims();
+        let patch = self.patch_size;
+        let (rows, columns) = (height / patch, width / patch);
+        let [hidden, ..] = self.patch_embedding.dims();
+        let patches = pixel_values
+            .reshape([batch, channels, rows, patch, columns, patch])
+            .permute([0, 2, 4, 1, 3, 5])
+            .reshape([batch, rows * columns, channels * patch * patch]);
+        let filters = self
+            .patch_embedding
+            .val()
+            .reshape([hidden, channels * patch * patch])
+            .transpose();
+        let tokens = burn::tensor::module::linear(patches, filters, None);
+        let class = self
+            .class_embedding
+            .val()
+            .reshape([1, 1, hidden])
+            .expand([batch, 1, hidden]);
+        Tensor::cat(vec![class, tokens], 1) + self.position_embedding.val().unsqueeze::<3>()
+    }
+}

@@ -1,0 +1,93 @@
+//! The vision half of CLIP.
+
+use burn::{
+    module::Module,
+    nn::{LayerNorm, LayerNormConfig},
+    tensor::{Device, Tensor},
+};
+
+use crate::{EncoderBlock, FeatureSelect, SelectLayer, VisionConfig, VisionEmbeddings};
+
+/// CLIP's vision transformer. The misspelt field is the checkpoints' own name.
+#[derive(Module, Debug)]
+pub struct VisionTower {
+    /// Patches, class token, positions.
+    pub embeddings: VisionEmbeddings,
+    /// Norm before the first block.
+    pub pre_layrnorm: LayerNorm,
+    /// The blocks.
+    pub layers: Vec<EncoderBlock>,
+    /// Norm of the pooled class token. In every checkpoint, never used by LLaVA.
+    pub post_layernorm: LayerNorm,
+}
+
+impl VisionTower {
+    pub(crate) fn new(config: &VisionConfig, device: &Device) -> Self {
+        let norm = || {
+            LayerNormConfig::new(config.hidden_size)
+                .with_epsilon(config.layer_norm_eps)
+                .init(device)
+        };
+        Self {
+            embeddings: VisionEmbeddings::new(config, device),
+            pre_layrnorm: norm(),
+            layers: (0..config.num_hidden_layers)
+                .map(|_| EncoderBlock::new(config, device))
+                .collect(),
+            post_layernorm: norm(),
+        }
+    }
+
+    /// The features that LLaVA takes. Blocks behind the chosen layer are not run.
+    ///
+    /// # Shapes
+    /// - `pixel_values`: `[batch, channels, image, image]`
+    /// - output: `[batch, patches, hidden]` (one more token with [`FeatureSelect::ClsPatch`])
+    ///
+    /// # Panics
+    /// If the tower has no such layer.
+    pub fn forward(
+        &self,
+        pixel_values: Tensor<4>,
+        select_layer: SelectLayer,
+        select_feature: FeatureSelect,
+    ) -> Tensor<3> {
+        let blocks = select_layer
+            .blocks(self.layers.len())
+            .unwrap_or_else(|error| panic!("{error}"));
+        let mut hidden_states = self.embed(pixel_values);
+        for layer in &self.layers[..blocks] {
+            hidden_states = layer.forward(hidden_states);
+        }
+        select_feature.apply(hidden_states)
+    }
+
+    /// Every hidden state: the input of the first block, then the output of each.
+    ///
+    /// # Shapes
+    /// - `pixel_values`: `[batch, channels, image, image]`
+    /// - output: `num_hidden_layers + 1` of `[batch, 1 + patches, hidden]`
+    pub fn hidden_states(&self, pixel_values: Tensor<4>) -> Vec<Tensor<3>> {
+        let mut states = vec![self.embed(pixel_values)];
+        for layer in &self.layers {
+            let last = states[states.len() - 1].clone();
+            states.push(layer.forward(last));
+        }
+        states
+    }
+
+    /// What CLIP pools: the class token of the last hidden state, normalised. Not used by LLaVA.
+    ///
+    /// # Shapes
+    /// - `last_hidden_state`: `[batch, 1 + patches, hidden]`
+    /// - output: `[batch, hidden]`
+    pub fn pooled(&self, last_hidden_state: Tensor<3>) -> Tensor<2> {
+        self.post_layernorm
+            .forward(last_hidden_state.slice_dim(1, 0..1).squeeze_dim(1))
+    }
+
+    fn embed(&self, pixel_values: Tensor<4>) -> Tensor<3> {
+        self.pre_layrnorm
+            .forward(self.embeddings.forward(pixel_values))
+    }
+}
