@@ -49,6 +49,17 @@ impl TrainableParts {
     };
 }
 
+/// How the micro-batches of a step are computed. The sum of their gradients is the same either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MicroBatches {
+    /// One after the other: the memory of one at a time.
+    #[default]
+    OneByOne,
+    /// Each on a thread of its own. On a CPU and at small sizes, where one operation is too small for several threads. Dropout
+    /// draws from the device's one generator, so its masks then depend on the threads.
+    InParallel,
+}
+
 /// Settings of a training.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainingConfig {
@@ -78,6 +89,8 @@ pub struct TrainingConfig {
     pub per_device_train_batch_size: usize,
     /// Micro-batches of a step.
     pub gradient_accumulation_steps: usize,
+    /// How they are computed.
+    pub micro_batches: MicroBatches,
     /// Whether the decoder's blocks are run again in the backward pass instead of keeping what they computed.
     pub gradient_checkpointing: Recompute,
     /// Order of the records.
@@ -104,6 +117,7 @@ impl TrainingConfig {
             max_steps: None,
             per_device_train_batch_size: 16,
             gradient_accumulation_steps: 1,
+            micro_batches: MicroBatches::OneByOne,
             gradient_checkpointing: Recompute::Off,
             order: Order::Shuffled,
             seed: 42,

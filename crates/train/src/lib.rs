@@ -38,7 +38,7 @@ mod schedule;
 mod step;
 mod trainer;
 
-pub use config::{Trainable, TrainableParts, TrainingConfig};
+pub use config::{MicroBatches, Trainable, TrainableParts, TrainingConfig};
 pub use curve::{CurvePoint, write_curve};
 pub use error::{TrainError, TrainingConfigError};
 pub use event::TrainEvent;

@@ -6,11 +6,11 @@ use burn::{
     tensor::{Int, Tensor, TensorData},
 };
 use gallery_gpt_data::Batch;
-use gallery_gpt_model::{GalleryModel, SplicePlan};
+use gallery_gpt_model::{GalleryModel, SpliceError, SplicePlan};
 use gallery_gpt_vision::PixelValues;
 
 use crate::{
-    CosineSchedule, Dropout, Gradients, ParamGroups, TrainError, TrainingConfig, clip_global_norm,
+    CosineSchedule, Dropout, Gradients, MicroBatches, ParamGroups, TrainError, TrainingConfig, clip_global_norm,
     global_norm, gradients,
     param_group::{mark_trainable, split_off},
     token_loss,
@@ -145,46 +145,67 @@ impl TrainState {
         };
         let model = self.model();
         let weight = 1.0 / micro_batches.len() as f64;
-        let mut accumulator = GradientsAccumulator::new();
-        let mut loss: Option<Tensor<1>> = None;
-        let (mut supervised_tokens, mut tokens) = (0, 0);
-        for (micro_batch, batch) in micro_batches.iter().enumerate() {
+        for batch in micro_batches {
             if batch.labels.iter().flatten().all(|&label| label < 0) {
                 return Err(TrainError::NothingSupervised {
                     step: number,
                     records: records(),
                 });
             }
+        }
+        let part = |model: &GalleryModel, micro_batch: usize, batch: &Batch| {
             let dropout = Dropout {
                 seed: self.config.seed,
                 step: self.step,
                 micro_batch,
             };
-            let part = gradients(
-                model,
-                batch,
-                self.config.gradient_checkpointing,
-                weight,
-                Some(dropout),
-            );
-            let Gradients {
-                loss: part_loss,
-                grads,
-                supervised_tokens: part_supervised,
-                tokens: part_tokens,
-            } = part.map_err(|source| TrainError::Splice {
+            let recompute = self.config.gradient_checkpointing;
+            gradients(model, batch, recompute, weight, Some(dropout))
+        };
+        let parts: Vec<Result<Gradients, SpliceError>> = match self.config.micro_batches {
+            MicroBatches::OneByOne => micro_batches
+                .iter()
+                .enumerate()
+                .map(|(number, batch)| part(model, number, batch))
+                .collect(),
+            MicroBatches::InParallel => std::thread::scope(|scope| {
+                let threads: Vec<_> = micro_batches
+                    .iter()
+                    .enumerate()
+                    .map(|(number, batch)| {
+                        // The same storage under leaves of its own: graphs that share a leaf share a lock.
+                        let model = model.valid().train();
+                        let part = &part;
+                        scope.spawn(move || part(&model, number, batch))
+                    })
+                    .collect();
+                threads
+                    .into_iter()
+                    .map(|thread| {
+                        thread
+                            .join()
+                            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                    })
+                    .collect()
+            }),
+        };
+        let mut accumulator = GradientsAccumulator::new();
+        let mut loss: Option<Tensor<1>> = None;
+        let (mut supervised_tokens, mut tokens) = (0, 0);
+        for part in parts {
+            let part = part.map_err(|source| TrainError::Splice {
                 step: number,
                 records: records(),
                 source,
             })?;
-            accumulator.accumulate(model, grads);
-            let part_loss = part_loss * weight;
+            accumulator.accumulate(model, part.grads);
+            let part_loss = part.loss * weight;
             loss = Some(match loss {
                 Some(loss) => loss + part_loss,
                 None => part_loss,
             });
-            supervised_tokens += part_supervised;
-            tokens += part_tokens;
+            supervised_tokens += part.supervised_tokens;
+            tokens += part.tokens;
         }
         let mut grads = accumulator.grads();
         let norm = global_norm(model, &grads);

@@ -1,0 +1,164 @@
+//! What a text says about colours and places, and whether it is so.
+
+use crate::{Color, Noun, Place, Scene};
+
+/// The checkable claims of a text about a scene.
+///
+/// A colour word directly before the word for a thing claims that colour of it; a place word between the word for a thing
+/// and the next one claims that place of it; a side after the word "light" claims it of the light.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// Claims that are true of the scene.
+    pub right: usize,
+    /// Claims that are not, or that speak of something which is not there.
+    pub wrong: usize,
+    /// Facts of the scene that a true claim names.
+    pub facts_named: usize,
+    /// Facts there are: a colour for every part, a place for both things, a side for the light.
+    pub facts: usize,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Fact {
+    Color(Noun, Color),
+    Place(Noun, Place),
+    Light(Place),
+}
+
+impl Claims {
+    /// Reads a text about a scene.
+    #[must_use]
+    pub fn of(text: &str, scene: &Scene) -> Self {
+        let mut facts: Vec<Fact> = scene
+            .colors()
+            .into_iter()
+            .map(|(noun, color)| Fact::Color(noun, color))
+            .collect();
+        facts.extend(
+            scene
+                .things()
+                .map(|thing| Fact::Place(thing.noun, thing.place)),
+        );
+        facts.push(Fact::Light(match scene.light {
+            crate::Side::Left => Place::Left,
+            crate::Side::Right => Place::Right,
+        }));
+        let claimed = read(text);
+        let right = claimed.iter().filter(|claim| facts.contains(claim)).count();
+        Self {
+            right,
+            wrong: claimed.len() - right,
+            facts_named: facts.iter().filter(|fact| claimed.contains(fact)).count(),
+            facts: facts.len(),
+        }
+    }
+
+    /// Share of the claims that are true; `None` for a text that claims nothing.
+    #[must_use]
+    pub fn precision(&self) -> Option<f64> {
+        let all = self.right + self.wrong;
+        (all > 0).then(|| self.right as f64 / all as f64)
+    }
+
+    /// Share of the facts that are named.
+    #[must_use]
+    pub fn recall(&self) -> f64 {
+        self.facts_named as f64 / self.facts as f64
+    }
+}
+
+impl std::ops::AddAssign for Claims {
+    fn add_assign(&mut self, other: Self) {
+        self.right += other.right;
+        self.wrong += other.wrong;
+        self.facts_named += other.facts_named;
+        self.facts += other.facts;
+    }
+}
+
+fn read(text: &str) -> Vec<Fact> {
+    let lower = text.to_lowercase();
+    let mut claims = Vec::new();
+    let mut color: Option<Color> = None;
+    let mut subject: Option<Noun> = None;
+    let mut light = false;
+    for raw in lower.split_whitespace() {
+        let word = raw.trim_matches(|c: char| !c.is_alphabetic());
+        if let Some(found) = Color::from_name(word) {
+            color = Some(found);
+            continue;
+        }
+        if let Some(noun) = Noun::ALL.into_iter().find(|noun| noun.name() == word) {
+            if let Some(color) = color.take() {
+                claims.push(Fact::Color(noun, color));
+            }
+            subject = Some(noun);
+            light = false;
+        } else if word == "light" {
+            light = true;
+            subject = None;
+        } else if let Some(place) = Place::ALL.into_iter().find(|place| place.name() == word) {
+            if light {
+                claims.push(Fact::Light(place));
+                light = false;
+            } else if let Some(noun) = subject.take() {
+                claims.push(Fact::Place(noun, place));
+            }
+        }
+        color = None;
+        // A sentence ends what its words are about.
+        if raw.ends_with(['.', ';', ':']) {
+            subject = None;
+            light = false;
+        }
+    }
+    claims
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{analysis, catalogue, colour_answer, light_answer, place_answer};
+
+    #[test]
+    fn our_own_texts_claim_nothing_wrong() {
+        for number in 0..300 {
+            let scene = Scene::sample(1, number);
+            for voice in 0..4 {
+                let text = analysis(&scene, voice);
+                let claims = Claims::of(&text, &scene);
+                assert_eq!(
+                    (claims.wrong, claims.facts_named),
+                    (0, claims.facts),
+                    "{text}\n{scene:?}"
+                );
+                let words = text.split_whitespace().count();
+                assert!((55..100).contains(&words), "{words}: {text}");
+                let claims = Claims::of(&catalogue(&scene, voice), &scene);
+                assert_eq!(claims.wrong, 0);
+            }
+            for text in [
+                colour_answer(&scene),
+                place_answer(&scene),
+                light_answer(&scene),
+            ] {
+                let claims = Claims::of(&text, &scene);
+                assert!(claims.wrong == 0 && claims.right > 0, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn false_claims_are_counted() {
+        let scene = Scene::sample(1, 0);
+        let other = (1..)
+            .map(|number| Scene::sample(1, number))
+            .find(|other| {
+                other.main.noun == scene.main.noun && other.main.color != scene.main.color
+            })
+            .unwrap();
+        let claims = Claims::of(&analysis(&other, 0), &scene);
+        assert!(claims.wrong > 0);
+        assert_eq!(Claims::of("It is a painting.", &scene).precision(), None);
+    }
+}
