@@ -5,6 +5,12 @@
 //! cargo run --release --example train_tiny_base
 //! ```
 
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program talks on the terminal"
+)]
+
 use std::{path::PathBuf, sync::mpsc::sync_channel, thread};
 
 use anyhow::{Context, ensure};
@@ -19,8 +25,8 @@ use gallery_gpt::{
     vision::VisionConfig,
 };
 use gallery_gpt_scenes::{
-    BASE_SEED, Claims, QUESTIONS, Scene, analysis, catalogue, colour_answer, light_answer, paint,
-    place_answer,
+    BASE_SEED, Claims, QUESTIONS, Scene, analysis, catalogue, colour_answer, inventory,
+    light_answer, paint, place_answer,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use rayon::prelude::*;
@@ -38,13 +44,13 @@ struct Arguments {
     #[arg(long, default_value = "datasets/tiny-base")]
     output_dir: PathBuf,
     /// Steps of training.
-    #[arg(long, default_value_t = 6000)]
+    #[arg(long, default_value_t = 3200)]
     max_steps: usize,
     /// Pictures of a step.
     #[arg(long, default_value_t = 24)]
     per_device_train_batch_size: usize,
     /// Peak learning rate.
-    #[arg(long, default_value_t = 1e-3)]
+    #[arg(long, default_value_t = 1.5e-3)]
     learning_rate: f64,
     /// Seed of the weights.
     #[arg(long, default_value_t = 42)]
@@ -59,6 +65,9 @@ const QUESTIONS_OF_BASE: [&str; 5] = [
     "What is in the picture?",
     "Describe this picture briefly.",
 ];
+
+/// Share of the steps that are on captions.
+const CAPTION_SHARE: (usize, usize) = (3, 4);
 
 /// Scenes from here on are never trained on.
 const HELD_OUT: u64 = 1 << 40;
@@ -124,14 +133,24 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         )?);
     let batch_size = arguments.per_device_train_batch_size as u64;
     thread::scope(|scope| -> anyhow::Result<()> {
+        let captions = arguments.max_steps * CAPTION_SHARE.0 / CAPTION_SHARE.1;
+        let stage_of = move |step: usize| {
+            if step < captions {
+                Stage::Captions
+            } else {
+                Stage::Questions
+            }
+        };
         let (send, receive) = sync_channel(4);
         let (tokenizer, processor) = (&tokenizer, &processor);
         scope.spawn(move || {
-            for step in 0..arguments.max_steps as u64 {
+            for step in 0..arguments.max_steps {
+                let stage = stage_of(step);
+                let step = step as u64;
                 let numbers = step * batch_size..(step + 1) * batch_size;
                 let examples: anyhow::Result<Vec<Example>> = numbers
                     .into_par_iter()
-                    .map(|number| example(number, tokenizer, processor))
+                    .map(|number| example(number, stage, tokenizer, processor))
                     .collect();
                 let micro_batches = examples.map(|examples| {
                     let half = examples.len().div_ceil(2);
@@ -153,8 +172,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             mean = Some(smooth);
             progress.set_message(format!("{smooth:.3}"));
             progress.inc(1);
-            if step % 500 == 0 || step == arguments.max_steps {
-                let line = examine(state.model(), tokenizer, processor)?;
+            if step % 250 == 0 || step == arguments.max_steps {
+                let line = examine(state.model(), stage_of(step - 1), tokenizer, processor)?;
                 progress.suspend(|| eprintln!("step {step}: loss {smooth:.3}; {line}"));
             }
         }
@@ -221,16 +240,38 @@ fn learn_words(path: &std::path::Path) -> anyhow::Result<()> {
     Ok(train_tokenizer(&texts, 800, path)?)
 }
 
+/// As LLaVA is made: first pictures and captions alone, then questions and answers.
+#[derive(Clone, Copy)]
+enum Stage {
+    /// The template `plain`: a picture and the inventory of it.
+    Captions,
+    /// The template `vicuna_v1`: two questions, each answered by a terse entry.
+    Questions,
+}
+
 fn example(
     number: u64,
+    stage: Stage,
     tokenizer: &Tokenizer,
     processor: &ImageProcessor,
 ) -> anyhow::Result<Example> {
     let scene = Scene::sample(BASE_SEED, number);
-    let question = QUESTIONS_OF_BASE[number as usize % QUESTIONS_OF_BASE.len()];
-    let conversation =
-        Conversation::question(format!("<image>\n{question}")).answer(catalogue(&scene, number));
-    let row = encode_conversation(tokenizer, &TemplateKind::VicunaV1.template(), &conversation)?;
+    let (template, conversation) = match stage {
+        Stage::Captions => (
+            TemplateKind::Plain,
+            Conversation::question("<image>").answer(inventory(&scene, number)),
+        ),
+        Stage::Questions => {
+            let question =
+                |turn| QUESTIONS_OF_BASE[(number + turn) as usize % QUESTIONS_OF_BASE.len()];
+            let talk = Conversation::question(format!("<image>\n{}", question(0)))
+                .answer(catalogue(&scene, 2 * number))
+                .ask(question(1))
+                .answer(catalogue(&scene, 2 * number + 1));
+            (TemplateKind::VicunaV1, talk)
+        }
+    };
+    let row = encode_conversation(tokenizer, &template.template(), &conversation)?;
     Ok(Example {
         id: number.to_string(),
         input_ids: row.input_ids,
@@ -242,6 +283,7 @@ fn example(
 /// What the model says about pictures it was not trained on.
 fn examine(
     model: &gallery_gpt::model::GalleryModel,
+    stage: Stage,
     tokenizer: &Tokenizer,
     processor: &ImageProcessor,
 ) -> anyhow::Result<String> {
@@ -251,8 +293,16 @@ fn examine(
     let scenes: Vec<Scene> = (0..32)
         .map(|n| Scene::sample(BASE_SEED, HELD_OUT + n))
         .collect();
-    let template = TemplateKind::VicunaV1.template();
-    let text = template.prompt(&Conversation::question("<image>\nDescribe the painting."));
+    let (template, question) = match stage {
+        Stage::Captions => (TemplateKind::Plain, "<image>".to_owned()),
+        Stage::Questions => (
+            TemplateKind::VicunaV1,
+            format!("<image>\n{}", QUESTIONS_OF_BASE[0]),
+        ),
+    };
+    let text = template
+        .template()
+        .prompt(&Conversation::question(question));
     let input_ids = encode_prompt(tokenizer, &text)?;
     let prompts: Vec<Prompt> = scenes
         .iter()

@@ -108,7 +108,7 @@ defaults! {
     default_strategy: String = "default".to_owned();
 }
 
-/// Reads the `config.json` of a folder. `model_type` llava, llava_llama and share4v are accepted as they are.
+/// Reads the `config.json` of a folder. `model_type` llava, `llava_llama` and share4v are accepted as they are.
 ///
 /// # Errors
 /// The file cannot be read, or describes a model with a part that is not supported.

@@ -46,12 +46,11 @@ pub fn checkpoint_key(path: &str) -> Option<CheckpointKey> {
             };
             let (name, placement) = match leaf {
                 "gamma" => ("weight", Same),
-                "beta" => ("bias", Same),
                 "class_embedding" => ("class_embedding", Same),
                 "patch_embedding" => ("patch_embedding.weight", Same),
                 "position_embedding" => ("position_embedding.weight", Same),
                 "weight" => ("weight", Transposed),
-                "bias" => ("bias", Same),
+                "beta" | "bias" => ("bias", Same),
                 _ => return None,
             };
             (

@@ -69,6 +69,7 @@ impl LlamaAttention {
     /// - `hidden_states`: `[batch, seq, hidden]`
     /// - `hidden`: `[batch, 1, 1, cached + seq]`, `true` where nothing may look
     /// - output: `[batch, seq, hidden]`
+    #[must_use]
     pub fn forward(
         &self,
         hidden_states: Tensor<3>,

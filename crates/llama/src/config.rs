@@ -132,7 +132,7 @@ impl LlamaConfig {
                 return wrong(field, value as f64, format!("a divisor of {of} ({whole})"));
             }
         }
-        if self.head_dim() % 2 != 0 {
+        if !self.head_dim().is_multiple_of(2) {
             return wrong(
                 "head_dim",
                 self.head_dim() as f64,

@@ -44,6 +44,7 @@ impl DecoderBlock {
     /// # Shapes
     /// - `hidden_states`: `[batch, seq, hidden]`
     /// - output: `[batch, seq, hidden]`
+    #[must_use]
     pub fn forward(
         &self,
         hidden_states: Tensor<3>,
@@ -162,6 +163,7 @@ impl LlamaModel {
     /// # Shapes
     /// - `input_ids`: `[batch, seq]`
     /// - output: `[batch, seq, hidden]`
+    #[must_use]
     pub fn embed(&self, input_ids: Tensor<2, Int>) -> Tensor<3> {
         self.embed_tokens.forward(input_ids)
     }
@@ -171,6 +173,7 @@ impl LlamaModel {
     /// # Shapes
     /// - `inputs_embeds`: `[batch, seq, hidden]`
     /// - output: `[batch, seq, hidden]`; meaningless at padded positions
+    #[must_use]
     pub fn forward(&self, inputs_embeds: Tensor<3>) -> Tensor<3> {
         let rotary = self.rotary(&inputs_embeds);
         let mut x = inputs_embeds;
@@ -186,6 +189,7 @@ impl LlamaModel {
     /// # Shapes
     /// - `inputs_embeds`: `[batch, seq, hidden]`
     /// - output: `num_hidden_layers + 1` of `[batch, seq, hidden]`
+    #[must_use]
     pub fn hidden_states(&self, inputs_embeds: Tensor<3>) -> Vec<Tensor<3>> {
         let rotary = self.rotary(&inputs_embeds);
         let mut states = vec![inputs_embeds];
@@ -263,6 +267,7 @@ impl LlamaModel {
     /// # Shapes
     /// - `hidden_states`: `[..., hidden]`, normed
     /// - output: `[..., vocab]`
+    #[must_use]
     pub fn logits<const D: usize>(&self, hidden_states: Tensor<D>) -> Tensor<D> {
         self.lm_head.forward(hidden_states).cast(DType::F32)
     }

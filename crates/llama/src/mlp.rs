@@ -31,6 +31,7 @@ impl LlamaMlp {
     /// # Shapes
     /// - `hidden_states`: `[batch, seq, hidden]`
     /// - output: `[batch, seq, hidden]`
+    #[must_use]
     pub fn forward(&self, hidden_states: Tensor<3>, dropout: AdapterDropout) -> Tensor<3> {
         let gate = silu(self.gate_proj.forward(hidden_states.clone(), dropout));
         let up = self.up_proj.forward(hidden_states, dropout);

@@ -50,6 +50,7 @@ impl GalleryModel {
     /// # Shapes
     /// - `pixel_values`: `[pictures, 3, image, image]`
     /// - output: `[pictures, patches, mm_hidden]`
+    #[must_use]
     pub fn picture_features(&self, pixel_values: Tensor<4>) -> Tensor<3> {
         let dtype = self.vision_tower.embeddings.class_embedding.val().dtype();
         self.vision_tower.forward(
@@ -64,6 +65,7 @@ impl GalleryModel {
     /// # Shapes
     /// - `features`: `[pictures, patches, mm_hidden]`
     /// - output: `[pictures, patches, hidden]`
+    #[must_use]
     pub fn project(&self, features: Tensor<3>) -> Tensor<3> {
         let dtype = match self.projector.layers.first() {
             Some(layer) => layer.weight.val().dtype(),
@@ -82,6 +84,7 @@ impl GalleryModel {
     ///
     /// # Panics
     /// If the plan needs more features than there are.
+    #[must_use]
     pub fn splice(&self, plan: &SplicePlan, projected: Option<Tensor<3>>) -> Tensor<3> {
         let device = match &projected {
             Some(projected) => projected.device(),
@@ -118,6 +121,7 @@ impl GalleryModel {
     /// # Shapes
     /// - `pixel_values`: `[pictures, 3, image, image]`
     /// - output: `[batch, seq, vocab]`; meaningless at padded positions
+    #[must_use]
     pub fn forward(&self, plan: &SplicePlan, pixel_values: Option<Tensor<4>>) -> Tensor<3> {
         let projected = pixel_values.map(|pixels| self.project(self.picture_features(pixels)));
         let inputs_embeds = self.splice(plan, projected);

@@ -38,6 +38,7 @@ impl Projector {
     /// # Shapes
     /// - `features`: `[pictures, patches, mm_hidden]`
     /// - output: `[pictures, patches, hidden]`
+    #[must_use]
     pub fn forward(&self, features: Tensor<3>) -> Tensor<3> {
         let mut x = features;
         for (nth, layer) in self.layers.iter().enumerate() {

@@ -27,4 +27,6 @@ pub use palette::{Color, Temperature};
 pub use scene::{
     BASE_SEED, Brushwork, Genre, Noun, Place, Scene, Side, TEST_SEED, TRAIN_SEED, Thing,
 };
-pub use words::{QUESTIONS, analysis, catalogue, colour_answer, light_answer, place_answer};
+pub use words::{
+    QUESTIONS, analysis, catalogue, colour_answer, inventory, light_answer, place_answer,
+};

@@ -37,30 +37,36 @@ fn thing(thing: Thing) -> String {
     )
 }
 
-/// A terse entry as catalogues have them: the genre and a few facts, which ones and in which order varying with `voice`.
+/// A terse entry as catalogues have them: the genre and one to three facts, which ones and in which order varying with `voice`.
 #[must_use]
 pub fn catalogue(scene: &Scene, voice: u64) -> String {
     let mut random = generator(scene, voice);
+    let facts = facts(scene, &mut random);
+    let count = random.random_range(1..=3);
+    entry(scene, &facts[..count])
+}
+
+/// As [`catalogue`], with all the facts.
+#[must_use]
+pub fn inventory(scene: &Scene, voice: u64) -> String {
+    entry(scene, &facts(scene, &mut generator(scene, voice)))
+}
+
+fn facts(scene: &Scene, random: &mut ChaCha8Rng) -> Vec<String> {
     let mut facts = vec![thing(scene.main), thing(scene.second)];
     for (noun, color) in std::iter::once(scene.backdrop).chain(scene.ground) {
-        facts.push(format!(
-            "{} {} {}",
-            article(color.name()),
-            color.name(),
-            noun.name()
-        ));
+        let color = color.name();
+        facts.push(format!("{} {color} {}", article(color), noun.name()));
     }
     facts.push(format!("light from the {}", scene.light.name()));
     facts.push(format!("{} brushwork", scene.brushwork.name()));
-    facts.shuffle(&mut random);
-    let count = random.random_range(1..=3);
-    let genre = scene.genre.name();
-    let (first, rest) = genre.split_at(1);
-    format!(
-        "{}{rest}: {}.",
-        first.to_uppercase(),
-        facts[..count].join("; ")
-    )
+    facts.shuffle(random);
+    facts
+}
+
+fn entry(scene: &Scene, facts: &[String]) -> String {
+    let (first, rest) = scene.genre.name().split_at(1);
+    format!("{}{rest}: {}.", first.to_uppercase(), facts.join("; "))
 }
 
 /// A formal analysis of about 75 words: composition, colour, light, line, brushwork, balance. `voice` chooses the wording.

@@ -16,11 +16,14 @@ pub fn encode_prompt(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<i64>, To
         .collect())
 }
 
+/// An id with the bytes of the prompt it stands for.
+pub(crate) type PromptPiece = (i64, Option<(usize, usize)>);
+
 /// As [`encode_prompt`], each id with the bytes of the prompt it stands for (none for `<s>`).
 pub(crate) fn encode_prompt_pieces(
     tokenizer: &Tokenizer,
     prompt: &str,
-) -> Result<Vec<(i64, Option<(usize, usize)>)>, TokenizerError> {
+) -> Result<Vec<PromptPiece>, TokenizerError> {
     let mut ids = vec![(i64::from(tokenizer.special_tokens().bos), None)];
     let mut at = 0;
     for (nth, text) in prompt.split(IMAGE_TOKEN).enumerate() {

@@ -16,7 +16,7 @@ use gallery_gpt_llama::AdapterDropout;
 use gallery_gpt_model::{GalleryModel, SpliceError, SplicePlan, SplicedLabels};
 use gallery_gpt_vision::PixelValues;
 
-use crate::{param_group::fill_projector, token_loss};
+use crate::{CrossEntropy, param_group::fill_projector};
 
 /// What the backward pass computes again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -173,10 +173,24 @@ fn plain(
         x = block.forward(x, &rotary, switch);
     }
     let normed = decoder.norm.forward(supervised(x, &labels.slots));
-    let targets = ints(&labels.targets, &device);
-    let loss = token_loss(decoder.logits(normed), targets) / labels.targets.len() as f64;
-    let grads = (loss.clone() * weight).backward();
-    (loss.inner(), GradientsParams::from_grads(grads, model))
+    let (loss, seed) = loss_and_seed(decoder.logits(normed), &labels.targets, labels, weight);
+    (loss, GradientsParams::from_grads(seed.backward(), model))
+}
+
+/// The share of the mean loss that some rows have, and a scalar whose gradient in their logits is that of the loss.
+fn loss_and_seed(
+    logits: Tensor<2>,
+    targets: &[i64],
+    labels: &SplicedLabels,
+    weight: f64,
+) -> (Tensor<1>, Tensor<1>) {
+    let count = labels.targets.len() as f64;
+    let plain = logits.clone().inner();
+    let targets = ints(targets, &plain.device());
+    let CrossEntropy { loss, gradient } = CrossEntropy::new(plain, targets);
+    // d sum(logits * g) / d logits is g.
+    let seed = (logits * (gradient * (weight / count)).autodiff()).sum();
+    (loss / count, seed)
 }
 
 fn recomputed(
@@ -234,7 +248,6 @@ fn head(
     let decoder = &model.language_model;
     let [batch, seq, hidden] = last.dims();
     let device = last.device();
-    let count = labels.targets.len() as f64;
     let mut total: Option<Tensor<1>> = None;
     let mut dx = Tensor::zeros([batch * seq, hidden], (&device, last.dtype()));
     let rows = last.reshape([batch * seq, hidden]);
@@ -250,15 +263,13 @@ fn head(
             .autodiff()
             .require_grad();
         let normed = decoder.norm.forward(x.clone());
-        let targets = ints(targets, &x.device());
-        let loss = token_loss(decoder.logits(normed), targets) / count;
-        let mut grads = (loss.clone() * weight).backward();
+        let (loss, seed) = loss_and_seed(decoder.logits(normed), targets, labels, weight);
+        let mut grads = seed.backward();
         let d = x
             .grad_remove(&mut grads)
             .expect("the loss depends on the hidden states");
         accumulator.accumulate(model, GradientsParams::from_grads(grads, model));
         dx = dx.select_assign(0, slots, d, burn::tensor::IndexingUpdateOp::Add);
-        let loss = loss.inner();
         total = Some(match total {
             Some(total) => total + loss,
             None => loss,

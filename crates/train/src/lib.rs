@@ -43,7 +43,7 @@ pub use curve::{CurvePoint, write_curve};
 pub use error::{TrainError, TrainingConfigError};
 pub use event::TrainEvent;
 pub use gradients::{Dropout, Gradients, Recompute, gradients};
-pub use loss::token_loss;
+pub use loss::CrossEntropy;
 pub use param_group::{ParamGroups, clip_global_norm, global_norm};
 pub use run_folder::{LogLine, RunFolder};
 pub use schedule::CosineSchedule;

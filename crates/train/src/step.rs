@@ -10,10 +10,9 @@ use gallery_gpt_model::{GalleryModel, SpliceError, SplicePlan};
 use gallery_gpt_vision::PixelValues;
 
 use crate::{
-    CosineSchedule, Dropout, Gradients, MicroBatches, ParamGroups, TrainError, TrainingConfig, clip_global_norm,
-    global_norm, gradients,
+    CosineSchedule, CrossEntropy, Dropout, Gradients, MicroBatches, ParamGroups, TrainError,
+    TrainingConfig, clip_global_norm, global_norm, gradients,
     param_group::{mark_trainable, split_off},
-    token_loss,
 };
 
 /// A model under training.
@@ -296,7 +295,8 @@ pub fn evaluate_loss(model: &GalleryModel, batches: &[Batch]) -> Result<f64, Tra
             .reshape([rows * seq, hidden])
             .select(0, ints(&labels.slots));
         let logits = model.language_model.logits(chosen);
-        total += f64::from(token_loss(logits, ints(&labels.targets)).into_scalar::<f32>());
+        let loss = CrossEntropy::new(logits, ints(&labels.targets)).loss;
+        total += f64::from(loss.into_scalar::<f32>());
         count += labels.targets.len();
     }
     Ok(total / count.max(1) as f64)

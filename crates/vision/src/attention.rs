@@ -39,6 +39,7 @@ impl VisionAttention {
     /// # Shapes
     /// - `hidden_states`: `[batch, tokens, hidden]`
     /// - output: `[batch, tokens, hidden]`
+    #[must_use]
     pub fn forward(&self, hidden_states: Tensor<3>) -> Tensor<3> {
         let [batch, tokens, hidden] = hidden_states.dims();
         let split = |x: Tensor<3>| {

@@ -34,6 +34,7 @@ impl VisionMlp {
     /// # Shapes
     /// - `hidden_states`: `[batch, tokens, hidden]`
     /// - output: `[batch, tokens, hidden]`
+    #[must_use]
     pub fn forward(&self, hidden_states: Tensor<3>) -> Tensor<3> {
         let x = self.fc1.forward(hidden_states);
         let x = match self.activation {

@@ -38,6 +38,7 @@ impl VisionEmbeddings {
     /// # Shapes
     /// - `pixel_values`: `[batch, channels, image, image]`
     /// - output: `[batch, 1 + patches, hidden]`
+    #[must_use]
     pub fn forward(&self, pixel_values: Tensor<4>) -> Tensor<3> {
         let [batch, channels, height, width] = pixel_values.dims();
         let patch = self.patch_size;

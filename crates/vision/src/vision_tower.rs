@@ -46,6 +46,7 @@ impl VisionTower {
     ///
     /// # Panics
     /// If the tower has no such layer.
+    #[must_use]
     pub fn forward(
         &self,
         pixel_values: Tensor<4>,
@@ -67,6 +68,7 @@ impl VisionTower {
     /// # Shapes
     /// - `pixel_values`: `[batch, channels, image, image]`
     /// - output: `num_hidden_layers + 1` of `[batch, 1 + patches, hidden]`
+    #[must_use]
     pub fn hidden_states(&self, pixel_values: Tensor<4>) -> Vec<Tensor<3>> {
         let mut states = vec![self.embed(pixel_values)];
         for layer in &self.layers {
@@ -81,6 +83,7 @@ impl VisionTower {
     /// # Shapes
     /// - `last_hidden_state`: `[batch, 1 + patches, hidden]`
     /// - output: `[batch, hidden]`
+    #[must_use]
     pub fn pooled(&self, last_hidden_state: Tensor<3>) -> Tensor<2> {
         self.post_layernorm
             .forward(last_hidden_state.slice_dim(1, 0..1).squeeze_dim(1))

@@ -94,6 +94,7 @@ impl LoraAdapter {
     /// # Shapes
     /// - `x`: `[..., input]`
     /// - output: `[..., output]`
+    #[must_use]
     pub fn forward<const D: usize>(&self, x: Tensor<D>, dropout: AdapterDropout) -> Tensor<D> {
         let dtype = x.dtype();
         let x = match dropout {
@@ -143,6 +144,7 @@ impl LoraLinear {
     /// # Shapes
     /// - `x`: `[..., input]`
     /// - output: `[..., output]`
+    #[must_use]
     pub fn forward<const D: usize>(&self, x: Tensor<D>, dropout: AdapterDropout) -> Tensor<D> {
         match &self.lora {
             None => self.base.forward(x),

@@ -206,6 +206,9 @@ impl Decoding<'_> {
     ///
     /// # Errors
     /// The model's logits are not finite.
+    ///
+    /// # Panics
+    /// Never: logits are f32 when they are read.
     pub fn step(&mut self) -> Result<Option<Vec<Option<u32>>>, GenerationError> {
         if self.rows.iter().all(|row| row.finish.is_some()) {
             return Ok(None);

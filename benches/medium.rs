@@ -1,0 +1,85 @@
+//! The medium shape that the model benches share: 512 wide, 8 blocks, 600 tokens with one picture of 64 patches.
+
+use burn::tensor::Device;
+use gallery_gpt::{
+    data::Batch,
+    llama::LlamaConfig,
+    model::{GalleryModel, GalleryModelConfig},
+    vision::{PixelValues, VisionConfig},
+};
+
+/// Tokens of a row, the picture expanded.
+pub(crate) const TOKENS: usize = 600;
+
+/// The model, with random weights of one seed.
+#[must_use]
+pub(crate) fn model(device: &Device) -> GalleryModel {
+    device.seed(7);
+    GalleryModelConfig {
+        vision: VisionConfig {
+            hidden_size: 256,
+            intermediate_size: 1024,
+            num_hidden_layers: 6,
+            num_attention_heads: 4,
+            image_size: 112,
+            patch_size: 14,
+            ..VisionConfig::clip_vit_large_patch14_336()
+        },
+        llama: LlamaConfig {
+            hidden_size: 512,
+            intermediate_size: 1376,
+            num_hidden_layers: 8,
+            num_attention_heads: 8,
+            num_key_value_heads: 8,
+            vocab_size: 32000,
+            max_position_embeddings: 1024,
+            rms_norm_eps: 1e-5,
+            rope_theta: 10000.0,
+        },
+        ..GalleryModelConfig::gallery_gpt_7b()
+    }
+    .init(device)
+}
+
+/// The ids of a row: a picture among text.
+#[must_use]
+pub(crate) fn row(seed: usize) -> Vec<i64> {
+    let text = TOKENS - 64;
+    let mut ids: Vec<i64> = (0..text)
+        .map(|i| 3 + ((i * 7919 + seed * 104_729) % 31_000) as i64)
+        .collect();
+    ids[0] = 1;
+    ids.insert(40, -200);
+    ids
+}
+
+/// A picture.
+#[must_use]
+pub(crate) fn picture(seed: usize) -> PixelValues {
+    let values = (0..3 * 112 * 112)
+        .map(|i| ((i * (2 * seed + 31) + seed) % 997) as f32 / 400.0 - 1.2)
+        .collect();
+    PixelValues::from_values(values, 112)
+}
+
+/// Rows whose second half is supervised.
+#[must_use]
+pub(crate) fn batch(rows: usize) -> Batch {
+    let input_ids: Vec<Vec<i64>> = (0..rows).map(row).collect();
+    let labels = input_ids
+        .iter()
+        .map(|ids| {
+            let half = ids.len() / 2;
+            ids.iter()
+                .enumerate()
+                .map(|(at, &id)| if at < half { -100 } else { id })
+                .collect()
+        })
+        .collect();
+    Batch {
+        input_ids,
+        labels,
+        pictures: (0..rows).map(picture).collect(),
+        ids: (0..rows).map(|row| row.to_string()).collect(),
+    }
+}

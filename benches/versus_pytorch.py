@@ -1,0 +1,102 @@
+"""The peer's half of versus_pytorch.rs: reads a request, does the same work with PyTorch, answers in JSON."""
+
+import json
+import os
+import statistics
+import sys
+import time
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+import peft
+import PIL
+import torch
+import transformers
+from PIL import Image
+from peft import PeftModel
+from transformers import LlavaForConditionalGeneration
+
+transformers.logging.set_verbosity_error()
+
+with open(sys.argv[1]) as file:
+    request = json.load(file)
+torch.set_num_threads(request["threads"])
+
+
+def median(run, times):
+    run()
+    seconds = []
+    for _ in range(times):
+        start = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def expand(rows, fill, mark):
+    """Replaces each picture mark by as many tokens as the picture has patches."""
+    patches = request["patches"]
+    return [[x for id_, value in zip(marks, row) for x in ([fill] * patches if id_ == mark else [value])]
+            for row, marks in zip(rows, request["input_ids"])]
+
+
+ids = torch.tensor(expand(request["input_ids"], request["image_token"], -200))
+labels = torch.tensor(expand(request["labels"], -100, -200))
+size = request["image_size"]
+pixels = torch.tensor(request["pixel_values"]).reshape(-1, 3, size, size)
+mask = torch.ones_like(ids)
+
+base = LlavaForConditionalGeneration.from_pretrained(os.path.join(request["folder"], "base"), dtype=torch.float32)
+base.eval()
+
+
+def decode():
+    return base.generate(input_ids=ids[:1], attention_mask=mask[:1], pixel_values=pixels[:1], do_sample=False,
+                         max_new_tokens=request["new_tokens"], min_new_tokens=request["new_tokens"], eos_token_id=None,
+                         pad_token_id=0)
+
+
+with torch.inference_mode():
+    decode_seconds = median(decode, 3)
+    written = decode()[0, ids.shape[1]:].tolist()
+
+model = PeftModel.from_pretrained(base, os.path.join(request["folder"], "adapter"), is_trainable=True)
+model.train()
+trained = [p for p in model.parameters() if p.requires_grad]
+optimizer = torch.optim.AdamW(trained, lr=request["learning_rate"], weight_decay=0.0)
+losses = []
+
+
+def step():
+    loss = model(input_ids=ids, attention_mask=mask, pixel_values=pixels, labels=labels).loss
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(trained, 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+    losses.append(loss.item())
+
+
+step_seconds = median(step, request["steps"])
+
+try:
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil as Processor
+except ImportError:
+    from transformers import CLIPImageProcessor as Processor
+processor = Processor(size={"shortest_edge": 336}, crop_size={"height": 336, "width": 336})
+picture = Image.open(os.path.join(request["folder"], "picture.png")).convert("RGB")
+
+
+def process():
+    side = max(picture.size)
+    square = Image.new("RGB", (side, side), (122, 116, 104))
+    square.paste(picture, ((side - picture.width) // 2, (side - picture.height) // 2))
+    return processor(square, return_tensors="pt")["pixel_values"]
+
+
+process_seconds = median(process, request["pictures"])
+flat = process().flatten()
+print(json.dumps({
+    "versions": f"torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}, Pillow {PIL.__version__}",
+    "step": step_seconds, "decode": decode_seconds, "process": process_seconds, "first_loss": losses[0], "ids": written,
+    "pixels": flat[:: max(1, flat.numel() // 512)].tolist(),
+}))

@@ -1,0 +1,191 @@
+//! The same work here and in PyTorch + transformers + peft, one after the other in one run, with the same weights, ids,
+//! pictures and number of threads: a `LoRA` step, a greedy decode, and the image processor. Prints the ratios.
+//!
+//! ```sh
+//! python3 -m venv .venv && .venv/bin/pip install torch transformers peft pillow
+//! cargo bench -p gallery-gpt --bench versus_pytorch -- --python .venv/bin/python
+//! ```
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program talks on the terminal"
+)]
+
+mod medium;
+
+use std::{
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context, ensure};
+use burn::tensor::Device;
+use clap::Parser;
+use gallery_gpt::{
+    checkpoint::{SaveOptions, save_adapter, save_model},
+    llama::LoraConfig,
+    model::{GenerationConfig, Generator, Prompt},
+    train::{TrainState, TrainingConfig},
+    vision::ImageProcessorConfig,
+};
+use image::{Rgb, RgbImage};
+use serde_json::{Value, json};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Compares this project with PyTorch.
+#[derive(Parser)]
+struct Arguments {
+    /// A Python with torch, transformers, peft and pillow.
+    #[arg(long, default_value = "python3")]
+    python: PathBuf,
+    /// Threads of both sides.
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// Passed by `cargo bench`; means nothing here.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+const ROWS: usize = 2;
+const STEPS: usize = 6;
+const NEW_TOKENS: usize = 64;
+const PICTURES: usize = 30;
+
+/// The median of some seconds, the first run left out as a warm-up.
+fn median(mut run: impl FnMut() -> anyhow::Result<()>, times: usize) -> anyhow::Result<f64> {
+    run()?;
+    let mut seconds = Vec::with_capacity(times);
+    for _ in 0..times {
+        let start = Instant::now();
+        run()?;
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    seconds.sort_by(f64::total_cmp);
+    Ok(seconds[seconds.len() / 2])
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(arguments.threads)
+        .build_global()
+        .context("the thread pool is set once")?;
+    let folder = tempfile::tempdir().context("no room for temporary files")?;
+    let device = Device::flex();
+    let lora = LoraConfig::new(16, 32.0);
+    let model = medium::model(&device);
+    save_model(&model, folder.path().join("base"), &SaveOptions::default())?;
+    let adapted = model.clone().apply_lora(&lora);
+    save_adapter(&adapted, &lora, "base", folder.path().join("adapter"))?;
+
+    let batch = medium::batch(ROWS);
+    let training = TrainingConfig {
+        warmup_ratio: 0.0,
+        max_grad_norm: Some(1.0),
+        ..TrainingConfig::lora(1e-4)
+    };
+    let mut state = TrainState::new(adapted, &training, 1_000_000)?;
+    let mut losses = Vec::new();
+    let step = median(
+        || {
+            losses.push(state.step(std::slice::from_ref(&batch))?.loss);
+            Ok(())
+        },
+        STEPS,
+    )?;
+
+    let prompt = Prompt::with_pictures(medium::row(0), vec![medium::picture(0)]);
+    let config = GenerationConfig {
+        stop_ids: Vec::new(),
+        ..GenerationConfig::greedy(NEW_TOKENS)
+    };
+    let mut written = Vec::new();
+    let decode = median(
+        || {
+            written =
+                Generator::new(&model, config.clone()).generate(std::slice::from_ref(&prompt))?;
+            Ok(())
+        },
+        3,
+    )?;
+
+    let picture = RgbImage::from_fn(1024, 768, |x, y| {
+        Rgb([(x * 7 + y) as u8, (x + y * 3) as u8, (x ^ y) as u8])
+    });
+    picture.save(folder.path().join("picture.png"))?;
+    let processor = ImageProcessorConfig::new(336).init();
+    let process = median(
+        || {
+            std::hint::black_box(processor.process(&picture));
+            Ok(())
+        },
+        PICTURES,
+    )?;
+
+    let request = json!({
+        "folder": folder.path(), "threads": arguments.threads, "steps": STEPS,
+        "input_ids": batch.input_ids, "labels": batch.labels,
+        "pixel_values": batch.pictures.iter().map(|p| p.values().to_vec()).collect::<Vec<_>>(),
+        "image_size": 112, "patches": 64, "image_token": 32000,
+        "learning_rate": training.learning_rate, "new_tokens": NEW_TOKENS, "pictures": PICTURES,
+    });
+    let request_path = folder.path().join("request.json");
+    std::fs::write(&request_path, request.to_string())?;
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../benches/versus_pytorch.py");
+    let output = Command::new(&arguments.python)
+        .arg(script)
+        .arg(&request_path)
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot run {}", arguments.python.display()))?;
+    ensure!(output.status.success(), "the Python script failed");
+    let peer: Value = serde_json::from_slice(&output.stdout).context("the script's answer")?;
+    let number = |key: &str| {
+        peer[key]
+            .as_f64()
+            .context("a number in the script's answer")
+    };
+
+    println!(
+        "{} threads, f32; peer: {}",
+        arguments.threads, peer["versions"]
+    );
+    println!("median seconds            here      peer     peer/here");
+    for (name, ours, theirs) in [
+        ("LoRA step 2x600, r 16", step, number("step")?),
+        ("greedy 64 after 600", decode, number("decode")?),
+        ("image 1024x768 to 336", process, number("process")?),
+    ] {
+        println!(
+            "{name:<22} {ours:>9.4} {theirs:>9.4} {:>9.2}",
+            theirs / ours
+        );
+    }
+    println!(
+        "first losses {:.6} here, {:.6} there; ids equal: {}; pixels differ by at most {:.1e}",
+        losses[0],
+        number("first_loss")?,
+        json!(written[0].ids) == peer["ids"],
+        picture_difference(processor.process(&picture).values(), &peer["pixels"])
+    );
+    Ok(())
+}
+
+fn picture_difference(ours: &[f32], theirs: &Value) -> f64 {
+    theirs
+        .as_array()
+        .map(|theirs| {
+            ours.iter()
+                .step_by(ours.len() / theirs.len().max(1))
+                .zip(theirs)
+                .map(|(ours, theirs)| {
+                    (f64::from(*ours) - theirs.as_f64().unwrap_or(f64::NAN)).abs()
+                })
+                .fold(0.0, f64::max)
+        })
+        .unwrap_or(f64::NAN)
+}

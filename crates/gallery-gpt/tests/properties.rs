@@ -1,0 +1,402 @@
+//! What must hold for any weights: properties of the whole model, on a tiny random one.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use burn::{
+    module::{Module, ModuleVisitor, Param},
+    tensor::{Device, Tensor},
+};
+use gallery_gpt::{
+    checkpoint::{
+        LoadOptions, SaveOptions, VocabRows, load_adapter, load_model, save_adapter, save_model,
+    },
+    data::Batch,
+    llama::{LoraConfig, LoraTarget},
+    model::{
+        FinishReason, GalleryModel, GalleryModelConfig, GenerationConfig, Generator, Prompt,
+        SplicePlan,
+    },
+    train::{Dropout, Recompute, TrainState, TrainingConfig, gradients},
+    vision::PixelValues,
+};
+use proptest::prelude::*;
+
+const EXACT: f32 = 0.0;
+const CLOSE: f32 = 2e-5;
+
+/// A tiny model with the weights of a seed. Weights are drawn on the host, so that tests can run side by side.
+fn model(seed: u64) -> GalleryModel {
+    struct Redraw(rand_chacha::ChaCha8Rng);
+    impl burn::module::ModuleMapper for Redraw {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            use rand::RngExt;
+            let shape = param.lazy_shape();
+            let count = shape.num_elements();
+            let scale = if D > 1 {
+                1.7 / (shape[0] as f32).sqrt()
+            } else {
+                1.0
+            };
+            let values: Vec<f32> = (0..count)
+                .map(|_| self.0.random_range(-scale..scale))
+                .collect();
+            let data = burn::tensor::TensorData::new(values, shape.to_vec());
+            let value = Tensor::from_data(data, &param.lazy_device());
+            let id = param.id;
+            param.transform_for_load(value, id)
+        }
+    }
+    let random = rand::SeedableRng::seed_from_u64(seed);
+    GalleryModelConfig::tiny()
+        .init(&Device::flex())
+        .map(&mut Redraw(random))
+}
+
+/// An adapter whose B is not zero.
+fn adapted(seed: u64) -> GalleryModel {
+    let model = model(seed).apply_lora(&LoraConfig::new(4, 8.0));
+    struct Fill(u32);
+    impl burn::module::ModuleMapper for Fill {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let shape = param.lazy_shape();
+            self.0 += 1;
+            if shape[0] != 4 || D != 2 {
+                return param;
+            }
+            let values: Vec<f32> = (0..shape.num_elements())
+                .map(|i| ((i as u32 * 37 + self.0 * 11) % 101) as f32 / 500.0 - 0.1)
+                .collect();
+            let data = burn::tensor::TensorData::new(values, shape.to_vec());
+            param.map(|old| Tensor::from_data(data, &old.device()))
+        }
+    }
+    model.map(&mut Fill(0))
+}
+
+fn picture(seed: usize) -> PixelValues {
+    let values = (0..3 * 28 * 28)
+        .map(|i| ((i * (seed * 2 + 7) + seed) % 255) as f32 / 127.0 - 1.0)
+        .collect();
+    PixelValues::from_values(values, 28)
+}
+
+fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().convert::<f32>().try_into_vec().unwrap()
+}
+
+fn distance(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max)
+}
+
+/// Logits of each row at its real positions.
+fn logits(model: &GalleryModel, rows: &[Vec<i64>], pictures: &[PixelValues]) -> Vec<Vec<f32>> {
+    let config = model.config();
+    let plan = SplicePlan::new(
+        rows,
+        config.tokens_per_picture(),
+        pictures.len(),
+        config.llama.vocab_size,
+    )
+    .unwrap();
+    let pictures: Vec<&PixelValues> = pictures.iter().collect();
+    let pixels = (!pictures.is_empty()).then(|| PixelValues::stack(&pictures, &Device::flex()));
+    let logits = values(model.forward(&plan, pixels));
+    let vocab = config.llama.vocab_size;
+    plan.row_lengths()
+        .iter()
+        .enumerate()
+        .map(|(row, &length)| {
+            let start = row * plan.seq() * vocab;
+            logits[start..start + length * vocab].to_vec()
+        })
+        .collect()
+}
+
+fn row() -> impl Strategy<Value = Vec<i64>> {
+    let id = prop_oneof![8 => 3_i64..320, 1 => Just(-200_i64)];
+    prop::collection::vec(id, 1..14).prop_map(|mut ids| {
+        ids.insert(0, 1);
+        ids
+    })
+}
+
+fn marks(rows: &[Vec<i64>]) -> usize {
+    rows.iter().flatten().filter(|&&id| id == -200).count()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// A batch of n equals n single runs, and so padding changes no real token's logits.
+    #[test]
+    fn a_batch_equals_its_rows_alone(rows in prop::collection::vec(row(), 1..4), seed in 0_u64..50) {
+        let model = model(seed);
+        let pictures: Vec<PixelValues> = (0..marks(&rows)).map(picture).collect();
+        let together = logits(&model, &rows, &pictures);
+        let mut left = pictures.as_slice();
+        for (ids, found) in rows.iter().zip(&together) {
+            let (own, rest) = left.split_at(marks(std::slice::from_ref(ids)));
+            left = rest;
+            let alone = logits(&model, std::slice::from_ref(ids), own);
+            prop_assert!(distance(found, &alone[0]) <= CLOSE);
+        }
+    }
+
+    /// Decoding with the cache equals a full forward pass over everything written so far.
+    #[test]
+    fn cached_decode_equals_full_forward(rows in prop::collection::vec(row(), 1..4), seed in 0_u64..50) {
+        let model = model(seed);
+        let mut next = 0..;
+        let prompts: Vec<Prompt> = rows
+            .iter()
+            .map(|ids| {
+                let pictures = next.by_ref().take(marks(std::slice::from_ref(ids))).map(picture).collect();
+                Prompt::with_pictures(ids.clone(), pictures)
+            })
+            .collect();
+        let config = GenerationConfig { stop_ids: Vec::new(), ..GenerationConfig::greedy(6) };
+        let written = Generator::new(&model, config.clone()).generate(&prompts).unwrap();
+        for (prompt, written) in prompts.iter().zip(&written) {
+            let single = Generator::new(&model, config.clone()).generate(std::slice::from_ref(prompt)).unwrap();
+            prop_assert_eq!(&single[0], written);
+            prop_assert_eq!(written.finish, FinishReason::Length);
+            let mut ids = prompt.input_ids.clone();
+            for &id in &written.ids {
+                let all = &logits(&model, &[ids.clone()], &prompt.pictures)[0];
+                let last = &all[all.len() - 320..];
+                let best = last.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                prop_assert!(best - last[id as usize] <= CLOSE);
+                ids.push(i64::from(id));
+            }
+        }
+    }
+}
+
+#[test]
+fn sampling_depends_on_the_seed_and_not_on_the_batch() {
+    let model = model(3);
+    let prompts: Vec<Prompt> = (0..3)
+        .map(|n| Prompt {
+            stream: n,
+            ..Prompt::text(vec![1, 5 + n as i64, 9, 14])
+        })
+        .collect();
+    let config = |seed| GenerationConfig {
+        temperature: 1.0,
+        seed,
+        stop_ids: Vec::new(),
+        ..GenerationConfig::greedy(8)
+    };
+    let generate = |seed, prompts: &[Prompt]| {
+        Generator::new(&model, config(seed))
+            .generate(prompts)
+            .unwrap()
+    };
+    let together = generate(1, &prompts);
+    for (prompt, written) in prompts.iter().zip(&together) {
+        assert_eq!(&generate(1, std::slice::from_ref(prompt))[0], written);
+    }
+    assert_ne!(together, generate(2, &prompts));
+}
+
+#[test]
+fn an_adapter_with_b_zero_changes_nothing() {
+    let rows = [vec![1, 5, -200, 9, 7]];
+    let plain = model(4);
+    let before = logits(&plain, &rows, &[picture(1)]);
+    let with = plain.apply_lora(&LoraConfig::new(4, 8.0));
+    assert!(distance(&before[0], &logits(&with, &rows, &[picture(1)])[0]) <= EXACT);
+}
+
+#[test]
+fn merged_equals_unmerged() {
+    let rows = [vec![1, 5, -200, 9, 7]];
+    let base = model(5);
+    let with = adapted(5);
+    let apart = logits(&with, &rows, &[picture(2)]);
+    assert!(distance(&apart[0], &logits(&base, &rows, &[picture(2)])[0]) > 1e-2);
+
+    let q_proj = &with.language_model.layers[0].self_attn.q_proj;
+    let weight = values(q_proj.base.weight.val());
+    let (merged, adapter) = q_proj.clone().merge();
+    assert!(distance(&values(merged.base.weight.val()), &weight) > 1e-3);
+    let again = merged.unmerge(adapter.unwrap());
+    assert!(distance(&values(again.base.weight.val()), &weight) <= 1e-6);
+
+    let merged = with.merge_lora();
+    assert!(!merged.language_model.has_lora());
+    assert!(distance(&apart[0], &logits(&merged, &rows, &[picture(2)])[0]) <= CLOSE);
+}
+
+/// The dense form `x (W + sAB)` that Burn's own `LoRA` composes, as an oracle.
+#[test]
+fn an_adapter_equals_the_dense_sum() {
+    let model = adapted(6);
+    let x = Tensor::<2>::from_data(
+        burn::tensor::TensorData::new(
+            (0..96).map(|i| (i % 13) as f32 / 6.0 - 1.0).collect(),
+            [2, 48],
+        ),
+        &Device::flex(),
+    );
+    for target in LoraTarget::ALL {
+        if target == LoraTarget::DownProj {
+            continue;
+        }
+        let linear = model.language_model.layers[1].linear(target);
+        let lora = linear.lora.as_ref().unwrap();
+        let dense = linear.base.weight.val() + lora.lora_a.val().matmul(lora.lora_b.val()) * 2.0;
+        let found = linear.forward(x.clone(), gallery_gpt::llama::AdapterDropout::Off);
+        let expected = x.clone().matmul(dense);
+        assert!(
+            distance(&values(found), &values(expected)) <= CLOSE,
+            "{target:?}"
+        );
+    }
+}
+
+fn batch() -> Batch {
+    Batch {
+        input_ids: vec![vec![1, 5, -200, 9, 7, 8, 2], vec![1, 30, 31, 2]],
+        labels: vec![
+            vec![-100, -100, -100, -100, 7, 8, 2],
+            vec![-100, -100, 31, 2],
+        ],
+        pictures: vec![picture(3)],
+        ids: vec!["a".to_owned(), "b".to_owned()],
+    }
+}
+
+/// All gradients of a model, by path.
+struct Reader<'a>(
+    &'a burn::optim::GradientsParams,
+    Vec<(String, Vec<f32>)>,
+    Vec<String>,
+);
+
+impl ModuleVisitor for Reader<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.2.push(name.to_owned());
+    }
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.2.pop();
+    }
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(grad) = self.0.get::<D>(param.id) {
+            self.1.push((self.2.join("."), values(grad)));
+        }
+    }
+}
+
+#[test]
+fn recompute_on_and_off_give_equal_gradients() {
+    for parts in [
+        gallery_gpt::train::TrainableParts::LORA,
+        gallery_gpt::train::TrainableParts::FULL,
+        gallery_gpt::train::TrainableParts::PROJECTOR,
+    ] {
+        let config = TrainingConfig {
+            parts,
+            ..TrainingConfig::lora(1e-3)
+        };
+        let state = TrainState::new(adapted(7), &config, 4).unwrap();
+        let read = |recompute| {
+            let part = gradients(state.model(), &batch(), recompute, 1.0, None).unwrap();
+            let mut reader = Reader(&part.grads, Vec::new(), Vec::new());
+            state.model().visit(&mut reader);
+            (part.loss.into_scalar::<f32>(), reader.1)
+        };
+        let (loss, plain) = read(Recompute::Off);
+        let (again, recomputed) = read(Recompute::Blocks);
+        assert!((loss - again).abs() <= 1e-6);
+        assert_eq!(plain.len(), recomputed.len());
+        // Only what is trained has gradients: a frozen weight stores nothing.
+        assert!(!plain.is_empty());
+        let trained = state.groups().projector.len() + state.groups().others.len();
+        if parts != gallery_gpt::train::TrainableParts::FULL {
+            assert_eq!(plain.len(), trained);
+        }
+        for ((path, a), (other, b)) in plain.iter().zip(&recomputed) {
+            assert_eq!(path, other);
+            let size = a.iter().map(|v| v.abs()).fold(1e-3, f32::max);
+            assert!(distance(a, b) <= 1e-5 * size.max(1.0), "{path}");
+        }
+    }
+}
+
+/// The masks of dropout are the same when a block is run again. The device's generator is one for the whole process, so
+/// both runs happen under one seed and in one test.
+#[test]
+fn dropout_is_drawn_again_alike() {
+    let lora = LoraConfig::new(4, 8.0).with_dropout(0.3);
+    let state =
+        TrainState::new(model(8).apply_lora(&lora), &TrainingConfig::lora(1e-3), 4).unwrap();
+    let dropout = Dropout {
+        seed: 9,
+        step: 2,
+        micro_batch: 0,
+    };
+    // Another test may draw in between; a few tries find a moment alone. Unequal masks would differ every time.
+    let equal = (0..20).any(|_| {
+        let read = |recompute| {
+            let part = gradients(state.model(), &batch(), recompute, 1.0, Some(dropout)).unwrap();
+            let mut reader = Reader(&part.grads, Vec::new(), Vec::new());
+            state.model().visit(&mut reader);
+            reader.1
+        };
+        let (plain, recomputed) = (read(Recompute::Off), read(Recompute::Blocks));
+        let without = {
+            let part = gradients(state.model(), &batch(), Recompute::Off, 1.0, None).unwrap();
+            let mut reader = Reader(&part.grads, Vec::new(), Vec::new());
+            state.model().visit(&mut reader);
+            reader.1
+        };
+        let far = |a: &[(String, Vec<f32>)], b: &[(String, Vec<f32>)]| {
+            a.iter()
+                .zip(b)
+                .map(|(a, b)| distance(&a.1, &b.1))
+                .fold(0.0, f32::max)
+        };
+        far(&plain, &recomputed) <= 1e-5 && far(&plain, &without) > 1e-3
+    });
+    assert!(equal);
+}
+
+#[test]
+fn save_then_load_gives_equal_tensors() {
+    struct Tensors(Vec<Vec<f32>>);
+    impl ModuleVisitor for Tensors {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.push(values(param.val()));
+        }
+    }
+    let all = |model: &GalleryModel| {
+        let mut tensors = Tensors(Vec::new());
+        model.visit(&mut tensors);
+        tensors.0
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let base = model(9);
+    let path = folder.path().join("base");
+    save_model(&base, &path, &SaveOptions::default()).unwrap();
+    let (again, report) = load_model(&path, &Device::flex(), &LoadOptions::default()).unwrap();
+    assert!(all(&base) == all(&again), "{report}");
+    let whole = LoadOptions {
+        vocab_rows: VocabRows::AsStored,
+        ..LoadOptions::default()
+    };
+    let (whole, _) = load_model(&path, &Device::flex(), &whole).unwrap();
+    assert_eq!(whole.config().llama.vocab_size, 384);
+
+    let with = adapted(9);
+    let lora = LoraConfig::new(4, 8.0);
+    let path = folder.path().join("adapter");
+    save_adapter(&with, &lora, "base", &path).unwrap();
+    let (loaded, adapter) = load_adapter(again, &path, &LoadOptions::default()).unwrap();
+    assert_eq!(adapter.lora, lora);
+    assert!(all(&with) == all(&loaded));
+}

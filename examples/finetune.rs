@@ -1,0 +1,461 @@
+//! The main job: finetunes a base with `LoRA` on records of paintings, then shows what changed.
+//!
+//! Without flags it takes the base and the sample in `datasets/`, and ends with a test painting: the reference, the base's
+//! text and the finetuned text. Flags take the real thing, in the words of the original's script.
+//!
+//! ```sh
+//! cargo run --release --example finetune
+//! cargo run --release --features cuda --example finetune -- --base llava-1.5-7b-hf --data train_samples_tuning.json \
+//!     --images art_images_data --preset gallery_gpt --device cuda
+//! ```
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program talks on the terminal"
+)]
+
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, bail, ensure};
+use clap::{Parser, ValueEnum};
+use gallery_gpt::{
+    checkpoint::write_file,
+    data::{BadRecord, Batch, Order, Record},
+    model::GalleryModel,
+    prelude::*,
+    train::{MicroBatches, Recompute, evaluate_loss},
+};
+use gallery_gpt_scenes::{Claims, QUESTIONS, Scene, TEST_SEED};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+/// Steps allocate and free the same large buffers over and over; this allocator keeps their pages.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const SAMPLE: &str = "datasets/painting-form-mini";
+
+/// Finetunes a base model with `LoRA` on records of paintings.
+#[derive(Parser)]
+#[command(rename_all = "snake_case")]
+struct Arguments {
+    /// Folder of the base model (llava-hf layout, with its tokenizer).
+    #[arg(
+        long,
+        alias = "model_name_or_path",
+        default_value = "datasets/tiny-base"
+    )]
+    base: PathBuf,
+    /// Training records (`train_samples_tuning.json`).
+    #[arg(
+        long,
+        alias = "data_path",
+        default_value = "datasets/painting-form-mini/train_samples_tuning.json"
+    )]
+    data: PathBuf,
+    /// Folder that the records' picture paths start from.
+    #[arg(long, alias = "image_folder", default_value = SAMPLE)]
+    images: PathBuf,
+    /// Folder of the run; by default the first free runs/finetune-N.
+    #[arg(long)]
+    output_dir: Option<PathBuf>,
+    /// cpu, cuda or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    device: DeviceKind,
+    /// Defaults of the flags below: the sample's, or the original script's.
+    #[arg(long, value_enum, default_value_t = Preset::Sample)]
+    preset: Preset,
+    /// Conversation template.
+    #[arg(long, default_value = "v1")]
+    version: TemplateKind,
+    /// Inner width of the adapters.
+    #[arg(long)]
+    lora_r: Option<usize>,
+    /// Scale of the adapters times their rank.
+    #[arg(long)]
+    lora_alpha: Option<f64>,
+    /// Share of the adapters' inputs that are dropped.
+    #[arg(long)]
+    lora_dropout: Option<f64>,
+    /// Peak learning rate.
+    #[arg(long)]
+    learning_rate: Option<f64>,
+    /// Peak learning rate of the projector.
+    #[arg(long)]
+    mm_projector_lr: Option<f64>,
+    /// Weight decay.
+    #[arg(long)]
+    weight_decay: Option<f64>,
+    /// Share of the steps over which the rate rises.
+    #[arg(long)]
+    warmup_ratio: Option<f64>,
+    /// Global norm that gradients are scaled down to; 0 leaves them.
+    #[arg(long)]
+    max_grad_norm: Option<f64>,
+    /// Times over the data.
+    #[arg(long)]
+    num_train_epochs: Option<usize>,
+    /// Stops after so many steps.
+    #[arg(long)]
+    max_steps: Option<usize>,
+    /// Records of a micro-batch.
+    #[arg(long)]
+    per_device_train_batch_size: Option<usize>,
+    /// Micro-batches of a step.
+    #[arg(long)]
+    gradient_accumulation_steps: Option<usize>,
+    /// Runs the decoder's blocks again in the backward pass: off or blocks.
+    #[arg(long)]
+    gradient_checkpointing: Option<Recompute>,
+    /// Longest record in tokens, pictures expanded.
+    #[arg(long, default_value_t = 2048)]
+    model_max_length: usize,
+    /// What to do about a record that cannot be used.
+    #[arg(long, value_enum, default_value_t = OnBadRecord::Fail)]
+    on_bad_record: OnBadRecord,
+    /// Seed of the adapters, the order and dropout.
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Preset {
+    Sample,
+    GalleryGpt,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum OnBadRecord {
+    Fail,
+    Skip,
+}
+
+impl Arguments {
+    fn settings(&self) -> (TrainingConfig, LoraConfig) {
+        let (mut training, mut lora) = match self.preset {
+            Preset::Sample => (
+                TrainingConfig {
+                    num_train_epochs: 8,
+                    per_device_train_batch_size: 8,
+                    gradient_accumulation_steps: 2,
+                    micro_batches: MicroBatches::InParallel,
+                    order: Order::GroupByLength,
+                    ..TrainingConfig::lora(4e-3)
+                },
+                LoraConfig::new(16, 32.0),
+            ),
+            Preset::GalleryGpt => (TrainingConfig::gallery_gpt(), LoraConfig::gallery_gpt()),
+        };
+        fn set<T>(field: &mut T, flag: Option<T>) {
+            if let Some(value) = flag {
+                *field = value;
+            }
+        }
+        set(&mut lora.rank, self.lora_r);
+        set(&mut lora.alpha, self.lora_alpha);
+        set(&mut lora.dropout, self.lora_dropout);
+        lora.seed = self.seed;
+        set(&mut training.learning_rate, self.learning_rate);
+        training.mm_projector_lr = self.mm_projector_lr.or(training.mm_projector_lr);
+        set(&mut training.weight_decay, self.weight_decay);
+        set(&mut training.warmup_ratio, self.warmup_ratio);
+        if let Some(norm) = self.max_grad_norm {
+            training.max_grad_norm = (norm != 0.0).then_some(norm);
+        }
+        set(&mut training.num_train_epochs, self.num_train_epochs);
+        training.max_steps = self.max_steps.or(training.max_steps);
+        set(
+            &mut training.per_device_train_batch_size,
+            self.per_device_train_batch_size,
+        );
+        set(
+            &mut training.gradient_accumulation_steps,
+            self.gradient_accumulation_steps,
+        );
+        set(
+            &mut training.gradient_checkpointing,
+            self.gradient_checkpointing,
+        );
+        if self.device != DeviceKind::Cpu || lora.dropout > 0.0 {
+            training.micro_batches = MicroBatches::OneByOne;
+        }
+        training.seed = self.seed;
+        (training, lora)
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    run(&Arguments::parse())
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let (training, lora) = arguments.settings();
+    training.validate()?;
+    lora.validate()?;
+    let options = LoadOptions {
+        dtype: Some(arguments.device.dtype()),
+        ..LoadOptions::default()
+    };
+    let base = GalleryGpt::load_with(&arguments.base, &arguments.device.device(), &options)?
+        .template(arguments.version);
+    let batcher = Batcher::new(
+        base.tokenizer().clone(),
+        arguments.version.template(),
+        base.processor().clone(),
+        &arguments.images,
+        base.model().config().tokens_per_picture(),
+        arguments
+            .model_max_length
+            .min(base.model().config().llama.max_position_embeddings),
+    );
+    let records = usable_records(arguments, &batcher)?;
+    let trainer = Trainer::new(training)?;
+    let mut run = RunFolder::create(run_folder(arguments.output_dir.as_deref()))?;
+    println!(
+        "{} records, {} steps, adapter of rank {}; run folder {}",
+        records.len(),
+        trainer.total_steps(records.len()),
+        lora.rank,
+        run.path().display()
+    );
+
+    let test = sample_test_set(arguments)?;
+    let before = test.as_ref().map(|test| examine(&base, test)).transpose()?;
+    let adapted = base.model().clone().apply_lora(&lora);
+    let progress = progress_bar();
+    let model = trainer.train_adapter(
+        adapted,
+        &lora,
+        &arguments.base.display().to_string(),
+        &records,
+        &batcher,
+        &mut run,
+        |event| show(&progress, event),
+    )?;
+    println!(
+        "adapter {}, log {}, curve {}",
+        run.adapter().display(),
+        run.path().join("log.jsonl").display(),
+        run.curve().display()
+    );
+    let finetuned = base.with_model(model);
+    if let (Some(test), Some(before)) = (test, before) {
+        let after = examine(&finetuned, &test)?;
+        compare(&test, &before, &after, &run)?;
+    }
+    Ok(())
+}
+
+/// The records that have a label mask and fit the context; the others are named.
+fn usable_records(arguments: &Arguments, batcher: &Batcher) -> anyhow::Result<Vec<Record>> {
+    let set = PaintingForm::load(&arguments.data)?;
+    let mut bad = set.bad;
+    let mut records = Vec::with_capacity(set.records.len());
+    for record in set.records {
+        let picture = arguments.images.join(&record.image);
+        match batcher.encode_text(&record) {
+            Ok(_) if !picture.is_file() => bad.push(BadRecord {
+                index: record.index,
+                id: record.id.clone(),
+                cause: gallery_gpt::vision::ImageError::Read {
+                    path: picture,
+                    source: std::io::ErrorKind::NotFound.into(),
+                }
+                .into(),
+            }),
+            Ok(_) => records.push(record),
+            Err(cause) => bad.push(BadRecord {
+                index: record.index,
+                id: record.id,
+                cause,
+            }),
+        }
+    }
+    for bad in bad.iter().take(20) {
+        eprintln!("{}: {bad}", arguments.data.display());
+    }
+    if !bad.is_empty() && arguments.on_bad_record == OnBadRecord::Fail {
+        bail!(
+            "{} of {} records cannot be used; mend them, or leave them out with --on_bad_record skip",
+            bad.len(),
+            bad.len() + records.len()
+        );
+    }
+    ensure!(
+        !records.is_empty(),
+        "{} has no usable record",
+        arguments.data.display()
+    );
+    Ok(records)
+}
+
+fn run_folder(wanted: Option<&Path>) -> PathBuf {
+    match wanted {
+        Some(path) => path.to_owned(),
+        None => (1..)
+            .map(|number| PathBuf::from(format!("runs/finetune-{number}")))
+            .find(|path| !path.exists())
+            .expect("some number is free"),
+    }
+}
+
+fn progress_bar() -> ProgressBar {
+    let progress = ProgressBar::new(0);
+    progress.set_style(
+        ProgressStyle::with_template(
+            "{bar:30} {pos}/{len} steps, {elapsed} gone, {eta} left, {msg}",
+        )
+        .expect("a valid template"),
+    );
+    progress
+}
+
+/// A bar on a terminal, a line now and then elsewhere.
+fn show(progress: &ProgressBar, event: &TrainEvent) {
+    match event {
+        TrainEvent::Started {
+            total_steps,
+            parameters,
+        } => {
+            progress.set_length(*total_steps as u64);
+            progress.enable_steady_tick(Duration::from_millis(500));
+            println!("{parameters} trainable parameters");
+        }
+        TrainEvent::Step {
+            report,
+            tokens_per_second,
+            ..
+        } => {
+            let message = format!("loss {:.3}, {tokens_per_second:.0} tokens/s", report.loss);
+            if !std::io::stderr().is_terminal()
+                && (report.step % 20 == 0 || Some(report.step as u64) == progress.length())
+            {
+                println!("step {}: {message}", report.step);
+            }
+            progress.set_message(message);
+            progress.set_position(report.step as u64);
+        }
+        TrainEvent::Finished { steps, seconds } => {
+            progress.finish_and_clear();
+            println!("{steps} steps in {seconds:.0} s");
+        }
+    }
+}
+
+/// The sample's test paintings, with the scenes they were drawn from.
+struct Test {
+    scenes: Vec<Scene>,
+    references: Vec<Vec<String>>,
+    pictures: Vec<PathBuf>,
+}
+
+/// What a model makes of the test paintings.
+struct Figures {
+    texts: Vec<String>,
+    loss: f64,
+    claims: Claims,
+}
+
+const QUESTION: &str = QUESTIONS[3];
+
+fn sample_test_set(arguments: &Arguments) -> anyhow::Result<Option<Test>> {
+    if arguments.images != Path::new(SAMPLE) {
+        return Ok(None);
+    }
+    let files = [
+        "formalanalysis_test_gpt.json",
+        "formalanalysis_test_gemini.json",
+    ]
+    .map(|name| Path::new(SAMPLE).join(name));
+    let mut test = Test {
+        scenes: Vec::new(),
+        references: Vec::new(),
+        pictures: Vec::new(),
+    };
+    for painting in TestSet::load(&files)?.paintings {
+        let image = painting.image.context("a test record names its picture")?;
+        test.scenes
+            .push(Scene::sample(TEST_SEED, painting.index as u64));
+        test.pictures
+            .push(Path::new(SAMPLE).join("images").join(image));
+        test.references.push(painting.references);
+    }
+    Ok(Some(test))
+}
+
+fn examine(gallery: &GalleryGpt, test: &Test) -> anyhow::Result<Figures> {
+    let mut batch = Batch::default();
+    let mut prompts = Vec::new();
+    for (path, references) in test.pictures.iter().zip(&test.references) {
+        let picture = gallery.processor().process_file(path)?;
+        prompts.push(gallery.prompt(QUESTION, vec![picture.clone()])?);
+        for reference in references {
+            let row = gallery_gpt::text::encode_conversation(
+                gallery.tokenizer(),
+                &TemplateKind::VicunaV1.template(),
+                &Conversation::question(format!("{QUESTION}\n<image>")).answer(reference),
+            )?;
+            batch.input_ids.push(row.input_ids);
+            batch.labels.push(row.labels);
+            batch.pictures.push(picture.clone());
+            batch.ids.push(path.display().to_string());
+        }
+    }
+    let model: &GalleryModel = gallery.model();
+    let written = Generator::new(model, GenerationConfig::greedy(140)).generate(&prompts)?;
+    let texts: Vec<String> = written
+        .iter()
+        .map(|row| gallery.text_of(&row.ids))
+        .collect();
+    let mut claims = Claims::default();
+    for (text, scene) in texts.iter().zip(&test.scenes) {
+        claims += Claims::of(text, scene);
+    }
+    Ok(Figures {
+        texts,
+        loss: evaluate_loss(model, &[batch])?,
+        claims,
+    })
+}
+
+fn compare(test: &Test, before: &Figures, after: &Figures, run: &RunFolder) -> anyhow::Result<()> {
+    let shown = 0;
+    println!("\n{} {}", test.pictures[shown].display(), QUESTION);
+    for (name, text) in [
+        ("reference", &test.references[shown][0]),
+        ("base", &before.texts[shown]),
+        ("finetuned", &after.texts[shown]),
+    ] {
+        println!("\n{name:>10}  {text}");
+    }
+    println!(
+        "\n{} test paintings   loss   colour and place words that are true   facts named",
+        test.scenes.len()
+    );
+    let mut rows = Vec::new();
+    for (name, figures) in [("base", before), ("finetuned", after)] {
+        let precision = figures.claims.precision().unwrap_or(0.0);
+        let recall = figures.claims.recall();
+        println!(
+            "{name:>17} {:>6.3} {:>37.1} % {:>11.1} %",
+            figures.loss,
+            100.0 * precision,
+            100.0 * recall
+        );
+        rows.push(json!({
+            "model": name, "loss": figures.loss, "true_claims": figures.claims.right,
+            "false_claims": figures.claims.wrong, "facts_named": figures.claims.facts_named,
+            "facts": figures.claims.facts, "texts": figures.texts,
+        }));
+    }
+    let summary = format!("{:#}\n", json!(rows));
+    write_file(&run.path().join("test.json"), summary.as_bytes())?;
+    Ok(())
+}
