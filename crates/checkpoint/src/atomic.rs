@@ -27,11 +27,24 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
     fs::create_dir_all(folder).map_err(write_error(folder))?;
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(write_error(path))?;
     file.write_all(bytes).map_err(write_error(path))?;
+    make_public(file.path(), 0o644).map_err(write_error(path))?;
     file.as_file().sync_all().map_err(write_error(path))?;
     file.persist(path)
         .map_err(|error| error.error)
         .map_err(write_error(path))?;
     sync_folder(folder)
+}
+
+/// Temporary files and folders are private; finished ones are not.
+#[cfg(unix)]
+fn make_public(path: &Path, mode: u32) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+#[cfg(not(unix))]
+fn make_public(_path: &Path, _mode: u32) -> std::io::Result<()> {
+    Ok(())
 }
 
 fn sync_folder(folder: &Path) -> Result<(), CheckpointError> {
@@ -85,18 +98,13 @@ impl AtomicFolder {
         let partial = self.partial.path();
         for entry in fs::read_dir(partial).map_err(write_error(partial))? {
             let path = entry.map_err(write_error(partial))?.path();
-            File::open(&path)
+            make_public(&path, 0o644)
+                .and_then(|()| File::open(&path))
                 .and_then(|file| file.sync_all())
                 .map_err(write_error(&path))?;
         }
         sync_folder(partial)?;
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            // Temporary folders are private; a finished one is not.
-            fs::set_permissions(partial, fs::Permissions::from_mode(0o755))
-                .map_err(write_error(partial))?;
-        }
+        make_public(partial, 0o755).map_err(write_error(partial))?;
         let parent = partial.parent().unwrap_or(Path::new(".")).to_owned();
         let old = self.target.exists().then(|| {
             let name = self

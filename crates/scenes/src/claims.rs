@@ -4,8 +4,8 @@ use crate::{Color, Noun, Place, Scene};
 
 /// The checkable claims of a text about a scene.
 ///
-/// A colour word directly before the word for a thing claims that colour of it; a place word between the word for a thing
-/// and the next one claims that place of it; a side after the word "light" claims it of the light.
+/// "A coat in blue" and "a blue coat" claim a colour of a thing; a place word between the word for a thing and the next one
+/// claims that place of it; a side after the word "light" claims it of the light.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
     /// Claims that are true of the scene.
@@ -79,38 +79,45 @@ impl std::ops::AddAssign for Claims {
 fn read(text: &str) -> Vec<Fact> {
     let lower = text.to_lowercase();
     let mut claims = Vec::new();
+    // A colour waiting for the thing it may belong to.
     let mut color: Option<Color> = None;
-    let mut subject: Option<Noun> = None;
+    // The thing spoken of, as long as its colour and its place may follow.
+    let (mut colorless, mut placeless): (Option<Noun>, Option<Noun>) = (None, None);
     let mut light = false;
+    let mut before = "";
     for raw in lower.split_whitespace() {
         let word = raw.trim_matches(|c: char| !c.is_alphabetic());
         if let Some(found) = Color::from_name(word) {
-            color = Some(found);
-            continue;
-        }
-        if let Some(noun) = Noun::ALL.into_iter().find(|noun| noun.name() == word) {
-            if let Some(color) = color.take() {
-                claims.push(Fact::Color(noun, color));
+            match colorless.take() {
+                Some(noun) if before == "in" => claims.push(Fact::Color(noun, found)),
+                _ => color = Some(found),
             }
-            subject = Some(noun);
-            light = false;
-        } else if word == "light" {
-            light = true;
-            subject = None;
-        } else if let Some(place) = Place::ALL.into_iter().find(|place| place.name() == word) {
-            if light {
-                claims.push(Fact::Light(place));
+        } else {
+            if let Some(noun) = Noun::ALL.into_iter().find(|noun| noun.name() == word) {
+                match color {
+                    Some(color) => claims.push(Fact::Color(noun, color)),
+                    None => colorless = Some(noun),
+                }
+                placeless = Some(noun);
                 light = false;
-            } else if let Some(noun) = subject.take() {
-                claims.push(Fact::Place(noun, place));
+            } else if word == "light" {
+                light = true;
+                placeless = None;
+            } else if let Some(place) = Place::ALL.into_iter().find(|place| place.name() == word) {
+                if light {
+                    claims.push(Fact::Light(place));
+                    light = false;
+                } else if let Some(noun) = placeless.take() {
+                    claims.push(Fact::Place(noun, place));
+                }
             }
+            color = None;
         }
-        color = None;
-        // A sentence ends what its words are about.
+        // The end of a sentence ends what its words are about.
         if raw.ends_with(['.', ';', ':']) {
-            subject = None;
-            light = false;
+            (colorless, placeless, light) = (None, None, false);
         }
+        before = word;
     }
     claims
 }
@@ -145,6 +152,19 @@ mod tests {
                 let claims = Claims::of(&text, &scene);
                 assert!(claims.wrong == 0 && claims.right > 0, "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn both_orders_are_read() {
+        let scene = Scene::sample(1, 0);
+        let (noun, color) = (scene.main.noun.name(), scene.main.color.name());
+        for text in [
+            format!("A {noun} in {color}."),
+            format!("A {color} {noun}."),
+        ] {
+            let claims = Claims::of(&text, &scene);
+            assert_eq!((claims.right, claims.wrong), (1, 0), "{text}");
         }
     }
 

@@ -15,43 +15,37 @@ pub enum Color {
     Blue,
     /// (122, 66, 156)
     Violet,
-    /// (232, 156, 178)
-    Pink,
     /// (122, 82, 48)
     Brown,
     /// (240, 236, 226)
     White,
     /// (40, 38, 44)
     Black,
-    /// (150, 150, 150)
-    Grey,
 }
 
 /// Whether a colour comes forward or recedes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Temperature {
-    /// Reds to yellows, brown, pink.
+    /// Reds to yellows, brown.
     Warm,
     /// Greens to violets.
     Cool,
-    /// Black, white, grey.
+    /// Black and white.
     Neutral,
 }
 
 impl Color {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 9] = [
         Self::Red,
         Self::Orange,
         Self::Yellow,
         Self::Green,
         Self::Blue,
         Self::Violet,
-        Self::Pink,
         Self::Brown,
         Self::White,
         Self::Black,
-        Self::Grey,
     ];
 
     /// Its name.
@@ -64,11 +58,9 @@ impl Color {
             Self::Green => "green",
             Self::Blue => "blue",
             Self::Violet => "violet",
-            Self::Pink => "pink",
             Self::Brown => "brown",
             Self::White => "white",
             Self::Black => "black",
-            Self::Grey => "grey",
         }
     }
 
@@ -88,11 +80,9 @@ impl Color {
             Self::Green => [62.0, 134.0, 66.0],
             Self::Blue => [52.0, 92.0, 178.0],
             Self::Violet => [122.0, 66.0, 156.0],
-            Self::Pink => [232.0, 156.0, 178.0],
             Self::Brown => [122.0, 82.0, 48.0],
             Self::White => [240.0, 236.0, 226.0],
             Self::Black => [40.0, 38.0, 44.0],
-            Self::Grey => [150.0, 150.0, 150.0],
         }
     }
 
@@ -100,9 +90,9 @@ impl Color {
     #[must_use]
     pub fn temperature(self) -> Temperature {
         match self {
-            Self::Red | Self::Orange | Self::Yellow | Self::Pink | Self::Brown => Temperature::Warm,
+            Self::Red | Self::Orange | Self::Yellow | Self::Brown => Temperature::Warm,
             Self::Green | Self::Blue | Self::Violet => Temperature::Cool,
-            Self::White | Self::Black | Self::Grey => Temperature::Neutral,
+            Self::White | Self::Black => Temperature::Neutral,
         }
     }
 }

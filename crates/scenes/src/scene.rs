@@ -267,8 +267,8 @@ impl Scene {
                 break colors.swap_remove(at);
             }
         };
-        let main_color = color(&mut random, &[Color::Grey]);
-        let second_color = color(&mut random, &[Color::Grey]);
+        let main_color = color(&mut random, &[]);
+        let second_color = color(&mut random, &[]);
         let backdrop_color = color(&mut random, &[Color::Black]);
         let ground_color = color(&mut random, &[Color::White]);
         let place = |random: &mut ChaCha8Rng| *Place::ALL.choose(random).expect("three places");

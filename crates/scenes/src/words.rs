@@ -1,6 +1,6 @@
 //! Texts about a scene, all of them true of it.
 
-use rand::{RngExt, SeedableRng, seq::SliceRandom};
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::{Brushwork, Genre, Noun, Place, Scene, Temperature, Thing};
@@ -28,39 +28,41 @@ fn article(word: &str) -> &'static str {
 }
 
 fn thing(thing: Thing) -> String {
-    let color = thing.color.name();
+    let noun = thing.noun.name();
     format!(
-        "{} {color} {} at the {}",
-        article(color),
-        thing.noun.name(),
+        "{} {noun} in {} at the {}",
+        article(noun),
+        thing.color.name(),
         thing.place.name()
     )
 }
 
-/// A terse entry as catalogues have them: the genre and one to three facts, which ones and in which order varying with `voice`.
+/// A terse entry as catalogues have them: the genre and one to three of the facts, chosen by `voice`.
 #[must_use]
 pub fn catalogue(scene: &Scene, voice: u64) -> String {
     let mut random = generator(scene, voice);
-    let facts = facts(scene, &mut random);
+    let mut facts = facts(scene);
     let count = random.random_range(1..=3);
-    entry(scene, &facts[..count])
+    while facts.len() > count {
+        facts.remove(random.random_range(0..facts.len()));
+    }
+    entry(scene, &facts)
 }
 
 /// As [`catalogue`], with all the facts.
 #[must_use]
-pub fn inventory(scene: &Scene, voice: u64) -> String {
-    entry(scene, &facts(scene, &mut generator(scene, voice)))
+pub fn inventory(scene: &Scene) -> String {
+    entry(scene, &facts(scene))
 }
 
-fn facts(scene: &Scene, random: &mut ChaCha8Rng) -> Vec<String> {
+fn facts(scene: &Scene) -> Vec<String> {
     let mut facts = vec![thing(scene.main), thing(scene.second)];
     for (noun, color) in std::iter::once(scene.backdrop).chain(scene.ground) {
-        let color = color.name();
-        facts.push(format!("{} {color} {}", article(color), noun.name()));
+        let noun = noun.name();
+        facts.push(format!("{} {noun} in {}", article(noun), color.name()));
     }
     facts.push(format!("light from the {}", scene.light.name()));
     facts.push(format!("{} brushwork", scene.brushwork.name()));
-    facts.shuffle(random);
     facts
 }
 
@@ -112,11 +114,11 @@ fn balance(scene: &Scene) -> Vec<String> {
 
 fn color(scene: &Scene) -> Vec<String> {
     let (backdrop, behind) = scene.backdrop;
-    let backdrop = format!("{} {}", behind.name(), backdrop.name());
+    let backdrop = format!("{} in {}", backdrop.name(), behind.name());
     let tone = behind.temperature().name();
     match scene.ground {
         Some((ground, below)) => {
-            let ground = format!("{} {}", below.name(), ground.name());
+            let ground = format!("{} in {}", ground.name(), below.name());
             let pair = match (below.temperature(), behind.temperature()) {
                 (Temperature::Neutral, _) | (_, Temperature::Neutral) => {
                     "leave the strongest accents to the forms"
@@ -188,7 +190,7 @@ pub fn colour_answer(scene: &Scene) -> String {
     let parts: Vec<String> = scene
         .colors()
         .into_iter()
-        .map(|(noun, color): (Noun, _)| format!("the {} {}", color.name(), noun.name()))
+        .map(|(noun, color): (Noun, _)| format!("the {} in {}", noun.name(), color.name()))
         .collect();
     let (last, rest) = parts
         .split_last()

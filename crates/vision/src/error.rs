@@ -22,6 +22,16 @@ pub enum ImageError {
         /// Why.
         source: image::ImageError,
     },
+    /// A JPEG without its end.
+    #[error(
+        "picture {name} is cut off: its {bytes} bytes have no end-of-image mark; copy the file again"
+    )]
+    Truncated {
+        /// The file, or what the caller calls it.
+        name: String,
+        /// Bytes there are.
+        bytes: usize,
+    },
     /// The picture is larger than allowed.
     #[error(
         "picture {name} has {width}x{height} pixels, more than the limit of {limit}; scale it down or raise the limit"

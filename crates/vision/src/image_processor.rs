@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     ImageError, VisionConfigError,
+    jpeg::has_end_of_image,
     resize::{Canvas, Window, resize},
 };
 
@@ -284,6 +285,13 @@ impl ImageProcessor {
         let reader = ImageReader::new(Cursor::new(bytes))
             .with_guessed_format()
             .map_err(|error| undecodable(image::ImageError::IoError(error)))?;
+        // The JPEG decoder paints what is missing grey; Pillow refuses such a file, and so do we.
+        if reader.format() == Some(image::ImageFormat::Jpeg) && !has_end_of_image(bytes) {
+            return Err(ImageError::Truncated {
+                name: name.to_owned(),
+                bytes: bytes.len(),
+            });
+        }
         let mut decoder = reader.into_decoder().map_err(undecodable)?;
         let (width, height) = decoder.dimensions();
         if width == 0 || height == 0 {

@@ -20,6 +20,7 @@ mod encoder;
 mod error;
 mod feature_select;
 mod image_processor;
+mod jpeg;
 mod mlp;
 mod patch_embedding;
 mod resize;

@@ -11,6 +11,8 @@
     reason = "a program talks on the terminal"
 )]
 
+mod tower;
+
 use std::{path::PathBuf, sync::mpsc::sync_channel, thread};
 
 use anyhow::{Context, ensure};
@@ -20,7 +22,7 @@ use gallery_gpt::{
     data::{Batch, Example},
     llama::LlamaConfig,
     prelude::*,
-    text::{encode_conversation, encode_prompt, train_tokenizer},
+    text::{TokenizerMode, encode_conversation, encode_prompt, train_tokenizer},
     train::{MicroBatches, TrainState, TrainableParts},
     vision::VisionConfig,
 };
@@ -43,15 +45,21 @@ struct Arguments {
     /// Folder to write; an older one there is replaced as a whole.
     #[arg(long, default_value = "datasets/tiny-base")]
     output_dir: PathBuf,
-    /// Steps of training.
-    #[arg(long, default_value_t = 3200)]
+    /// Steps of the tower and the projector alone.
+    #[arg(long, default_value_t = 2000)]
+    tower_steps: usize,
+    /// Steps of the whole model.
+    #[arg(long, default_value_t = 2200)]
     max_steps: usize,
     /// Pictures of a step.
     #[arg(long, default_value_t = 24)]
     per_device_train_batch_size: usize,
     /// Peak learning rate.
-    #[arg(long, default_value_t = 1.5e-3)]
+    #[arg(long, default_value_t = 1e-3)]
     learning_rate: f64,
+    /// Goes on from a folder of an earlier run, with the last stage only.
+    #[arg(long)]
+    continue_from: Option<PathBuf>,
     /// Seed of the weights.
     #[arg(long, default_value_t = 42)]
     seed: u64,
@@ -66,8 +74,14 @@ const QUESTIONS_OF_BASE: [&str; 5] = [
     "Describe this picture briefly.",
 ];
 
+/// Asks for prose without a picture.
+const PROSE: &str = "Recite a passage about a painting.";
+
 /// Share of the steps that are on captions.
-const CAPTION_SHARE: (usize, usize) = (3, 4);
+const CAPTION_SHARE: (usize, usize) = (2, 3);
+
+/// Scenes from here on are the tower's own.
+const TOWER_SCENES: u64 = 1 << 32;
 
 /// Scenes from here on are never trained on.
 const HELD_OUT: u64 = 1 << 40;
@@ -109,9 +123,14 @@ fn model_config(vocab_size: usize) -> GalleryModelConfig {
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let scratch = tempfile::tempdir().context("no room for temporary files")?;
-    let tokenizer_path = scratch.path().join("tokenizer.json");
-    learn_words(&tokenizer_path)?;
-    let tokenizer = Tokenizer::from_folder(scratch.path())?;
+    let tokenizer_path = match &arguments.continue_from {
+        Some(folder) => folder.join("tokenizer.json"),
+        None => scratch.path().join("tokenizer.json"),
+    };
+    if arguments.continue_from.is_none() {
+        learn_words(&tokenizer_path)?;
+    }
+    let tokenizer = Tokenizer::from_file(&tokenizer_path, TokenizerMode::Slow)?;
     let config = model_config(tokenizer.vocab_size());
     let processor = ImageProcessorConfig::new(config.vision.image_size).init();
 
@@ -126,14 +145,38 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         seed: arguments.seed,
         ..TrainingConfig::lora(arguments.learning_rate)
     };
-    let mut state = TrainState::new(config.init(&device), &training, arguments.max_steps)?;
+    let model = match &arguments.continue_from {
+        Some(folder) => {
+            let options = LoadOptions {
+                dtype: Some(TensorDtype::F32),
+                ..LoadOptions::default()
+            };
+            load_model(folder, &device, &options)?.0
+        }
+        None => {
+            let mut model = config.init(&device);
+            (model.vision_tower, model.projector) = tower::pretrain(
+                &config,
+                &processor,
+                TOWER_SCENES,
+                arguments.tower_steps,
+                2 * arguments.per_device_train_batch_size as u64,
+                &device,
+            )?;
+            model
+        }
+    };
+    let mut state = TrainState::new(model, &training, arguments.max_steps)?;
     let progress =
         ProgressBar::new(arguments.max_steps as u64).with_style(ProgressStyle::with_template(
             "{bar:30} {pos}/{len} steps, {per_sec}, {eta} left, loss {msg}",
         )?);
     let batch_size = arguments.per_device_train_batch_size as u64;
     thread::scope(|scope| -> anyhow::Result<()> {
-        let captions = arguments.max_steps * CAPTION_SHARE.0 / CAPTION_SHARE.1;
+        let captions = match arguments.continue_from {
+            Some(_) => 0,
+            None => arguments.max_steps * CAPTION_SHARE.0 / CAPTION_SHARE.1,
+        };
         let stage_of = move |step: usize| {
             if step < captions {
                 Stage::Captions
@@ -146,7 +189,13 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         scope.spawn(move || {
             for step in 0..arguments.max_steps {
                 let stage = stage_of(step);
-                let step = step as u64;
+                // Pictures of its own for a run that goes on.
+                let step = step as u64
+                    + if arguments.continue_from.is_some() {
+                        1 << 20
+                    } else {
+                        0
+                    };
                 let numbers = step * batch_size..(step + 1) * batch_size;
                 let examples: anyhow::Result<Vec<Example>> = numbers
                     .into_par_iter()
@@ -227,6 +276,7 @@ fn learn_words(path: &std::path::Path) -> anyhow::Result<()> {
         ]);
         texts.extend(QUESTIONS.map(str::to_owned));
         texts.extend(QUESTIONS_OF_BASE.map(str::to_owned));
+        texts.push(PROSE.to_owned());
         texts.push(
             "Analyze the use of color. Where are the main masses? Describe the light.".to_owned(),
         );
@@ -245,7 +295,8 @@ fn learn_words(path: &std::path::Path) -> anyhow::Result<()> {
 enum Stage {
     /// The template `plain`: a picture and the inventory of it.
     Captions,
-    /// The template `vicuna_v1`: two questions, each answered by a terse entry.
+    /// The template `vicuna_v1`: two questions about a picture, each answered by a terse entry; and, without a picture, prose
+    /// about paintings, so that the words of a formal analysis are words it knows.
     Questions,
 }
 
@@ -259,11 +310,14 @@ fn example(
     let (template, conversation) = match stage {
         Stage::Captions => (
             TemplateKind::Plain,
-            Conversation::question("<image>").answer(inventory(&scene, number)),
+            Conversation::question("<image>").answer(inventory(&scene)),
         ),
+        Stage::Questions if number % 2 == 1 => {
+            let talk = Conversation::question(PROSE).answer(analysis(&scene, number));
+            (TemplateKind::VicunaV1, talk)
+        }
         Stage::Questions => {
-            let question =
-                |turn| QUESTIONS_OF_BASE[(number + turn) as usize % QUESTIONS_OF_BASE.len()];
+            let question = |turn| picture_question((number / 2 + turn) as usize);
             let talk = Conversation::question(format!("<image>\n{}", question(0)))
                 .answer(catalogue(&scene, 2 * number))
                 .ask(question(1))
@@ -272,12 +326,26 @@ fn example(
         }
     };
     let row = encode_conversation(tokenizer, &template.template(), &conversation)?;
+    let pictures = row.pictures();
     Ok(Example {
         id: number.to_string(),
         input_ids: row.input_ids,
         labels: row.labels,
-        pictures: vec![processor.process(&paint(&scene))],
+        pictures: if pictures > 0 {
+            vec![processor.process(&paint(&scene))]
+        } else {
+            Vec::new()
+        },
     })
+}
+
+/// The nth of all questions that are answered by an entry, the formal ones among them.
+fn picture_question(nth: usize) -> &'static str {
+    let nth = nth % (QUESTIONS_OF_BASE.len() + QUESTIONS.len());
+    match nth.checked_sub(QUESTIONS_OF_BASE.len()) {
+        Some(nth) => QUESTIONS[nth],
+        None => QUESTIONS_OF_BASE[nth],
+    }
 }
 
 /// What the model says about pictures it was not trained on.
