@@ -62,24 +62,29 @@ pub(crate) fn picture(seed: usize) -> PixelValues {
     PixelValues::from_values(values, 112)
 }
 
-/// Rows whose second half is supervised.
+/// One row whose second half is supervised.
+#[must_use]
+pub(crate) fn row_batch(seed: usize) -> Batch {
+    let ids = row(seed);
+    let half = ids.len() / 2;
+    let label = |(at, &id)| if at < half { -100 } else { id };
+    Batch {
+        labels: vec![ids.iter().enumerate().map(label).collect()],
+        input_ids: vec![ids],
+        pictures: vec![picture(seed)],
+        ids: vec![seed.to_string()],
+    }
+}
+
+/// Several such rows.
 #[must_use]
 pub(crate) fn batch(rows: usize) -> Batch {
-    let input_ids: Vec<Vec<i64>> = (0..rows).map(row).collect();
-    let labels = input_ids
-        .iter()
-        .map(|ids| {
-            let half = ids.len() / 2;
-            ids.iter()
-                .enumerate()
-                .map(|(at, &id)| if at < half { -100 } else { id })
-                .collect()
-        })
-        .collect();
-    Batch {
-        input_ids,
-        labels,
-        pictures: (0..rows).map(picture).collect(),
-        ids: (0..rows).map(|row| row.to_string()).collect(),
+    let mut batch = Batch::default();
+    for row in (0..rows).map(row_batch) {
+        batch.input_ids.extend(row.input_ids);
+        batch.labels.extend(row.labels);
+        batch.pictures.extend(row.pictures);
+        batch.ids.extend(row.ids);
     }
+    batch
 }
