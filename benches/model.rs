@@ -1,4 +1,4 @@
-//! Tower, prefill, decode with and without the cache, and a `LoRA` step, at the medium shape, f32, on the CPU.
+//! Tower, prefill, decode with and without the cache, and a LoRA step, at the medium shape, f32, on the CPU.
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 

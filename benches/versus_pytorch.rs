@@ -1,5 +1,5 @@
 //! The same work here and in PyTorch + transformers + peft, one after the other in one run, with the same weights, ids,
-//! pictures and number of threads: a `LoRA` step, a greedy decode, and the image processor. Prints the ratios.
+//! pictures and number of threads: a LoRA step, a greedy decode, and the image processor. Prints the ratios.
 //!
 //! ```sh
 //! python3 -m venv .venv && .venv/bin/pip install torch transformers peft pillow

@@ -1,4 +1,4 @@
-//! The main job: finetunes a base with `LoRA` on records of paintings, then shows what changed.
+//! The main job: finetunes a base with LoRA on records of paintings, then shows what changed.
 //!
 //! Without flags it takes the base and the sample in `datasets/`, and ends with a test painting: the reference, the base's
 //! text and the finetuned text. Flags take the real thing, in the words of the original's script.
@@ -40,7 +40,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SAMPLE: &str = "datasets/painting-form-mini";
 
-/// Finetunes a base model with `LoRA` on records of paintings.
+/// Finetunes a base model with LoRA on records of paintings.
 #[derive(Parser)]
 #[command(rename_all = "snake_case")]
 struct Arguments {
@@ -409,7 +409,7 @@ fn examine(gallery: &GalleryGpt, test: &Test) -> anyhow::Result<Figures> {
         }
     }
     let model: &GalleryModel = gallery.model();
-    let written = Generator::new(model, GenerationConfig::greedy(180)).generate(&prompts)?;
+    let written = Generator::new(model, GenerationConfig::greedy(140)).generate(&prompts)?;
     let texts: Vec<String> = written
         .iter()
         .map(|row| gallery.text_of(&row.ids))

@@ -1,5 +1,6 @@
-//! Makes `datasets/tiny-base`: a base model small enough for a repository, trained from nothing on terse catalogue entries of
-//! drawn paintings, in the llava-hf layout. It sees other pictures than the sample has, and never a formal analysis.
+//! Makes `datasets/tiny-base`: a base model small enough for a repository, in the llava-hf layout, trained from nothing on drawn
+//! paintings and catalogue entries of them. It sees other pictures than the sample has. It reads the prose of formal analyses, but
+//! never together with a picture.
 //!
 //! ```sh
 //! cargo run --release --example train_tiny_base
@@ -42,7 +43,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(rename_all = "snake_case")]
 struct Arguments {
-    /// Folder to write; an older one there is replaced as a whole.
+    /// Folder to write; an older one there is replaced.
     #[arg(long, default_value = "datasets/tiny-base")]
     output_dir: PathBuf,
     /// Steps of the tower and the projector alone.

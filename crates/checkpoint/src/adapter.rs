@@ -179,7 +179,7 @@ fn read_adapter_config(path: &Path, files: &WeightFiles) -> Result<AdapterFile, 
 /// the projector keeps the model's number type.
 ///
 /// # Errors
-/// The folder cannot be read, holds something else than a plain `LoRA`, or does not match the model.
+/// The folder cannot be read, holds something else than a plain LoRA, or does not match the model.
 pub fn load_adapter(
     model: GalleryModel,
     folder: impl AsRef<Path>,

@@ -89,7 +89,7 @@ pub enum CheckpointError {
         /// Every mismatch.
         problems: Vec<Problem>,
     },
-    /// An adapter that is not a plain `LoRA`.
+    /// An adapter that is not a plain LoRA.
     #[error("{path}: {field} is {found}, which is not supported; expected {expected}")]
     Adapter {
         /// The adapter's config.

@@ -1,6 +1,6 @@
 //! Finetune and run a multimodal model that reads paintings.
 //!
-//! GalleryGPT (Bin et al. 2024, <https://arxiv.org/abs/2408.00491>) is LLaVA-1.5 finetuned with `LoRA` to write formal
+//! GalleryGPT (Bin et al. 2024, <https://arxiv.org/abs/2408.00491>) is LLaVA-1.5 finetuned with LoRA to write formal
 //! analyses of paintings. This crate gathers the library crates under one name:
 //!
 //! | what you want | type | example |

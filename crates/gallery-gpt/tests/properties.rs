@@ -16,7 +16,7 @@ use gallery_gpt::{
         FinishReason, GalleryModel, GalleryModelConfig, GenerationConfig, Generator, Prompt,
         SplicePlan,
     },
-    train::{Dropout, Recompute, TrainState, TrainingConfig, gradients},
+    train::{Dropout, MicroBatches, Recompute, TrainState, TrainingConfig, gradients},
     vision::PixelValues,
 };
 use proptest::prelude::*;
@@ -232,7 +232,7 @@ fn merged_equals_unmerged() {
     assert!(distance(&apart[0], &logits(&merged, &rows, &[picture(2)])[0]) <= CLOSE);
 }
 
-/// The dense form `x (W + sAB)` that Burn's own `LoRA` composes, as an oracle.
+/// The dense form `x (W + sAB)` that Burn's own LoRA composes, as an oracle.
 #[test]
 fn an_adapter_equals_the_dense_sum() {
     let model = adapted(6);
@@ -326,6 +326,31 @@ fn recompute_on_and_off_give_equal_gradients() {
             assert!(distance(a, b) <= 1e-5 * size.max(1.0), "{path}");
         }
     }
+}
+
+#[test]
+fn micro_batches_side_by_side_train_as_one_by_one() {
+    let trained = |micro_batches| {
+        let config = TrainingConfig {
+            micro_batches,
+            warmup_ratio: 0.0,
+            ..TrainingConfig::lora(1e-2)
+        };
+        let mut state = TrainState::new(adapted(10), &config, 4).unwrap();
+        let mut other = batch();
+        other.input_ids.reverse();
+        other.labels.reverse();
+        let reports: Vec<_> = (0..3)
+            .map(|_| state.step(&[batch(), other.clone()]).unwrap())
+            .collect();
+        (reports, state.into_model())
+    };
+    let rows = [vec![1, 5, -200, 9, 7]];
+    let (reports, model) = trained(MicroBatches::OneByOne);
+    let (parallel_reports, parallel_model) = trained(MicroBatches::InParallel);
+    assert_eq!(reports, parallel_reports);
+    let found = logits(&parallel_model, &rows, &[picture(2)]);
+    assert!(distance(&found[0], &logits(&model, &rows, &[picture(2)])[0]) <= EXACT);
 }
 
 /// The masks of dropout are the same when a block is run again. The device's generator is one for the whole process, so

@@ -100,7 +100,7 @@ pub struct TrainingConfig {
 }
 
 impl TrainingConfig {
-    /// `LoRA` with sound defaults: one epoch, cosine with 3 % warm-up, global norm 1, shuffled.
+    /// LoRA with sound defaults: one epoch, cosine with 3 % warm-up, global norm 1, shuffled.
     #[must_use]
     pub fn lora(learning_rate: f64) -> Self {
         Self {

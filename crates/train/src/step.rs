@@ -161,12 +161,31 @@ impl TrainState {
             let recompute = self.config.gradient_checkpointing;
             gradients(model, batch, recompute, weight, Some(dropout))
         };
-        let parts: Vec<Result<Gradients, SpliceError>> = match self.config.micro_batches {
-            MicroBatches::OneByOne => micro_batches
-                .iter()
-                .enumerate()
-                .map(|(number, batch)| part(model, number, batch))
-                .collect(),
+        let mut accumulator = GradientsAccumulator::new();
+        let mut loss: Option<Tensor<1>> = None;
+        let (mut supervised_tokens, mut tokens) = (0, 0);
+        let mut add = |part: Result<Gradients, SpliceError>| -> Result<(), TrainError> {
+            let part = part.map_err(|source| TrainError::Splice {
+                step: number,
+                records: records(),
+                source,
+            })?;
+            accumulator.accumulate(model, part.grads);
+            let part_loss = part.loss * weight;
+            loss = Some(match loss.take() {
+                Some(loss) => loss + part_loss,
+                None => part_loss,
+            });
+            supervised_tokens += part.supervised_tokens;
+            tokens += part.tokens;
+            Ok(())
+        };
+        match self.config.micro_batches {
+            MicroBatches::OneByOne => {
+                for (number, batch) in micro_batches.iter().enumerate() {
+                    add(part(model, number, batch))?;
+                }
+            }
             MicroBatches::InParallel => std::thread::scope(|scope| {
                 let threads: Vec<_> = micro_batches
                     .iter()
@@ -178,33 +197,13 @@ impl TrainState {
                         scope.spawn(move || part(&model, number, batch))
                     })
                     .collect();
-                threads
-                    .into_iter()
-                    .map(|thread| {
-                        thread
-                            .join()
-                            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                    })
-                    .collect()
-            }),
-        };
-        let mut accumulator = GradientsAccumulator::new();
-        let mut loss: Option<Tensor<1>> = None;
-        let (mut supervised_tokens, mut tokens) = (0, 0);
-        for part in parts {
-            let part = part.map_err(|source| TrainError::Splice {
-                step: number,
-                records: records(),
-                source,
-            })?;
-            accumulator.accumulate(model, part.grads);
-            let part_loss = part.loss * weight;
-            loss = Some(match loss {
-                Some(loss) => loss + part_loss,
-                None => part_loss,
-            });
-            supervised_tokens += part.supervised_tokens;
-            tokens += part.tokens;
+                // In their order, so that the sum does not depend on which is done first.
+                threads.into_iter().try_for_each(|thread| {
+                    add(thread
+                        .join()
+                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                })
+            })?,
         }
         let mut grads = accumulator.grads();
         let norm = global_norm(model, &grads);
