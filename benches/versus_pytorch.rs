@@ -24,7 +24,7 @@ use anyhow::{Context, ensure};
 use burn::tensor::Device;
 use clap::Parser;
 use gallery_gpt::{
-    checkpoint::{SaveOptions, save_adapter, save_model},
+    checkpoint::{AdapterLayout, SaveOptions, save_adapter, save_model},
     data::Batch,
     llama::LoraConfig,
     model::{GenerationConfig, Generator, Prompt},
@@ -81,7 +81,8 @@ fn main() -> anyhow::Result<()> {
     let model = medium::model(&device);
     save_model(&model, folder.path().join("base"), &SaveOptions::default())?;
     let adapted = model.clone().apply_lora(&lora);
-    save_adapter(&adapted, &lora, "base", folder.path().join("adapter"))?;
+    let path = folder.path().join("adapter");
+    save_adapter(&adapted, &lora, &"base".into(), path, AdapterLayout::Peft)?;
 
     let batch = medium::batch(ROWS);
     let training = TrainingConfig {

@@ -5,9 +5,11 @@
 //! cargo run --release --example caption -- --base llava-1.5-7b-hf --adapter runs/finetune-1/adapter --image painting.jpg
 //! ```
 
+#![allow(clippy::print_stderr, reason = "a program talks on the terminal")]
+
 use std::{
-    io::Write,
-    path::{Path, PathBuf},
+    io::{ErrorKind, Write},
+    path::PathBuf,
 };
 
 use clap::Parser;
@@ -18,12 +20,15 @@ use gallery_gpt_scenes::QUESTIONS;
 #[derive(Parser)]
 #[command(rename_all = "snake_case")]
 struct Arguments {
-    /// Folder of the base model (llava-hf layout, with its tokenizer).
+    /// Folder of the base model, in any layout, with its tokenizer.
     #[arg(long, alias = "model_base", default_value = "datasets/tiny-base")]
     base: PathBuf,
-    /// Folder of a PEFT adapter.
+    /// Folder of an adapter, PEFT's or the original's, or an `mm_projector.bin`.
     #[arg(long, alias = "model_path")]
     adapter: Option<PathBuf>,
+    /// Folder of the vision tower, in place of the one that the config names.
+    #[arg(long)]
+    vision_tower: Option<PathBuf>,
     /// The picture.
     #[arg(
         long,
@@ -37,6 +42,9 @@ struct Arguments {
     /// cpu, cuda or cuda:N.
     #[arg(long, default_value = "cpu")]
     device: DeviceKind,
+    /// f32, f16 or bf16; by default bf16 on a GPU, and on a CPU f32 for small models and the stored one for large ones.
+    #[arg(long)]
+    dtype: Option<TensorDtype>,
     /// Conversation template. The original falls back to `llava_v0` for adapters whose name lacks "v1"; training uses v1.
     #[arg(long, default_value = "vicuna_v1")]
     conv_mode: TemplateKind,
@@ -71,29 +79,32 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         ..GenerationConfig::greedy(arguments.max_new_tokens)
     };
     config.validate()?;
-    let gallery = load(
-        &arguments.base,
-        arguments.adapter.as_deref(),
-        arguments.device,
-    )?
-    .template(arguments.conv_mode);
+    let gallery = load(arguments)?.template(arguments.conv_mode);
+    for note in gallery.notes() {
+        eprintln!("note: {note}");
+    }
     let picture = gallery.processor().open(&arguments.image)?;
     let mut output = std::io::stdout().lock();
     for piece in gallery.stream(&picture, &arguments.question, &config)? {
-        write!(output, "{}", piece?)?;
-        output.flush()?;
+        let written = write!(output, "{}", piece?).and_then(|()| output.flush());
+        match written {
+            // Nobody reads on.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+            written => written?,
+        }
     }
     writeln!(output)?;
     Ok(())
 }
 
-fn load(base: &Path, adapter: Option<&Path>, device: DeviceKind) -> anyhow::Result<GalleryGpt> {
+fn load(arguments: &Arguments) -> anyhow::Result<GalleryGpt> {
     let options = LoadOptions {
-        dtype: Some(device.dtype()),
+        dtype: arguments.dtype,
+        vision_tower: arguments.vision_tower.clone(),
         ..LoadOptions::default()
     };
-    let gallery = GalleryGpt::load_with(base, &device.device(), &options)?;
-    Ok(match adapter {
+    let gallery = GalleryGpt::load_with(&arguments.base, &arguments.device.device(), &options)?;
+    Ok(match &arguments.adapter {
         Some(adapter) => gallery.adapter(adapter)?,
         None => gallery,
     })

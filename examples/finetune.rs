@@ -44,7 +44,7 @@ const SAMPLE: &str = "datasets/painting-form-mini";
 #[derive(Parser)]
 #[command(rename_all = "snake_case")]
 struct Arguments {
-    /// Folder of the base model (llava-hf layout, with its tokenizer).
+    /// Folder of the base model, in any layout, with its tokenizer.
     #[arg(
         long,
         alias = "model_name_or_path",
@@ -67,6 +67,10 @@ struct Arguments {
     /// cpu, cuda or cuda:N.
     #[arg(long, default_value = "cpu")]
     device: DeviceKind,
+    /// Number type of the frozen weights: f32, f16 or bf16; by default bf16 on a GPU, and on a CPU f32 for small models and the
+    /// stored one for large ones.
+    #[arg(long)]
+    dtype: Option<TensorDtype>,
     /// Defaults of the flags below: the sample's, or the original script's.
     #[arg(long, value_enum, default_value_t = Preset::Sample)]
     preset: Preset,
@@ -200,7 +204,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     training.validate()?;
     lora.validate()?;
     let options = LoadOptions {
-        dtype: Some(arguments.device.dtype()),
+        dtype: arguments.dtype,
         ..LoadOptions::default()
     };
     let base = GalleryGpt::load_with(&arguments.base, &arguments.device.device(), &options)?
@@ -233,7 +237,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let model = trainer.train_adapter(
         adapted,
         &lora,
-        &arguments.base.display().to_string(),
+        &base.origin(),
         &records,
         &batcher,
         &mut run,

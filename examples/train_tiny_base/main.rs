@@ -1,6 +1,7 @@
 //! Makes `datasets/tiny-base`: a base model small enough for a repository, in the llava-hf layout, trained from nothing on drawn
-//! paintings and catalogue entries of them. It sees other pictures than the sample has. It reads the prose of formal analyses, but
-//! never together with a picture.
+//! paintings and catalogue entries of them. It sees other pictures than the sample has. Formal analyses it reads beside pictures they do
+//! not belong to: like a base of the real size it knows how such a text goes, and what is in a picture, and makes up the one without
+//! a look at the other.
 //!
 //! ```sh
 //! cargo run --release --example train_tiny_base
@@ -47,18 +48,21 @@ struct Arguments {
     #[arg(long, default_value = "datasets/tiny-base")]
     output_dir: PathBuf,
     /// Steps of the tower and the projector alone.
-    #[arg(long, default_value_t = 2000)]
+    #[arg(long, default_value_t = 5000)]
     tower_steps: usize,
-    /// Steps of the whole model.
-    #[arg(long, default_value_t = 2200)]
-    max_steps: usize,
+    /// Steps of the whole model on captions.
+    #[arg(long, default_value_t = 1800)]
+    caption_steps: usize,
+    /// Steps of the whole model on questions and answers, and on analyses without pictures.
+    #[arg(long, default_value_t = 1200)]
+    question_steps: usize,
     /// Pictures of a step.
     #[arg(long, default_value_t = 24)]
     per_device_train_batch_size: usize,
     /// Peak learning rate.
     #[arg(long, default_value_t = 1e-3)]
     learning_rate: f64,
-    /// Goes on from a folder of an earlier run, with the last stage only.
+    /// Goes on from a folder of an earlier run, with as many steps of each stage as the flags say.
     #[arg(long)]
     continue_from: Option<PathBuf>,
     /// Seed of the weights.
@@ -75,14 +79,14 @@ const QUESTIONS_OF_BASE: [&str; 5] = [
     "Describe this picture briefly.",
 ];
 
-/// Asks for prose without a picture.
-const PROSE: &str = "Recite a passage about a painting.";
-
-/// Share of the steps that are on captions.
-const CAPTION_SHARE: (usize, usize) = (2, 3);
-
 /// Scenes from here on are the tower's own.
 const TOWER_SCENES: u64 = 1 << 32;
+
+/// Scenes from here on are never shown, only written about.
+const OTHER_SCENES: u64 = 1 << 36;
+
+/// Scenes from here on are for runs that go on from another.
+const CONTINUED_SCENES: u64 = 1 << 24;
 
 /// Scenes from here on are never trained on.
 const HELD_OUT: u64 = 1 << 40;
@@ -90,8 +94,8 @@ const HELD_OUT: u64 = 1 << 40;
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     ensure!(
-        arguments.max_steps > 0 && arguments.per_device_train_batch_size > 0,
-        "--max_steps and --per_device_train_batch_size must be at least 1"
+        arguments.per_device_train_batch_size > 0,
+        "--per_device_train_batch_size must be at least 1"
     );
     run(&arguments)
 }
@@ -146,40 +150,45 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         seed: arguments.seed,
         ..TrainingConfig::lora(arguments.learning_rate)
     };
-    let model = match &arguments.continue_from {
+    let mut model = match &arguments.continue_from {
         Some(folder) => {
             let options = LoadOptions {
                 dtype: Some(TensorDtype::F32),
                 ..LoadOptions::default()
             };
-            load_model(folder, &device, &options)?.0
-        }
-        None => {
-            let mut model = config.init(&device);
-            (model.vision_tower, model.projector) = tower::pretrain(
-                &config,
-                &processor,
-                TOWER_SCENES,
-                arguments.tower_steps,
-                2 * arguments.per_device_train_batch_size as u64,
-                &device,
-            )?;
+            let (model, _) = load_model(folder, &device, &options)?;
+            ensure!(
+                *model.config() == config,
+                "{} is a model of another size",
+                folder.display()
+            );
             model
         }
+        None => config.init(&device),
     };
-    let mut state = TrainState::new(model, &training, arguments.max_steps)?;
-    let progress =
-        ProgressBar::new(arguments.max_steps as u64).with_style(ProgressStyle::with_template(
-            "{bar:30} {pos}/{len} steps, {per_sec}, {eta} left, loss {msg}",
-        )?);
+    // Pictures of its own for a run that goes on.
+    let first_scene = match arguments.continue_from {
+        Some(_) => CONTINUED_SCENES,
+        None => 0,
+    };
+    if arguments.tower_steps > 0 {
+        model = tower::pretrain(
+            model,
+            &processor,
+            TOWER_SCENES + first_scene,
+            arguments.tower_steps,
+            2 * arguments.per_device_train_batch_size as u64,
+        )?;
+    }
+    let steps = arguments.caption_steps + arguments.question_steps;
+    let mut state = TrainState::new(model, &training, steps.max(1))?;
+    let progress = ProgressBar::new(steps as u64).with_style(ProgressStyle::with_template(
+        "{bar:30} {pos}/{len} steps, {per_sec}, {eta} left, loss {msg}",
+    )?);
     let batch_size = arguments.per_device_train_batch_size as u64;
     thread::scope(|scope| -> anyhow::Result<()> {
-        let captions = match arguments.continue_from {
-            Some(_) => 0,
-            None => arguments.max_steps * CAPTION_SHARE.0 / CAPTION_SHARE.1,
-        };
-        let stage_of = move |step: usize| {
-            if step < captions {
+        let stage_of = |step: usize| {
+            if step < arguments.caption_steps {
                 Stage::Captions
             } else {
                 Stage::Questions
@@ -188,16 +197,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let (send, receive) = sync_channel(4);
         let (tokenizer, processor) = (&tokenizer, &processor);
         scope.spawn(move || {
-            for step in 0..arguments.max_steps {
+            for step in 0..steps {
                 let stage = stage_of(step);
-                // Pictures of its own for a run that goes on.
-                let step = step as u64
-                    + if arguments.continue_from.is_some() {
-                        1 << 20
-                    } else {
-                        0
-                    };
-                let numbers = step * batch_size..(step + 1) * batch_size;
+                let start = first_scene + step as u64 * batch_size;
+                let numbers = start..start + batch_size;
                 let examples: anyhow::Result<Vec<Example>> = numbers
                     .into_par_iter()
                     .map(|number| example(number, stage, tokenizer, processor))
@@ -215,14 +218,14 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             }
         });
         let mut mean = None;
-        for step in 1..=arguments.max_steps {
+        for step in 1..=steps {
             let batches = receive.recv().context("the drawing thread ended early")??;
             let loss = state.step(&batches)?.loss;
             let smooth = mean.map_or(loss, |mean| 0.98 * mean + 0.02 * loss);
             mean = Some(smooth);
             progress.set_message(format!("{smooth:.3}"));
             progress.inc(1);
-            if step % 250 == 0 || step == arguments.max_steps {
+            if step % 250 == 0 || step == steps {
                 let line = examine(state.model(), stage_of(step - 1), tokenizer, processor)?;
                 progress.suspend(|| eprintln!("step {step}: loss {smooth:.3}; {line}"));
             }
@@ -235,6 +238,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let model = state.into_model();
     let options = SaveOptions {
         dtype: Some(TensorDtype::BF16),
+        ..SaveOptions::default()
     };
     gallery_gpt::checkpoint::save_model(&model, &arguments.output_dir, &options)?;
     let words = std::fs::read(&tokenizer_path).context("the tokenizer just written")?;
@@ -277,7 +281,6 @@ fn learn_words(path: &std::path::Path) -> anyhow::Result<()> {
         ]);
         texts.extend(QUESTIONS.map(str::to_owned));
         texts.extend(QUESTIONS_OF_BASE.map(str::to_owned));
-        texts.push(PROSE.to_owned());
         texts.push(
             "Analyze the use of color. Where are the main masses? Describe the light.".to_owned(),
         );
@@ -296,8 +299,8 @@ fn learn_words(path: &std::path::Path) -> anyhow::Result<()> {
 enum Stage {
     /// The template `plain`: a picture and the inventory of it.
     Captions,
-    /// The template `vicuna_v1`: two questions about a picture, each answered by a terse entry; and, without a picture, prose
-    /// about paintings, so that the words of a formal analysis are words it knows.
+    /// The template `vicuna_v1`: two questions about a picture, each answered by a terse entry; and formal analyses that belong to
+    /// other pictures than the one shown.
     Questions,
 }
 
@@ -314,11 +317,17 @@ fn example(
             Conversation::question("<image>").answer(inventory(&scene)),
         ),
         Stage::Questions if number % 2 == 1 => {
-            let talk = Conversation::question(PROSE).answer(analysis(&scene, number));
+            let question = QUESTIONS[(number / 2 % QUESTIONS.len() as u64) as usize];
+            let of_another = Scene::sample(BASE_SEED, OTHER_SCENES + number);
+            let talk = Conversation::question(format!("<image>\n{question}"))
+                .answer(analysis(&of_another, number));
             (TemplateKind::VicunaV1, talk)
         }
         Stage::Questions => {
-            let question = |turn| picture_question((number / 2 + turn) as usize);
+            let question = |turn| {
+                let nth = number / 2 + turn;
+                QUESTIONS_OF_BASE[(nth % QUESTIONS_OF_BASE.len() as u64) as usize]
+            };
             let talk = Conversation::question(format!("<image>\n{}", question(0)))
                 .answer(catalogue(&scene, 2 * number))
                 .ask(question(1))
@@ -340,15 +349,6 @@ fn example(
     })
 }
 
-/// The nth of all questions that are answered by an entry, the formal ones among them.
-fn picture_question(nth: usize) -> &'static str {
-    let nth = nth % (QUESTIONS_OF_BASE.len() + QUESTIONS.len());
-    match nth.checked_sub(QUESTIONS_OF_BASE.len()) {
-        Some(nth) => QUESTIONS[nth],
-        None => QUESTIONS_OF_BASE[nth],
-    }
-}
-
 /// What the model says about pictures it was not trained on.
 fn examine(
     model: &gallery_gpt::model::GalleryModel,
@@ -362,16 +362,15 @@ fn examine(
     let scenes: Vec<Scene> = (0..32)
         .map(|n| Scene::sample(BASE_SEED, HELD_OUT + n))
         .collect();
-    let (template, question) = match stage {
-        Stage::Captions => (TemplateKind::Plain, "<image>".to_owned()),
-        Stage::Questions => (
-            TemplateKind::VicunaV1,
-            format!("<image>\n{}", QUESTIONS_OF_BASE[0]),
-        ),
+    // The template `plain` has nothing but the picture before the answer.
+    let text = match stage {
+        Stage::Captions => "<image>".to_owned(),
+        Stage::Questions => {
+            let question = format!("<image>\n{}", QUESTIONS_OF_BASE[0]);
+            let template = TemplateKind::VicunaV1.template();
+            template.prompt(&Conversation::question(question))
+        }
     };
-    let text = template
-        .template()
-        .prompt(&Conversation::question(question));
     let input_ids = encode_prompt(tokenizer, &text)?;
     let prompts: Vec<Prompt> = scenes
         .iter()
@@ -382,13 +381,15 @@ fn examine(
         .collect();
     let written = Generator::new(&model, GenerationConfig::greedy(60)).generate(&prompts)?;
     for (scene, written) in scenes.iter().zip(&written) {
-        shown = tokenizer.decode(&written.ids, true);
+        // The template `plain` ends an answer with a line, not with a token that ends the writing.
+        let text = tokenizer.decode(&written.ids, true);
+        shown = text.trim().lines().next().unwrap_or_default().to_owned();
         claims += Claims::of(&shown, scene);
     }
     Ok(format!(
         "{} of {} claims true; the last entry: {}",
         claims.right,
         claims.right + claims.wrong,
-        shown.trim()
+        shown
     ))
 }

@@ -1,21 +1,21 @@
-//! The tower learns to see before it meets a language model, as CLIP's did: from the mean of its projected and normed patch
-//! features, which is what an even attention over them would read, linear heads have to say which things are there, in which
-//! colours and places, where the light comes from and how the paint lies.
+//! The tower learns to see before it meets a language model, as CLIP's did. From every patch's projected and normed feature, linear
+//! heads have to say what the patch shows, in which colour and in which place that is; from the mean of the features, where the
+//! light comes from and how the paint lies.
 
 use anyhow::Context;
 use burn::{
     module::Module,
     nn::{Linear, LinearConfig, RmsNorm, RmsNormConfig},
-    optim::{AdamWConfig, GradientsParams},
+    optim::{AdamWConfig, GradientsAccumulator, GradientsParams},
     tensor::{Device, Int, Tensor, TensorData, activation::log_softmax},
 };
 use gallery_gpt::{
-    model::GalleryModelConfig,
+    model::{GalleryModel, GalleryModelConfig},
     projector::Projector,
     train::CosineSchedule,
     vision::{ImageProcessor, PixelValues, VisionTower},
 };
-use gallery_gpt_scenes::{BASE_SEED, Color, Noun, Place, Scene, paint};
+use gallery_gpt_scenes::{BASE_SEED, Color, Noun, Place, Scene, paint_parts};
 use indicatif::ProgressBar;
 use rayon::prelude::*;
 
@@ -24,11 +24,11 @@ struct Namer {
     tower: VisionTower,
     projector: Projector,
     norm: RmsNorm,
-    /// Per noun: is it there.
-    presence: Linear,
-    /// Per noun: its colour.
+    /// What a patch shows.
+    noun: Linear,
+    /// In which colour.
     color: Linear,
-    /// Per noun: its place.
+    /// In which place, where it is one of the two things.
     place: Linear,
     /// The side of the light.
     light: Linear,
@@ -36,38 +36,62 @@ struct Namer {
     brushwork: Linear,
 }
 
-/// What a batch of scenes has to be named as: positions in a head's rows, and the class there.
+/// What is asked of the tower.
+const PARTS: [&str; 6] = [
+    "things",
+    "grounds",
+    "colours",
+    "places",
+    "light",
+    "brushwork",
+];
+
+/// Rows of a batch's features, and the class each has to be named as.
 #[derive(Default)]
 struct Targets {
-    presence: Vec<i64>,
-    color: (Vec<i64>, Vec<i64>),
-    place: (Vec<i64>, Vec<i64>),
-    light: Vec<i64>,
-    brushwork: Vec<i64>,
+    rows: Vec<i64>,
+    classes: Vec<i64>,
 }
 
 impl Targets {
-    fn of(scenes: &[Scene]) -> Self {
-        let mut targets = Self::default();
-        let nouns = Noun::ALL.len();
-        for (row, scene) in scenes.iter().enumerate() {
-            let slot = |noun: Noun| (row * nouns + noun as usize) as i64;
-            let colors = scene.colors();
-            targets.presence.extend(
-                Noun::ALL.map(|noun| i64::from(colors.iter().any(|(there, _)| *there == noun))),
-            );
-            for (noun, color) in colors {
-                targets.color.0.push(slot(noun));
-                targets.color.1.push(color as i64);
-            }
-            for thing in scene.things() {
-                targets.place.0.push(slot(thing.noun));
-                targets.place.1.push(thing.place as i64);
-            }
-            targets.light.push(scene.light as i64);
-            targets.brushwork.push(scene.brushwork as i64);
+    fn push(&mut self, row: usize, class: i64) {
+        self.rows.push(row as i64);
+        self.classes.push(class);
+    }
+}
+
+/// A drawn scene, ready for the tower.
+struct Lesson {
+    scene: Scene,
+    pixels: PixelValues,
+    /// What each patch shows in its middle; nothing where the picture was padded.
+    patches: Vec<Option<Noun>>,
+}
+
+impl Lesson {
+    fn draw(number: u64, grid: usize, processor: &ImageProcessor) -> Self {
+        let scene = Scene::sample(BASE_SEED, number);
+        let (picture, parts) = paint_parts(&scene);
+        let (width, height) = (picture.width() as usize, picture.height() as usize);
+        let side = width.max(height);
+        // The processor pads to a square, the picture in its middle.
+        let within = |nth: usize, length: usize| {
+            let at = (2 * nth + 1) * side / (2 * grid);
+            at.checked_sub((side - length) / 2)
+                .filter(|at| *at < length)
+        };
+        let patches = (0..grid * grid)
+            .map(|patch| {
+                let (x, y) = (within(patch % grid, width)?, within(patch / grid, height)?);
+                Some(parts[y * width + x])
+            })
+            .collect();
+        let pixels = processor.process(&picture);
+        Self {
+            scene,
+            pixels,
+            patches,
         }
-        targets
     }
 }
 
@@ -75,61 +99,84 @@ fn ints(values: &[i64], device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
 }
 
-fn cross_entropy(logits: Tensor<2>, classes: &[i64]) -> Tensor<1> {
-    let targets = ints(classes, &logits.device()).reshape([classes.len(), 1]);
-    log_softmax(logits, 1).gather(1, targets).mean().neg()
+/// Mean cross-entropy of some rows, and the share of them whose likeliest class is the right one.
+fn cross_entropy(head: &Linear, features: &Tensor<2>, targets: &Targets) -> (Tensor<1>, Tensor<1>) {
+    let device = features.device();
+    let logits = head.forward(features.clone().select(0, ints(&targets.rows, &device)));
+    let classes = ints(&targets.classes, &device).unsqueeze_dim::<2>(1);
+    let right = logits.clone().argmax(1).equal(classes.clone());
+    let loss = log_softmax(logits, 1).gather(1, classes).mean().neg();
+    (loss, right.float().mean())
 }
 
 impl Namer {
-    fn loss(&self, config: &GalleryModelConfig, pixels: Tensor<4>, targets: &Targets) -> Tensor<1> {
+    /// The loss, and the shares of right answers in the order of [`PARTS`].
+    fn forward(&self, config: &GalleryModelConfig, lessons: &[Lesson]) -> (Tensor<1>, Tensor<1>) {
+        let mut parts: [Targets; PARTS.len()] = Default::default();
+        let patches = config.tokens_per_picture();
+        for (nth, lesson) in lessons.iter().enumerate() {
+            let scene = &lesson.scene;
+            for (patch, noun) in lesson.patches.iter().enumerate() {
+                let Some(noun) = *noun else { continue };
+                let row = nth * patches + patch;
+                let color = scene.colors().into_iter().find(|(there, _)| *there == noun);
+                let thing = scene.things().into_iter().find(|thing| thing.noun == noun);
+                // Things apart: they fill fewer patches, and their shapes are what is hard to learn.
+                parts[usize::from(thing.is_none())].push(row, noun as i64);
+                if let Some((_, color)) = color {
+                    parts[2].push(row, color as i64);
+                }
+                if let Some(thing) = thing {
+                    parts[3].push(row, thing.place as i64);
+                }
+            }
+            parts[4].push(nth, scene.light as i64);
+            parts[5].push(nth, scene.brushwork as i64);
+        }
+        let pixels: Vec<&PixelValues> = lessons.iter().map(|lesson| &lesson.pixels).collect();
+        let pixels = PixelValues::stack(&pixels, &self.norm.gamma.val().device());
         let features = self
             .tower
             .forward(pixels, config.select_layer, config.select_feature);
         let tokens = self.norm.forward(self.projector.forward(features));
-        let pooled: Tensor<2> = tokens.mean_dim(1).squeeze_dim(1);
-        let rows = pooled.dims()[0] * Noun::ALL.len();
-        let chosen = |logits: Tensor<2>, classes: usize, slots: &[i64]| {
-            let device = logits.device();
-            logits
-                .reshape([rows, classes])
-                .select(0, ints(slots, &device))
-        };
-        let presence = self.presence.forward(pooled.clone()).reshape([rows, 2]);
-        let color = self.color.forward(pooled.clone());
-        let place = self.place.forward(pooled.clone());
-        cross_entropy(presence, &targets.presence)
-            + cross_entropy(
-                chosen(color, Color::ALL.len(), &targets.color.0),
-                &targets.color.1,
-            )
-            + cross_entropy(
-                chosen(place, Place::ALL.len(), &targets.place.0),
-                &targets.place.1,
-            )
-            + cross_entropy(self.light.forward(pooled.clone()), &targets.light)
-            + cross_entropy(self.brushwork.forward(pooled), &targets.brushwork)
+        let whole: Tensor<2> = tokens.clone().mean_dim(1).squeeze_dim(1);
+        let tokens: Tensor<2> = tokens.flatten(0, 1);
+        let heads = [
+            (&self.noun, &tokens),
+            (&self.noun, &tokens),
+            (&self.color, &tokens),
+            (&self.place, &tokens),
+            (&self.light, &whole),
+            (&self.brushwork, &whole),
+        ];
+        let (losses, shares): (Vec<_>, Vec<_>) = heads
+            .into_iter()
+            .zip(&parts)
+            .map(|((head, features), targets)| cross_entropy(head, features, targets))
+            .unzip();
+        (Tensor::cat(losses, 0).sum(), Tensor::cat(shares, 0))
     }
 }
 
-/// Trains a tower and its projector for some steps on pictures of their own, and returns both.
+/// Trains the tower and the projector of a model for some steps on pictures of their own.
 pub(crate) fn pretrain(
-    config: &GalleryModelConfig,
+    model: GalleryModel,
     processor: &ImageProcessor,
     first_scene: u64,
     steps: usize,
     batch_size: u64,
-    device: &Device,
-) -> anyhow::Result<(VisionTower, Projector)> {
+) -> anyhow::Result<GalleryModel> {
+    let config = model.config().clone();
     let hidden = config.llama.hidden_size;
-    let nouns = Noun::ALL.len();
+    let device = &model.language_model.norm.gamma.val().device();
     let linear = |classes| LinearConfig::new(hidden, classes).init(device);
     let mut namer = Namer {
-        tower: config.vision.init(device),
-        projector: config.projector_config().init(device),
+        tower: model.vision_tower.clone(),
+        projector: model.projector.clone(),
         norm: RmsNormConfig::new(hidden).init(device),
-        presence: linear(nouns * 2),
-        color: linear(nouns * Color::ALL.len()),
-        place: linear(nouns * Place::ALL.len()),
+        noun: linear(Noun::ALL.len()),
+        color: linear(Color::ALL.len()),
+        place: linear(Place::ALL.len()),
         light: linear(2),
         brushwork: linear(3),
     }
@@ -141,37 +188,33 @@ pub(crate) fn pretrain(
     let schedule = CosineSchedule::new(steps, 0.05);
     let progress = ProgressBar::new(steps as u64);
     let mut mean: Option<f32> = None;
+    let mut right = [0.0_f32; PARTS.len()];
+    let grid = config.vision.image_size / config.vision.patch_size;
     for step in 0..steps {
         let start = first_scene + step as u64 * batch_size;
-        let drawn: Vec<(Scene, PixelValues)> = (start..start + batch_size)
+        let lessons: Vec<Lesson> = (start..start + batch_size)
             .into_par_iter()
-            .map(|number| {
-                let scene = Scene::sample(BASE_SEED, number);
-                let pixels = processor.process(&paint(&scene));
-                (scene, pixels)
-            })
+            .map(|number| Lesson::draw(number, grid, processor))
             .collect();
-        let (scenes, pixels): (Vec<Scene>, Vec<PixelValues>) = drawn.into_iter().unzip();
         // Two halves on two threads: one operation is too small for several.
-        let halves = [&pixels[..pixels.len() / 2], &pixels[pixels.len() / 2..]];
-        let half_scenes = [&scenes[..scenes.len() / 2], &scenes[scenes.len() / 2..]];
-        let parts: Vec<(f32, GradientsParams)> = halves
-            .into_par_iter()
-            .zip(half_scenes)
-            .map(|(pixels, scenes)| {
+        let halves: Vec<(f32, Vec<f32>, GradientsParams)> = lessons
+            .par_chunks(lessons.len().div_ceil(2))
+            .map(|lessons| {
                 let namer = namer.valid().train();
-                let pictures: Vec<&PixelValues> = pixels.iter().collect();
-                let device = namer.norm.gamma.val().device();
-                let pixels = PixelValues::stack(&pictures, &device);
-                let loss = namer.loss(config, pixels, &Targets::of(scenes)) / 2.0;
+                let (loss, shares) = namer.forward(&config, lessons);
+                let loss = loss / 2.0;
                 let grads = GradientsParams::from_grads(loss.backward(), &namer);
-                (loss.into_scalar::<f32>(), grads)
+                let shares = shares.into_data().try_into_vec();
+                (loss.into_scalar::<f32>(), shares.unwrap_or_default(), grads)
             })
             .collect();
-        let mut accumulator = burn::optim::GradientsAccumulator::new();
+        let mut accumulator = GradientsAccumulator::new();
         let mut loss = 0.0;
-        for (part, grads) in parts {
+        for (part, shares, grads) in halves {
             loss += part;
+            for (mean, share) in right.iter_mut().zip(shares) {
+                *mean += 0.01 * (share - *mean);
+            }
             accumulator.accumulate(&namer, grads);
         }
         namer = optimizer.step(1.5e-3 * schedule.scale(step), namer, accumulator.grads());
@@ -179,10 +222,24 @@ pub(crate) fn pretrain(
         progress.inc(1);
         if (step + 1) % 250 == 0 {
             let mean = mean.context("a step was done")?;
-            progress.suspend(|| eprintln!("tower, step {}: loss {mean:.3}", step + 1));
+            let parts: Vec<String> = PARTS
+                .iter()
+                .zip(right)
+                .map(|(part, share)| format!("{part} {:.1} %", 100.0 * share))
+                .collect();
+            progress.suspend(|| {
+                eprintln!(
+                    "tower, step {}: loss {mean:.3}; right: {}",
+                    step + 1,
+                    parts.join(", ")
+                );
+            });
         }
     }
     progress.finish_and_clear();
     let namer = namer.valid();
-    Ok((namer.tower, namer.projector))
+    let mut model = model;
+    model.vision_tower = namer.tower;
+    model.projector = namer.projector;
+    Ok(model)
 }

@@ -1,27 +1,116 @@
-//! PEFT adapter folders: `adapter_config.json` and `adapter_model.safetensors`.
+//! Adapter folders: PEFT's, and the original's with its `non_lora_trainables.bin`.
 //!
-//! The trained projector travels in the same file under PEFT's `modules_to_save`, so that one folder is the whole result of
-//! a finetuning.
+//! PEFT's: `adapter_config.json` and `adapter_model.safetensors`; the trained projector travels in the same file under PEFT's
+//! `modules_to_save`, so that one folder is the whole result of a finetuning. The original's: LLaVA's names, the projector in a
+//! PyTorch file beside them, and the model's `config.json`. Ours also have `gallery_gpt.json`: what the adapter was trained on.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
-use burn::module::{Module, ModuleMapper, Param};
-use burn::tensor::Tensor;
+use burn::{
+    module::{Module, ModuleMapper, ModuleVisitor, Param},
+    tensor::{DType, Tensor},
+};
 use gallery_gpt_llama::{LoraConfig, LoraTarget, LoraTargets};
 use gallery_gpt_model::GalleryModel;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    AtomicFolder, CheckpointError, LoadOptions, Placement, Problem, Strictness, WeightFiles,
-    checkpoint_key,
-    load::from_bytes,
+    AtomicFolder, CheckpointError, Layout, LoadOptions, Placement, Problem, StoredTensor,
+    Strictness, TensorDtype, WeightFiles, checkpoint_key,
+    config_file::llava_json,
+    layout::projector_hub_key,
+    load_report::short,
+    pickle_writer::write_pickle,
     save::{Outgoing, write_json, write_tensors},
+    stored_tensor::{first_not_finite, tensor_of},
+    weight_files::folder_listing,
 };
 
 const CONFIG: &str = "adapter_config.json";
-const TENSORS: &str = "adapter_model.safetensors";
+const SAFETENSORS: &str = "adapter_model.safetensors";
+const PYTORCH: &str = "adapter_model.bin";
+const NON_LORA: &str = "non_lora_trainables.bin";
+const ORIGIN: &str = "gallery_gpt.json";
 const PROJECTOR: &str = "multi_modal_projector";
+
+/// A way to lay out an adapter's folder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AdapterLayout {
+    /// PEFT's, on transformers' LLaVA.
+    #[default]
+    Peft,
+    /// LLaVA's and GalleryGPT's.
+    LlavaLora,
+}
+
+/// What an adapter was trained on and with, written beside it as `gallery_gpt.json`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdapterOrigin {
+    /// The base, as the trainer was told it.
+    pub base_model: String,
+    /// The base's fingerprint, as of [`crate::LoadReport::fingerprint`].
+    pub base_fingerprint: Option<String>,
+    /// The vision tower, as the base's config names it.
+    pub vision_tower: Option<String>,
+    /// Conversation template.
+    pub template: Option<String>,
+    /// How pictures were made square.
+    pub image_aspect_ratio: Option<String>,
+    /// Side of a picture in pixels.
+    pub image_size: Option<usize>,
+}
+
+impl From<&str> for AdapterOrigin {
+    /// A base of which only the name is known.
+    fn from(base_model: &str) -> Self {
+        Self {
+            base_model: base_model.to_owned(),
+            ..Self::default()
+        }
+    }
+}
+
+impl AdapterOrigin {
+    /// Where a use differs from the training, a sentence each; what either does not say is no difference.
+    #[must_use]
+    pub fn differences(&self, here: &Self) -> Vec<String> {
+        let mut differences = Vec::new();
+        if let (Some(there), Some(found)) = (&self.base_fingerprint, &here.base_fingerprint)
+            && there != found
+        {
+            differences.push(format!(
+                "the adapter was trained on another base: {} with fingerprint {}, this is {} with {}",
+                self.base_model,
+                short(Some(there)),
+                here.base_model,
+                short(Some(found)),
+            ));
+        }
+        let size = |origin: &Self| origin.image_size.map(|size| size.to_string());
+        for (what, there, found) in [
+            ("template", &self.template, &here.template),
+            (
+                "image_aspect_ratio",
+                &self.image_aspect_ratio,
+                &here.image_aspect_ratio,
+            ),
+            ("image_size", &size(self), &size(here)),
+        ] {
+            if let (Some(there), Some(found)) = (there, found)
+                && there != found
+            {
+                differences.push(format!(
+                    "the adapter was trained with {what} {there}, this is {found}"
+                ));
+            }
+        }
+        differences
+    }
+}
 
 /// What an adapter folder says about itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,6 +121,14 @@ pub struct AdapterFile {
     pub base_model: Option<String>,
     /// Whether it brings a projector of its own.
     pub has_projector: bool,
+    /// Whose folder it is.
+    pub layout: AdapterLayout,
+    /// What it was trained on, if we wrote it.
+    pub origin: Option<AdapterOrigin>,
+    /// Tensors used, with their file.
+    pub used: Vec<(String, PathBuf)>,
+    /// Everything that did not match, in a partial load.
+    pub problems: Vec<Problem>,
 }
 
 #[derive(Deserialize)]
@@ -56,7 +153,8 @@ struct ConfigJson {
     base_model_name_or_path: Option<String>,
 }
 
-/// A tensor name of an adapter, understood.
+/// A parameter that an adapter brings, whatever its tensor is called.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum AdapterKey {
     Lora {
         layer: usize,
@@ -68,59 +166,189 @@ enum AdapterKey {
     },
 }
 
-/// Understands the names of PEFT on llava-hf models (old and new nesting) and on LLaVA's own, with or without `.default`.
-fn adapter_key(key: &str) -> Option<AdapterKey> {
-    let key = key.replace(".default.", ".");
-    if let Some(at) = key.find(PROJECTOR) {
-        let hub_key = key[at..].replace("modules_to_save.", "");
-        return Some(AdapterKey::Projector { hub_key });
+impl AdapterKey {
+    /// Understands the names of PEFT on llava-hf models (old and new nesting) and on LLaVA's own, with or without `.default`,
+    /// and the names of the original's projector.
+    fn parse(key: &str) -> Option<Self> {
+        let key = key.replace(".default.", ".");
+        if let Some(hub_key) = projector_hub_key(&key) {
+            return Some(Self::Projector { hub_key });
+        }
+        if let Some(at) = key.find(PROJECTOR) {
+            let hub_key = key[at..].replace("modules_to_save.", "");
+            return Some(Self::Projector { hub_key });
+        }
+        let rest = &key[key.find("layers.")? + "layers.".len()..];
+        let mut parts = rest.split('.');
+        let layer = parts.next()?.parse().ok()?;
+        let _block = parts
+            .next()
+            .filter(|part| ["self_attn", "mlp"].contains(part))?;
+        let target = parts.next()?.parse().ok()?;
+        let is_a = match parts.next()? {
+            "lora_A" => true,
+            "lora_B" => false,
+            _ => return None,
+        };
+        let is_weight = parts.next()? == "weight" && parts.next().is_none();
+        (is_weight && !key.contains("vision")).then_some(Self::Lora {
+            layer,
+            target,
+            is_a,
+        })
     }
-    let rest = &key[key.find("layers.")? + "layers.".len()..];
-    let mut parts = rest.split('.');
-    let layer = parts.next()?.parse().ok()?;
-    let _block = parts
-        .next()
-        .filter(|part| ["self_attn", "mlp"].contains(part))?;
-    let target = parts.next()?.parse().ok()?;
-    let is_a = match parts.next()? {
-        "lora_A" => true,
-        "lora_B" => false,
-        _ => return None,
-    };
-    (parts.next()? == "weight" && !key.contains("vision")).then_some(AdapterKey::Lora {
-        layer,
-        target,
-        is_a,
-    })
+
+    /// The parameter at a path of the model.
+    fn of_path(path: &str) -> Option<(Self, Placement)> {
+        if let Some(rest) = path.strip_prefix("language_model.layers.") {
+            let mut parts = rest.split('.');
+            let layer = parts.next()?.parse().ok()?;
+            let target = parts.nth(1)?.parse().ok()?;
+            let is_a = match (parts.next()?, parts.next()?) {
+                ("lora", "lora_a") => true,
+                ("lora", "lora_b") => false,
+                _ => return None,
+            };
+            let key = Self::Lora {
+                layer,
+                target,
+                is_a,
+            };
+            return Some((key, Placement::Transposed));
+        }
+        if path.starts_with("projector.") {
+            let key = checkpoint_key(path)?;
+            return Some((Self::Projector { hub_key: key.key }, key.placement));
+        }
+        None
+    }
+
+    /// The name in a folder we write.
+    fn name(&self, layout: AdapterLayout) -> String {
+        match self {
+            Self::Lora {
+                layer,
+                target,
+                is_a,
+            } => {
+                let block = match target {
+                    LoraTarget::GateProj | LoraTarget::UpProj | LoraTarget::DownProj => "mlp",
+                    _ => "self_attn",
+                };
+                let nesting = match layout {
+                    AdapterLayout::Peft => "language_model.layers",
+                    AdapterLayout::LlavaLora => "layers",
+                };
+                let matrix = if *is_a { "lora_A" } else { "lora_B" };
+                format!(
+                    "base_model.model.model.{nesting}.{layer}.{block}.{}.{matrix}.weight",
+                    target.name()
+                )
+            }
+            Self::Projector { hub_key } => match layout {
+                AdapterLayout::Peft => format!("base_model.model.model.{hub_key}"),
+                AdapterLayout::LlavaLora => {
+                    format!("base_model.model.{}", Layout::Llava.key_of(hub_key))
+                }
+            },
+        }
+    }
 }
 
-fn lora_hub_key(layer: usize, target: LoraTarget, is_a: bool) -> String {
-    let block = match target {
-        LoraTarget::GateProj | LoraTarget::UpProj | LoraTarget::DownProj => "mlp",
-        _ => "self_attn",
-    };
-    let matrix = if is_a { "lora_A" } else { "lora_B" };
-    format!(
-        "base_model.model.model.language_model.layers.{layer}.{block}.{}.{matrix}.weight",
-        target.name()
-    )
+/// The tensors of an adapter folder, by what they are for.
+#[derive(Default)]
+struct AdapterTensors {
+    tensors: BTreeMap<AdapterKey, (String, StoredTensor)>,
+    problems: Vec<Problem>,
 }
 
-/// Reads `adapter_config.json`, with the targets taken from the tensors there are.
-fn read_adapter_config(path: &Path, files: &WeightFiles) -> Result<AdapterFile, CheckpointError> {
+impl AdapterTensors {
+    fn add(&mut self, files: &WeightFiles) {
+        for (key, tensor) in files.iter() {
+            let Some(parsed) = AdapterKey::parse(key) else {
+                self.problems.push(Problem::Unused {
+                    key: key.to_owned(),
+                    file: tensor.file.clone(),
+                });
+                continue;
+            };
+            let entry = (key.to_owned(), tensor.clone());
+            if let Some((earlier, _)) = self.tensors.insert(parsed, entry) {
+                self.problems.push(Problem::Twice {
+                    keys: [earlier, key.to_owned()],
+                    file: tensor.file.clone(),
+                });
+            }
+        }
+    }
+
+    fn open(folder: &Path) -> Result<(Self, AdapterLayout), CheckpointError> {
+        let mut tensors = Self::default();
+        let (safetensors, pytorch) = (folder.join(SAFETENSORS), folder.join(PYTORCH));
+        let file = match (safetensors.is_file(), pytorch.is_file()) {
+            (true, false) => safetensors,
+            (false, true) => pytorch,
+            (both, _) => {
+                return Err(CheckpointError::NoWeights {
+                    folder: folder.to_owned(),
+                    expected: "adapter_model.safetensors or adapter_model.bin",
+                    found: if both {
+                        "both; remove the one that is not meant".to_owned()
+                    } else {
+                        folder_listing(folder)?
+                    },
+                });
+            }
+        };
+        let files = WeightFiles::open_single(file)?;
+        tensors.add(&files);
+        let rest = folder.join(NON_LORA);
+        let has_rest = rest.is_file();
+        if has_rest {
+            tensors.add(&WeightFiles::open_single(rest)?);
+        }
+        let is_original = has_rest || files.iter().any(|(key, _)| key.contains(".model.layers."));
+        let is_nested = files.iter().any(|(key, _)| key.contains("language_model"));
+        let layout = if is_original && !is_nested {
+            AdapterLayout::LlavaLora
+        } else {
+            AdapterLayout::Peft
+        };
+        Ok((tensors, layout))
+    }
+
+    fn has_projector(&self) -> bool {
+        let mut keys = self.tensors.keys();
+        keys.any(|key| matches!(key, AdapterKey::Projector { .. }))
+    }
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(
+    path: &Path,
+    expected: &'static str,
+) -> Result<T, CheckpointError> {
     let bytes = std::fs::read(path).map_err(|source| CheckpointError::Read {
         path: path.to_owned(),
         source,
     })?;
-    let json: ConfigJson =
-        serde_json::from_slice(&bytes).map_err(|error| CheckpointError::Malformed {
-            path: path.to_owned(),
-            expected: "PEFT adapter config",
-            found: error.to_string(),
-        })?;
+    serde_json::from_slice(&bytes).map_err(|error| CheckpointError::Malformed {
+        path: path.to_owned(),
+        expected,
+        found: error.to_string(),
+    })
+}
+
+/// Reads `adapter_config.json`, with the targets taken from the tensors there are.
+fn read_adapter_config(
+    folder: &Path,
+    tensors: &AdapterTensors,
+    layout: AdapterLayout,
+) -> Result<AdapterFile, CheckpointError> {
+    let path = folder.join(CONFIG);
+    let json: ConfigJson = read_json(&path, "PEFT adapter config")?;
     let unsupported = |field, found: String, expected| {
         Err(CheckpointError::Adapter {
-            path: path.to_owned(),
+            path: path.clone(),
             field,
             found,
             expected,
@@ -149,15 +377,12 @@ fn read_adapter_config(path: &Path, files: &WeightFiles) -> Result<AdapterFile, 
             return unsupported(field, format!("{} entries", pattern.len()), "no entry");
         }
     }
-    let mut has_projector = false;
-    let targets: LoraTargets = files
-        .iter()
-        .filter_map(|(key, _)| match adapter_key(key)? {
-            AdapterKey::Lora { target, .. } => Some(target),
-            AdapterKey::Projector { .. } => {
-                has_projector = true;
-                None
-            }
+    let targets: LoraTargets = tensors
+        .tensors
+        .keys()
+        .filter_map(|key| match key {
+            AdapterKey::Lora { target, .. } => Some(*target),
+            AdapterKey::Projector { .. } => None,
         })
         .collect();
     let lora = LoraConfig::new(json.r, json.lora_alpha)
@@ -165,18 +390,38 @@ fn read_adapter_config(path: &Path, files: &WeightFiles) -> Result<AdapterFile, 
         .with_targets(targets);
     lora.validate()
         .map_err(|source| CheckpointError::LoraConfig {
-            path: path.to_owned(),
+            path: path.clone(),
             source,
         })?;
+    let origin = folder.join(ORIGIN);
     Ok(AdapterFile {
         lora,
         base_model: json.base_model_name_or_path,
-        has_projector,
+        has_projector: tensors.has_projector(),
+        layout,
+        origin: if origin.is_file() {
+            Some(read_json(&origin, "record of an adapter's origin")?)
+        } else {
+            None
+        },
+        used: Vec::new(),
+        problems: Vec::new(),
     })
 }
 
-/// Puts the adapter of a PEFT folder on a model, and its projector if it brings one. Adapters are f32, as new ones are;
-/// the projector keeps the model's number type.
+/// What an adapter folder holds, without loading it: the config, and sizes that do not belong on `model`.
+///
+/// # Errors
+/// The folder cannot be read, or holds something else than a plain LoRA.
+pub fn inspect_adapter(
+    model: GalleryModel,
+    folder: impl AsRef<Path>,
+) -> Result<AdapterFile, CheckpointError> {
+    Ok(fill(model, folder.as_ref(), false)?.1)
+}
+
+/// Puts the adapter of a folder on a model, and its projector if it brings one. Adapters are f32, as new ones are; the projector
+/// keeps the model's number type.
 ///
 /// # Errors
 /// The folder cannot be read, holds something else than a plain LoRA, or does not match the model.
@@ -186,96 +431,175 @@ pub fn load_adapter(
     options: &LoadOptions,
 ) -> Result<(GalleryModel, AdapterFile), CheckpointError> {
     let folder = folder.as_ref();
-    let files = WeightFiles::open_single(folder.join(TENSORS))?;
-    let adapter = read_adapter_config(&folder.join(CONFIG), &files)?;
-    let mut model = model;
+    let (model, adapter) = fill(model, folder, true)?;
+    refuse(folder, &adapter.problems, options)?;
+    Ok((model, adapter))
+}
+
+fn refuse(
+    folder: &Path,
+    problems: &[Problem],
+    options: &LoadOptions,
+) -> Result<(), CheckpointError> {
+    if options.strictness == Strictness::Strict && !problems.is_empty() {
+        return Err(CheckpointError::Mismatch {
+            folder: folder.to_owned(),
+            problems: problems.to_vec(),
+        });
+    }
+    Ok(())
+}
+
+fn fill(
+    mut model: GalleryModel,
+    folder: &Path,
+    read: bool,
+) -> Result<(GalleryModel, AdapterFile), CheckpointError> {
+    let (tensors, layout) = AdapterTensors::open(folder)?;
+    let mut adapter = read_adapter_config(folder, &tensors, layout)?;
     model.language_model = model.language_model.apply_lora(&adapter.lora);
+    let model = fill_from(model, tensors, adapter.has_projector, read, &mut adapter);
+    Ok((model, adapter))
+}
+
+fn fill_from(
+    model: GalleryModel,
+    mut tensors: AdapterTensors,
+    has_projector: bool,
+    read: bool,
+    adapter: &mut AdapterFile,
+) -> GalleryModel {
+    let mut problems = std::mem::take(&mut tensors.problems);
     let mut filler = Filler {
-        files: &files,
+        tensors: &mut tensors.tensors,
+        read,
+        layout: adapter.layout,
         stack: Vec::new(),
         used: Vec::new(),
-        has_projector: adapter.has_projector,
+        has_projector,
         problems: Vec::new(),
     };
     let model = model.map(&mut filler);
     let Filler {
-        used, mut problems, ..
+        used,
+        problems: more,
+        ..
     } = filler;
-    for (key, tensor) in files.iter() {
-        if !used.iter().any(|used| used == key) {
-            problems.push(Problem::Unused {
-                key: key.to_owned(),
-                file: tensor.file.clone(),
-            });
-        }
-    }
-    if options.strictness == Strictness::Strict && !problems.is_empty() {
-        return Err(CheckpointError::Mismatch {
-            folder: folder.to_owned(),
-            problems,
+    problems.extend(more);
+    for (key, tensor) in tensors.tensors.into_values() {
+        problems.push(Problem::Unused {
+            key,
+            file: tensor.file,
         });
     }
-    Ok((model, adapter))
+    adapter.used = used;
+    adapter.problems = problems;
+    model
 }
 
-/// The name of a trained parameter in our adapter files, and how it lies there.
-fn outgoing_key(path: &str) -> Option<(String, Placement)> {
-    if let Some(rest) = path.strip_prefix("language_model.layers.") {
-        let mut parts = rest.split('.');
-        let layer = parts.next()?.parse().ok()?;
-        let target = parts.nth(1)?.parse().ok()?;
-        let is_a = match (parts.next()?, parts.next()?) {
-            ("lora", "lora_a") => true,
-            ("lora", "lora_b") => false,
-            _ => return None,
-        };
-        return Some((lora_hub_key(layer, target, is_a), Placement::Transposed));
+/// Puts a projector that was trained alone (`mm_projector.bin`, or a folder with one) on a model.
+///
+/// # Errors
+/// The file cannot be read, or does not match the model.
+pub fn load_projector(
+    model: GalleryModel,
+    path: impl AsRef<Path>,
+    options: &LoadOptions,
+) -> Result<GalleryModel, CheckpointError> {
+    let path = path.as_ref();
+    let file = if path.is_dir() {
+        path.join(crate::checkpoint::PROJECTOR_FILE)
+    } else {
+        path.to_owned()
+    };
+    let mut tensors = AdapterTensors::default();
+    tensors.add(&WeightFiles::open_single(&file)?);
+    let mut adapter = AdapterFile {
+        lora: LoraConfig::gallery_gpt(),
+        base_model: None,
+        has_projector: true,
+        layout: AdapterLayout::LlavaLora,
+        origin: None,
+        used: Vec::new(),
+        problems: Vec::new(),
+    };
+    let lora = model.language_model.has_lora();
+    if lora {
+        return Err(CheckpointError::HasAdapter { path: file });
     }
-    if path.starts_with("projector.") {
-        let key = checkpoint_key(path)?;
-        return Some((format!("base_model.model.model.{}", key.key), key.placement));
-    }
-    None
+    let model = fill_from(model, tensors, true, true, &mut adapter);
+    refuse(&file, &adapter.problems, options)?;
+    Ok(model)
 }
 
 struct Filler<'a> {
-    files: &'a WeightFiles,
+    /// What is still to be used.
+    tensors: &'a mut BTreeMap<AdapterKey, (String, StoredTensor)>,
+    read: bool,
+    layout: AdapterLayout,
     stack: Vec<String>,
-    used: Vec<String>,
+    used: Vec<(String, PathBuf)>,
     has_projector: bool,
     problems: Vec<Problem>,
 }
 
 impl Filler<'_> {
-    /// The tensor that stands for one of our names, whatever the file calls it.
-    fn find(&self, ours: &str) -> Option<(String, &crate::StoredTensor)> {
-        let same = |key: &str| match (adapter_key(key), adapter_key(ours)) {
-            (
-                Some(AdapterKey::Lora {
-                    layer,
-                    target,
-                    is_a,
-                }),
-                Some(AdapterKey::Lora {
-                    layer: our_layer,
-                    target: our_target,
-                    is_a: our_is_a,
-                }),
-            ) => (layer, target, is_a) == (our_layer, our_target, our_is_a),
-            (
-                Some(AdapterKey::Projector { hub_key }),
-                Some(AdapterKey::Projector { hub_key: our_key }),
-            ) => hub_key == our_key,
-            _ => false,
+    fn value<const D: usize>(
+        &mut self,
+        key: &AdapterKey,
+        placement: Placement,
+        param: &Param<Tensor<D>>,
+    ) -> Result<Option<Tensor<D>>, Problem> {
+        let Some((name, tensor)) = self.tensors.remove(key) else {
+            return Err(Problem::Missing {
+                key: key.name(self.layout),
+            });
         };
-        match self.files.get(ours) {
-            Some(tensor) => Some((ours.to_owned(), tensor)),
-            None => self
-                .files
-                .iter()
-                .find(|(key, _)| same(key))
-                .map(|(key, tensor)| (key.to_owned(), tensor)),
+        let file = tensor.file.clone();
+        let mut expected: Vec<usize> = param.lazy_shape().to_vec();
+        if placement == Placement::Transposed {
+            expected.reverse();
         }
+        let Some(dtype) = tensor.dtype else {
+            return Err(Problem::Dtype {
+                key: name,
+                file,
+                found: tensor.stored_dtype,
+            });
+        };
+        if tensor.shape != expected {
+            return Err(Problem::Shape {
+                key: name,
+                file,
+                expected,
+                found: tensor.shape,
+            });
+        }
+        self.used.push((name.clone(), file.clone()));
+        if !self.read {
+            return Ok(None);
+        }
+        let bytes = tensor.bytes().map_err(|error| Problem::Unreadable {
+            key: name.clone(),
+            file: file.clone(),
+            reason: error.to_string(),
+        })?;
+        if let Some(at) = first_not_finite(&bytes, dtype) {
+            return Err(Problem::NotFinite {
+                key: name,
+                file,
+                at,
+            });
+        }
+        let mut value = tensor_of::<D>(bytes, &expected, dtype.burn(), &param.lazy_device());
+        if placement == Placement::Transposed {
+            value = value.swap_dims(0, D - 1);
+        }
+        let wanted = match key {
+            AdapterKey::Projector { .. } => param.val().dtype(),
+            AdapterKey::Lora { .. } => DType::F32,
+        };
+        Ok(Some(value.cast(wanted)))
     }
 }
 
@@ -289,82 +613,56 @@ impl ModuleMapper for Filler<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let path = self.stack.join(".");
-        let Some((ours, placement)) = outgoing_key(&path) else {
+        let Some((key, placement)) = AdapterKey::of_path(&self.stack.join(".")) else {
             return param;
         };
-        let is_projector = path.starts_with("projector.");
-        if is_projector && !self.has_projector {
+        if matches!(key, AdapterKey::Projector { .. }) && !self.has_projector {
             return param;
         }
-        let Some((key, tensor)) = self.find(&ours) else {
-            self.problems.push(Problem::Missing { key: ours });
-            return param;
-        };
-        let mut expected: Vec<usize> = param.lazy_shape().to_vec();
-        if placement == Placement::Transposed {
-            expected.reverse();
+        match self.value(&key, placement, &param) {
+            Ok(Some(value)) => {
+                let id = param.id;
+                param.transform_for_load(value, id)
+            }
+            Ok(None) => param,
+            Err(problem) => {
+                self.problems.push(problem);
+                param
+            }
         }
-        let file = tensor.file.clone();
-        let problem = match tensor.dtype {
-            None => Some(Problem::Dtype {
-                key: key.clone(),
-                file,
-                found: tensor.stored_dtype.clone(),
-            }),
-            Some(_) if tensor.shape != expected => Some(Problem::Shape {
-                key: key.clone(),
-                file,
-                expected: expected.clone(),
-                found: tensor.shape.clone(),
-            }),
-            Some(_) => None,
-        };
-        let (Some(dtype), None) = (tensor.dtype, &problem) else {
-            self.problems.extend(problem);
-            self.used.push(key);
-            return param;
-        };
-        let mut value = from_bytes::<D>(
-            tensor.bytes(),
-            &expected,
-            dtype.burn(),
-            &param.lazy_device(),
-        );
-        if placement == Placement::Transposed {
-            value = value.swap_dims(0, D - 1);
-        }
-        let wanted = if is_projector {
-            param.val().dtype()
-        } else {
-            burn::tensor::DType::F32
-        };
-        self.used.push(key);
-        let id = param.id;
-        param.transform_for_load(value.cast(wanted), id)
     }
 }
 
-/// Writes the adapter and the projector of a model as a PEFT folder. `base_model` is what the folder will say it belongs to.
+/// Writes the adapter and the projector of a model as a folder of either layout.
 ///
 /// # Errors
 /// The model has no adapter, or the folder cannot be written.
 pub fn save_adapter(
     model: &GalleryModel,
     lora: &LoraConfig,
-    base_model: &str,
+    origin: &AdapterOrigin,
     folder: impl AsRef<Path>,
+    layout: AdapterLayout,
 ) -> Result<(), CheckpointError> {
     if !model.language_model.has_lora() {
         return Err(CheckpointError::NoAdapter);
     }
-    let mut collector = AdapterCollector::default();
+    let mut collector = Collector::default();
     model.visit(&mut collector);
+    let (projector, adapter): (Vec<_>, Vec<_>) = collector
+        .tensors
+        .into_iter()
+        .partition(|(key, _)| matches!(key, AdapterKey::Projector { .. }));
+    let named = |tensors: Vec<(AdapterKey, Outgoing)>| {
+        let named = tensors.into_iter();
+        let named = named.map(|(key, tensor)| (key.name(layout), tensor));
+        named.collect::<Vec<_>>()
+    };
     let targets: Vec<&str> = lora.targets.iter().map(LoraTarget::name).collect();
-    let has_projector = !model.projector.layers.is_empty();
+    let in_same_file = layout == AdapterLayout::Peft && !projector.is_empty();
     let config = json!({
         "alpha_pattern": {},
-        "base_model_name_or_path": base_model,
+        "base_model_name_or_path": origin.base_model,
         "bias": "none",
         "fan_in_fan_out": false,
         "inference_mode": true,
@@ -373,29 +671,44 @@ pub fn save_adapter(
         "layers_to_transform": null,
         "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,
-        "modules_to_save": if has_projector { json!([PROJECTOR]) } else { Value::Null },
+        "modules_to_save": if in_same_file { json!([PROJECTOR]) } else { Value::Null },
         "peft_type": "LORA",
         "r": lora.rank,
         "rank_pattern": {},
-        // A pattern, not a list: the tower has linears of the same names.
-        "target_modules": format!(r".*language_model\..*\.({})", targets.join("|")),
+        "target_modules": match layout {
+            // A pattern, not a list: the tower has linears of the same names.
+            AdapterLayout::Peft => json!(format!(r".*language_model\..*\.({})", targets.join("|"))),
+            AdapterLayout::LlavaLora => json!(targets),
+        },
         "task_type": "CAUSAL_LM",
         "use_dora": false,
         "use_rslora": false,
     });
     let target = AtomicFolder::new(PathBuf::from(folder.as_ref()))?;
-    write_tensors(&target.file(TENSORS), collector.tensors)?;
+    let mut tensors = named(adapter);
+    match layout {
+        AdapterLayout::Peft => tensors.extend(named(projector)),
+        AdapterLayout::LlavaLora => {
+            write_pickle(&target.file(NON_LORA), &named(projector))?;
+            let dtype = TensorDtype::from_burn(model.dtype()).unwrap_or(TensorDtype::F32);
+            let tower = origin.vision_tower.as_deref().unwrap_or("vision_tower");
+            let config = llava_json(model.config(), tower, dtype.torch());
+            write_json(&target.file("config.json"), &config)?;
+        }
+    }
+    write_tensors(&target.file(SAFETENSORS), tensors)?;
     write_json(&target.file(CONFIG), &config)?;
+    write_json(&target.file(ORIGIN), &json!(origin))?;
     target.commit()
 }
 
 #[derive(Default)]
-struct AdapterCollector {
+struct Collector {
     stack: Vec<String>,
-    tensors: Vec<(String, Outgoing)>,
+    tensors: Vec<(AdapterKey, Outgoing)>,
 }
 
-impl burn::module::ModuleVisitor for AdapterCollector {
+impl ModuleVisitor for Collector {
     fn enter_module(&mut self, name: &str, _container_type: &str) {
         self.stack.push(name.to_owned());
     }
@@ -405,7 +718,7 @@ impl burn::module::ModuleVisitor for AdapterCollector {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some((key, placement)) = outgoing_key(&self.stack.join(".")) {
+        if let Some((key, placement)) = AdapterKey::of_path(&self.stack.join(".")) {
             self.tensors
                 .push((key, Outgoing::new(param.val(), placement, None)));
         }

@@ -53,6 +53,35 @@ fn sync_folder(folder: &Path) -> Result<(), CheckpointError> {
         .map_err(write_error(folder))
 }
 
+/// Lets two folders change places in one step, where the system can. No moment is left in which neither is there.
+#[cfg(target_os = "linux")]
+fn exchange(a: &Path, b: &Path) -> bool {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn exchange(_a: &Path, _b: &Path) -> bool {
+    false
+}
+
+/// Makes a folder and all in it public, and syncs it.
+fn finish_folder(folder: &Path) -> Result<(), CheckpointError> {
+    for entry in fs::read_dir(folder).map_err(write_error(folder))? {
+        let path = entry.map_err(write_error(folder))?.path();
+        if path.is_dir() {
+            finish_folder(&path)?;
+        } else {
+            make_public(&path, 0o644)
+                .and_then(|()| File::open(&path))
+                .and_then(|file| file.sync_all())
+                .map_err(write_error(&path))?;
+        }
+    }
+    sync_folder(folder)?;
+    make_public(folder, 0o755).map_err(write_error(folder))
+}
+
 /// A folder that appears whole or not at all.
 ///
 /// Files are written into a sibling; [`AtomicFolder::commit`] moves it into place. Dropped before that, it leaves nothing.
@@ -90,22 +119,29 @@ impl AtomicFolder {
         self.partial.path().join(name)
     }
 
+    /// A folder inside it, made now.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn folder(&self, name: &str) -> Result<PathBuf, CheckpointError> {
+        let folder = self.file(name);
+        fs::create_dir_all(&folder).map_err(write_error(&folder))?;
+        Ok(folder)
+    }
+
     /// Moves the folder into place; an older one there is replaced as a whole.
     ///
     /// # Errors
     /// A file cannot be synced or the folder not be moved.
     pub fn commit(self) -> Result<(), CheckpointError> {
         let partial = self.partial.path();
-        for entry in fs::read_dir(partial).map_err(write_error(partial))? {
-            let path = entry.map_err(write_error(partial))?.path();
-            make_public(&path, 0o644)
-                .and_then(|()| File::open(&path))
-                .and_then(|file| file.sync_all())
-                .map_err(write_error(&path))?;
-        }
-        sync_folder(partial)?;
-        make_public(partial, 0o755).map_err(write_error(partial))?;
+        finish_folder(partial)?;
         let parent = partial.parent().unwrap_or(Path::new(".")).to_owned();
+        if self.target.exists() && exchange(partial, &self.target) {
+            sync_folder(&parent)?;
+            // What is dropped now is the older folder.
+            return Ok(());
+        }
         let old = self.target.exists().then(|| {
             let name = self
                 .target

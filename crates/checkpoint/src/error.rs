@@ -81,6 +81,41 @@ pub enum CheckpointError {
         /// A tensor name.
         first: String,
     },
+    /// Tensors named in two ways.
+    #[error(
+        "{folder} mixes two checkpoints: `{}` and `{}` are names of different layouts; keep the files of one", keys[0], keys[1]
+    )]
+    TwoLayouts {
+        /// The folder.
+        folder: PathBuf,
+        /// A name of each.
+        keys: [String; 2],
+    },
+    /// Two kinds of weight files that do not hold the same model.
+    #[error(
+        "{folder} holds two different checkpoints in {files}: only one of them has `{key}`; remove the one that is not meant"
+    )]
+    TwoCheckpoints {
+        /// The folder.
+        folder: PathBuf,
+        /// The files.
+        files: String,
+        /// A tensor that only one has.
+        key: String,
+    },
+    /// The vision tower that the config names is nowhere.
+    #[error(
+        "{folder}: its config names the vision tower `{name}`, whose folder was not found; looked at {}; download it, or name its folder",
+        places.iter().map(|place| place.display().to_string()).collect::<Vec<_>>().join(", ")
+    )]
+    NoTower {
+        /// The model's folder.
+        folder: PathBuf,
+        /// The tower's name.
+        name: String,
+        /// Where it was looked for.
+        places: Vec<PathBuf>,
+    },
     /// The weights and the model do not match.
     #[error("{folder} does not match the model:{}", list(problems))]
     Mismatch {
@@ -112,6 +147,20 @@ pub enum CheckpointError {
     /// The model has no adapter to save.
     #[error("the model carries no LoRA adapter; apply one before saving it")]
     NoAdapter,
+    /// The model has an adapter already.
+    #[error("{path}: the model carries a LoRA adapter; load the projector first, then the adapter")]
+    HasAdapter {
+        /// What was to be loaded.
+        path: PathBuf,
+    },
+    /// A layout that has no name for a part.
+    #[error("the layout {layout:?} has no place for {part}; save in the original's layout (Llava)")]
+    NoPlace {
+        /// The layout.
+        layout: crate::Layout,
+        /// The part.
+        part: String,
+    },
     /// The place is taken.
     #[error(
         "{path} exists and is not a folder written by this program; choose another place or remove it"
@@ -148,6 +197,31 @@ pub enum Problem {
         /// The shape in the file.
         found: Vec<usize>,
     },
+    /// A tensor whose numbers cannot be read.
+    Unreadable {
+        /// Its name.
+        key: String,
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// A tensor with a number that is infinite or none.
+    NotFinite {
+        /// Its name.
+        key: String,
+        /// The file.
+        file: PathBuf,
+        /// Place of the first, counted row by row.
+        at: usize,
+    },
+    /// Two tensors that stand for the same parameter.
+    Twice {
+        /// Their names.
+        keys: [String; 2],
+        /// The file of the second.
+        file: PathBuf,
+    },
     /// A tensor of a number type that is no weight.
     Dtype {
         /// Its name.
@@ -173,6 +247,21 @@ impl std::fmt::Display for Problem {
                 f,
                 "mis-shaped: {key} in {}: expected {expected:?}, found {found:?}",
                 file.display()
+            ),
+            Self::Unreadable { key, file, reason } => {
+                write!(f, "unreadable: {key} in {}: {reason}", file.display())
+            }
+            Self::NotFinite { key, file, at } => write!(
+                f,
+                "not finite: {key} in {} has an infinity or NaN at place {at}; the file is damaged, or was saved after training broke down",
+                file.display()
+            ),
+            Self::Twice { keys, file } => write!(
+                f,
+                "twice: {} in {} stands for the same parameter as {}",
+                keys[1],
+                file.display(),
+                keys[0]
             ),
             Self::Dtype { key, file, found } => write!(
                 f,

@@ -14,37 +14,94 @@ pub enum Layout {
     LlavaHf,
     /// What transformers keep in memory since 4.52: `model.language_model.layers...`.
     LlavaHfNested,
+    /// The original LLaVA's, ShareGPT4V's and GalleryGPT's: `model.layers...`, `model.mm_projector...`, and the tower in a
+    /// folder of its own or under `model.vision_tower.vision_tower...`.
+    Llava,
+}
+
+impl std::str::FromStr for Layout {
+    type Err = UnknownLayoutName;
+
+    /// `llava_hf`, `llava_hf_nested` or `llava`.
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "llava_hf" => Ok(Self::LlavaHf),
+            "llava_hf_nested" => Ok(Self::LlavaHfNested),
+            "llava" => Ok(Self::Llava),
+            _ => Err(UnknownLayoutName {
+                name: name.to_owned(),
+            }),
+        }
+    }
+}
+
+/// A name of no layout.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown layout `{name}`, expected llava_hf, llava_hf_nested or llava")]
+pub struct UnknownLayoutName {
+    /// The name.
+    pub name: String,
 }
 
 impl Layout {
+    /// The layout that a name can only be of.
+    fn of(key: &str) -> Option<Self> {
+        let prefixes = [
+            ("language_model.", Self::LlavaHf),
+            ("multi_modal_projector.", Self::LlavaHf),
+            ("model.language_model.", Self::LlavaHfNested),
+            ("model.multi_modal_projector.", Self::LlavaHfNested),
+            ("model.layers.", Self::Llava),
+            ("model.embed_tokens.", Self::Llava),
+            ("model.norm.", Self::Llava),
+            ("model.mm_projector.", Self::Llava),
+            ("model.vision_tower.vision_tower.", Self::Llava),
+        ];
+        let mut prefixes = prefixes.into_iter();
+        prefixes.find_map(|(prefix, layout)| key.starts_with(prefix).then_some(layout))
+    }
+
     /// Tells the layout from the names.
     ///
     /// # Errors
-    /// The names are of no known layout.
+    /// The names are of no known layout, or of two.
     pub fn detect<'a>(
         folder: &Path,
         keys: impl IntoIterator<Item = &'a str>,
     ) -> Result<Self, CheckpointError> {
         let mut first = None;
+        let mut found: Option<(Self, &str)> = None;
         for key in keys {
-            if key.starts_with("language_model.model.") {
-                return Ok(Self::LlavaHf);
-            }
-            if key.starts_with("model.language_model.") {
-                return Ok(Self::LlavaHfNested);
-            }
             first.get_or_insert(key);
+            match (Self::of(key), found) {
+                (Some(layout), None) => found = Some((layout, key)),
+                (Some(layout), Some((other, earlier))) if layout != other => {
+                    return Err(CheckpointError::TwoLayouts {
+                        folder: folder.to_owned(),
+                        keys: [earlier.to_owned(), key.to_owned()],
+                    });
+                }
+                _ => {}
+            }
         }
-        Err(CheckpointError::UnknownLayout {
-            folder: folder.to_owned(),
-            first: first.unwrap_or("(none)").to_owned(),
-        })
+        found
+            .map(|(layout, _)| layout)
+            .ok_or_else(|| CheckpointError::UnknownLayout {
+                folder: folder.to_owned(),
+                first: first.unwrap_or("(none)").to_owned(),
+            })
+    }
+
+    /// Whether a name is of a buffer that old libraries saved and every reader computes anew.
+    #[must_use]
+    pub fn is_ignored(key: &str) -> bool {
+        key.ends_with("rotary_emb.inv_freq") || key.ends_with("embeddings.position_ids")
     }
 
     /// The hub name of a tensor, or nothing for a buffer that every reader ignores.
     #[must_use]
     pub fn hub_key(self, key: &str) -> Option<String> {
-        if key.ends_with("rotary_emb.inv_freq") || key.ends_with("embeddings.position_ids") {
+        if Self::is_ignored(key) {
             return None;
         }
         Some(match self {
@@ -67,6 +124,93 @@ impl Layout {
                     key.strip_prefix("model.").unwrap_or(key).to_owned()
                 }
             }
+            Self::Llava => {
+                if let Some(rest) = key.strip_prefix("model.vision_tower.vision_tower.") {
+                    let rest = rest.strip_prefix("vision_model.").unwrap_or(rest);
+                    format!("vision_tower.vision_model.{rest}")
+                } else if let Some(key) = projector_hub_key(key) {
+                    key
+                } else {
+                    format!("language_model.{key}")
+                }
+            }
         })
+    }
+
+    /// The name of a tensor in this layout, by its hub name: the inverse of [`Layout::hub_key`].
+    #[must_use]
+    pub fn key_of(self, hub_key: &str) -> String {
+        let language = hub_key.strip_prefix("language_model.");
+        match self {
+            Self::LlavaHf => hub_key.to_owned(),
+            Self::LlavaHfNested => match language {
+                Some(rest) => match rest.strip_prefix("model.") {
+                    Some(rest) => format!("model.language_model.{rest}"),
+                    None => rest.to_owned(),
+                },
+                None => format!("model.{hub_key}"),
+            },
+            Self::Llava => match language {
+                Some(rest) => rest.to_owned(),
+                None => match hub_key.strip_prefix("multi_modal_projector.linear_") {
+                    // Odd places of the original's sequence are the activations between the linears.
+                    Some(rest) => match rest.split_once('.') {
+                        Some((nth, leaf)) => {
+                            let at = 2 * nth.parse::<usize>().unwrap_or(1).saturating_sub(1);
+                            format!("model.mm_projector.{at}.{leaf}")
+                        }
+                        None => hub_key.to_owned(),
+                    },
+                    None => format!("model.vision_tower.{hub_key}"),
+                },
+            },
+        }
+    }
+}
+
+/// The hub name of a tensor of the original's projector, whatever stands before `mm_projector`: a sequence of linears at its even
+/// places, or a single linear.
+pub(crate) fn projector_hub_key(key: &str) -> Option<String> {
+    let rest = &key[key.find("mm_projector.")? + "mm_projector.".len()..];
+    let (at, leaf) = rest.split_once('.').unwrap_or(("0", rest));
+    let at: usize = at.parse().ok()?;
+    (at.is_multiple_of(2) && ["weight", "bias"].contains(&leaf))
+        .then(|| format!("multi_modal_projector.linear_{}.{leaf}", at / 2 + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_go_to_the_hub_and_back() {
+        let hub = [
+            "language_model.model.layers.3.mlp.up_proj.weight",
+            "language_model.model.norm.weight",
+            "language_model.lm_head.weight",
+            "multi_modal_projector.linear_2.bias",
+            "vision_tower.vision_model.encoder.layers.0.self_attn.q_proj.weight",
+        ];
+        for layout in [Layout::LlavaHf, Layout::LlavaHfNested, Layout::Llava] {
+            let keys = hub.map(|key| layout.key_of(key));
+            for (key, hub) in keys.iter().zip(hub) {
+                assert_eq!(
+                    layout.hub_key(key).as_deref(),
+                    Some(hub),
+                    "{layout:?} {key}"
+                );
+            }
+            let found = Layout::detect(Path::new("x"), keys.iter().map(String::as_str));
+            assert_eq!(found.unwrap(), layout);
+        }
+    }
+
+    #[test]
+    fn two_layouts_are_refused() {
+        let keys = ["model.layers.0.x", "language_model.model.layers.0.x"];
+        assert!(matches!(
+            Layout::detect(Path::new("x"), keys),
+            Err(CheckpointError::TwoLayouts { .. })
+        ));
     }
 }

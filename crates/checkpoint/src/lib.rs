@@ -1,10 +1,12 @@
 //! Checkpoints, read and written.
 //!
-//! - [`WeightFiles`] maps the safetensors of a folder (one file, or shards with an index) without reading them.
-//! - [`Layout`] tells whose names the tensors have; [`checkpoint_key`] leads from a parameter to its tensor.
+//! - [`Checkpoint`] opens a folder of any [`Layout`] without reading its numbers: llava-hf's, transformers', the original LLaVA's, as
+//!   safetensors or PyTorch files, in one piece or in shards, with the vision tower inside or in a folder of its own.
 //! - [`load_model`] fills a model tensor by tensor, in the stored number type unless asked otherwise, and returns a
-//!   [`LoadReport`]; what is missing, unused or mis-shaped is an error that lists it.
-//! - [`load_adapter`] and [`save_adapter`] speak PEFT; [`save_model`] writes llava-hf.
+//!   [`LoadReport`]; what is missing, unused or mis-shaped is an error that lists it. On a CPU the mapped files themselves are the
+//!   weights: nothing is copied.
+//! - [`load_adapter`] and [`save_adapter`] speak PEFT and the original's LoRA folders; [`save_model`] writes llava-hf and the
+//!   original's layout.
 //! - Everything is written beside its place and moved there when whole ([`write_file`], [`AtomicFolder`]).
 //!
 //! ```
@@ -25,22 +27,33 @@
 
 mod adapter;
 mod atomic;
+mod checkpoint;
 mod config_file;
 mod error;
 mod key_map;
 mod layout;
 mod load;
 mod load_report;
+mod pickle;
+mod pickle_writer;
 mod safetensors;
 mod save;
+mod stored_tensor;
+mod tower;
+mod weight_files;
 
-pub use adapter::{AdapterFile, load_adapter, save_adapter};
+pub use adapter::{
+    AdapterFile, AdapterLayout, AdapterOrigin, inspect_adapter, load_adapter, load_projector,
+    save_adapter,
+};
 pub use atomic::{AtomicFolder, write_file};
-pub use config_file::{ConfigFile, read_config};
+pub use checkpoint::Checkpoint;
 pub use error::{CheckpointError, Problem};
 pub use key_map::{CheckpointKey, Placement, checkpoint_key, checkpoint_keys};
-pub use layout::Layout;
-pub use load::{LoadOptions, Strictness, VocabRows, load_model, load_weights};
-pub use load_report::LoadReport;
-pub use safetensors::{StoredTensor, TensorDtype, WeightFiles};
+pub use layout::{Layout, UnknownLayoutName};
+pub use load::{LoadOptions, Strictness, VocabRows, load_model};
+pub use load_report::{LoadReport, UsedTensor};
 pub use save::{SaveOptions, save_model};
+pub use stored_tensor::{StoredTensor, TensorDtype, UnknownDtype};
+pub use tower::TowerSource;
+pub use weight_files::WeightFiles;

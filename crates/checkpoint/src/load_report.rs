@@ -2,7 +2,30 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use crate::{Layout, Problem};
+use crate::{Layout, Problem, TensorDtype, TowerSource};
+
+/// A tensor that fills a parameter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UsedTensor {
+    /// Its name in the file.
+    pub key: String,
+    /// Its name in the llava-hf layout.
+    pub hub_key: String,
+    /// The file.
+    pub file: PathBuf,
+    /// Number type it is stored in.
+    pub dtype: TensorDtype,
+    /// Bytes of it that are used.
+    pub bytes: u64,
+}
+
+impl UsedTensor {
+    /// Numbers in it.
+    #[must_use]
+    pub fn parameters(&self) -> u64 {
+        self.bytes / self.dtype.size() as u64
+    }
+}
 
 /// Every tensor of a checkpoint and what became of it.
 #[derive(Clone, Debug)]
@@ -11,10 +34,20 @@ pub struct LoadReport {
     pub folder: PathBuf,
     /// Whose names it has.
     pub layout: Layout,
-    /// Tensors used, with their file and stored number type.
-    pub used: Vec<(String, PathBuf, String)>,
-    /// Tensors not used, ignored buffers left out.
+    /// A SHA-256 that tells one base from another, whatever layout and files it is in: over the hub name, the number type and
+    /// the first 4 KiB of every tensor used, so that 13 GB need not be read for it.
+    pub fingerprint: Option<String>,
+    /// Where the vision tower came from.
+    pub tower: TowerSource,
+    /// Tensors used.
+    pub used: Vec<UsedTensor>,
+    /// Tensors not used.
     pub unused: Vec<String>,
+    /// Tensors that are not of this model and need not be: buffers computed anew, the text part of a CLIP, a tower that
+    /// another was chosen over.
+    pub ignored: Vec<String>,
+    /// Files that hold the same tensors once more and were left alone.
+    pub unread: Vec<PathBuf>,
     /// Parameters that kept their initial value. Only a partial load has any.
     pub missing: Vec<String>,
     /// Everything that did not match, in a partial load.
@@ -25,11 +58,23 @@ pub struct LoadReport {
     pub parameters: u64,
 }
 
+impl LoadReport {
+    /// Parameters of the vision tower, the projector and the decoder.
+    #[must_use]
+    pub fn parts(&self) -> [(&'static str, u64); 3] {
+        ["vision_tower", "multi_modal_projector", "language_model"].map(|part| {
+            let tensors = self.used.iter();
+            let tensors = tensors.filter(|used| used.hub_key.starts_with(part));
+            (part, tensors.map(UsedTensor::parameters).sum())
+        })
+    }
+}
+
 impl std::fmt::Display for LoadReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let mut dtypes: BTreeMap<&str, usize> = BTreeMap::new();
-        for (_, _, dtype) in &self.used {
-            *dtypes.entry(dtype).or_default() += 1;
+        for used in &self.used {
+            *dtypes.entry(used.dtype.torch()).or_default() += 1;
         }
         let dtypes: Vec<String> = dtypes
             .into_iter()
@@ -37,17 +82,30 @@ impl std::fmt::Display for LoadReport {
             .collect();
         write!(
             f,
-            "{}: {:?}, {} parameters in {} tensors ({}), {:.1} MB",
+            "{}: {:?}, {} parameters in {} tensors ({}), {:.1} MB, fingerprint {}\n{}",
             self.folder.display(),
             self.layout,
             self.parameters,
             self.used.len(),
             dtypes.join(", "),
-            self.bytes as f64 / 1e6
+            self.bytes as f64 / 1e6,
+            short(self.fingerprint.as_deref()),
+            self.tower,
         )?;
+        if !self.ignored.is_empty() {
+            write!(f, "\n{} tensors of other parts ignored", self.ignored.len())?;
+        }
+        for path in &self.unread {
+            write!(f, "\nleft unread: {}", path.display())?;
+        }
         for problem in &self.problems {
             write!(f, "\n  {problem}")?;
         }
         Ok(())
     }
+}
+
+/// The start of a fingerprint, enough to tell two apart by eye.
+pub(crate) fn short(fingerprint: Option<&str>) -> &str {
+    fingerprint.map_or("not read", |all| all.get(..16).unwrap_or(all))
 }

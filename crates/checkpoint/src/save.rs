@@ -1,35 +1,74 @@
-//! Writing a model as llava-hf.
+//! Writing a model as a folder that Python opens.
 
-use std::{borrow::Cow, path::Path};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use burn::{
     module::{Module, ModuleVisitor, Param},
-    tensor::{DType, Tensor, TensorData},
+    tensor::{DType, Tensor},
 };
 use gallery_gpt_model::GalleryModel;
+use gallery_gpt_projector::ProjectorKind;
 use safetensors::{Dtype, View};
+use serde_json::json;
 
 use crate::{
-    AtomicFolder, CheckpointError, Placement, TensorDtype, checkpoint_key,
-    config_file::config_json, write_file,
+    AtomicFolder, CheckpointError, Layout, Placement, TensorDtype, checkpoint_key,
+    config_file::{llava_hf_json, llava_json, vision_json},
+    write_file,
 };
 
+/// Largest file of a model, in bytes, unless asked otherwise: as transformers'.
+const SHARD: u64 = 5_000_000_000;
+
+/// Files beside a model's weights that belong to it.
+const COMPANIONS: [&str; 8] = [
+    "tokenizer.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "chat_template.jinja",
+];
+
 /// How to save.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SaveOptions {
     /// Number type of the tensors; the model's by default.
     pub dtype: Option<TensorDtype>,
+    /// Whose names the tensors get.
+    pub layout: Layout,
+    /// Largest file in bytes; a larger model is written in shards. A tensor is never divided.
+    pub max_shard_size: u64,
+    /// Folder whose tokenizer, image processor and generation config go along, where it has them.
+    pub companions: Option<PathBuf>,
 }
 
-/// A tensor on its way into a file.
+impl Default for SaveOptions {
+    fn default() -> Self {
+        Self {
+            dtype: None,
+            layout: Layout::LlavaHf,
+            max_shard_size: SHARD,
+            companions: None,
+        }
+    }
+}
+
+/// A tensor on its way into a file: taken off its device when it is written, not before.
 pub(crate) struct Outgoing {
     shape: Vec<usize>,
-    dtype: Dtype,
-    data: TensorData,
+    dtype: TensorDtype,
+    bytes: Box<dyn Fn() -> Vec<u8>>,
 }
 
 impl Outgoing {
-    /// Takes a parameter off its device, laid out as the file wants it.
+    /// Lays a parameter out as the file wants it.
     pub(crate) fn new<const D: usize>(
         value: Tensor<D>,
         placement: Placement,
@@ -42,18 +81,24 @@ impl Outgoing {
             Placement::Same => value,
             Placement::Transposed => value.swap_dims(0, D - 1),
         };
-        let value = value.cast(dtype.burn());
         Self {
             shape: value.dims().to_vec(),
-            dtype: dtype.file(),
-            data: value.into_data(),
+            dtype,
+            bytes: Box::new(move || {
+                let data = value.clone().cast(dtype.burn()).into_data();
+                data.as_bytes().to_vec()
+            }),
         }
+    }
+
+    fn size(&self) -> u64 {
+        (self.shape.iter().product::<usize>() * self.dtype.size()) as u64
     }
 }
 
 impl View for Outgoing {
     fn dtype(&self) -> Dtype {
-        self.dtype
+        self.dtype.file()
     }
 
     fn shape(&self) -> &[usize] {
@@ -61,11 +106,11 @@ impl View for Outgoing {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(self.data.as_bytes())
+        Cow::Owned((self.bytes)())
     }
 
     fn data_len(&self) -> usize {
-        self.data.as_bytes().len()
+        self.size() as usize
     }
 }
 
@@ -86,21 +131,35 @@ pub(crate) fn write_json(path: &Path, value: &serde_json::Value) -> Result<(), C
     write_file(path, format!("{value:#}\n").as_bytes())
 }
 
-/// Writes `config.json` and `model.safetensors` in the llava-hf layout. Adapters are not in it: merge them first, or save
-/// them with [`crate::save_adapter`].
+/// Writes a model's folder: `config.json` and the weights, in shards with an index if they are large. Adapters are not in it: merge them
+/// first, or save them with [`crate::save_adapter`].
 ///
-/// The embedding and the head get rows for the picture and padding tokens, up to a multiple of 64, as llava-hf has them.
-/// Each is the mean of the real rows, so that none can ever be the likeliest token.
+/// In the llava-hf layout the embedding and the head get rows for the picture and padding tokens, up to a multiple of 64.
+/// Each is the mean of the real rows, so that none can ever be the likeliest token. In the original's layout the vision tower is a
+/// folder of its own, `vision_tower`, which the config names.
 ///
 /// # Errors
-/// The folder cannot be written.
+/// The layout cannot hold the model, or the folder cannot be written.
 pub fn save_model(
     model: &GalleryModel,
     folder: impl AsRef<Path>,
     options: &SaveOptions,
 ) -> Result<(), CheckpointError> {
-    let rows = model.config().llama.vocab_size;
-    let stored_rows = (rows + 2).next_multiple_of(64);
+    let folder = folder.as_ref();
+    let config = model.config();
+    let is_hub = options.layout != Layout::Llava;
+    if is_hub && config.projector != (ProjectorKind::MlpGelu { depth: 2 }) {
+        return Err(CheckpointError::NoPlace {
+            layout: options.layout,
+            part: format!("a projector of kind {}", config.projector),
+        });
+    }
+    let rows = config.llama.vocab_size;
+    let stored_rows = if is_hub {
+        (rows + 2).next_multiple_of(64)
+    } else {
+        rows
+    };
     let mut collector = Collector {
         dtype: options.dtype,
         new_rows: stored_rows - rows,
@@ -108,24 +167,91 @@ pub fn save_model(
         tensors: Vec::new(),
     };
     model.visit(&mut collector);
-    let dtype = match options.dtype.or(TensorDtype::from_burn(model.dtype())) {
-        Some(TensorDtype::F16) => "float16",
-        Some(TensorDtype::BF16) => "bfloat16",
-        Some(TensorDtype::F32) | None => "float32",
+    let dtype = options
+        .dtype
+        .or(TensorDtype::from_burn(model.dtype()))
+        .unwrap_or(TensorDtype::F32)
+        .torch();
+    let target = AtomicFolder::new(folder)?;
+    let config = if is_hub {
+        llava_hf_json(config, stored_rows, dtype)
+    } else {
+        let (tower, rest) = collector
+            .tensors
+            .into_iter()
+            .partition(|(key, _)| key.starts_with("vision_tower."));
+        collector.tensors = rest;
+        let tower: Vec<(String, Outgoing)> = tower;
+        let names = tower
+            .into_iter()
+            .map(|(key, tensor)| (key.trim_start_matches("vision_tower.").to_owned(), tensor));
+        let tower_folder = target.folder("vision_tower")?;
+        write_shards(&tower_folder, names.collect(), options.max_shard_size)?;
+        write_json(
+            &tower_folder.join("config.json"),
+            &vision_json(&config.vision, dtype),
+        )?;
+        llava_json(config, "vision_tower", dtype)
     };
-    let target = AtomicFolder::new(folder.as_ref())?;
-    write_tensors(&target.file("model.safetensors"), collector.tensors)?;
-    write_json(
-        &target.file("config.json"),
-        &config_json(model.config(), stored_rows, dtype),
-    )?;
+    let tensors = collector.tensors.into_iter();
+    let tensors = tensors.map(|(key, tensor)| (options.layout.key_of(&key), tensor));
+    write_shards(&target.file(""), tensors.collect(), options.max_shard_size)?;
+    write_json(&target.file("config.json"), &config)?;
+    if let Some(source) = &options.companions {
+        for name in COMPANIONS {
+            let from = source.join(name);
+            if from.is_file() {
+                let to = target.file(name);
+                std::fs::copy(&from, &to)
+                    .map_err(|source| CheckpointError::Write { path: to, source })?;
+            }
+        }
+    }
     target.commit()
+}
+
+/// Writes `model.safetensors`, or shards of at most `limit` bytes and their index.
+fn write_shards(
+    folder: &Path,
+    tensors: Vec<(String, Outgoing)>,
+    limit: u64,
+) -> Result<(), CheckpointError> {
+    let total: u64 = tensors.iter().map(|(_, tensor)| tensor.size()).sum();
+    let mut shards: Vec<Vec<(String, Outgoing)>> = vec![Vec::new()];
+    let mut size = 0;
+    for (key, tensor) in tensors {
+        if size > 0 && size + tensor.size() > limit {
+            shards.push(Vec::new());
+            size = 0;
+        }
+        size += tensor.size();
+        if let Some(last) = shards.last_mut() {
+            last.push((key, tensor));
+        }
+    }
+    let count = shards.len();
+    if count == 1 {
+        return write_tensors(&folder.join("model.safetensors"), shards.remove(0));
+    }
+    let mut weight_map = BTreeMap::new();
+    for (number, shard) in shards.into_iter().enumerate() {
+        let name = format!("model-{:05}-of-{count:05}.safetensors", number + 1);
+        for (key, _) in &shard {
+            weight_map.insert(key.clone(), name.clone());
+        }
+        write_tensors(&folder.join(&name), shard)?;
+    }
+    write_json(
+        &folder.join("model.safetensors.index.json"),
+        &json!({ "metadata": { "total_size": total }, "weight_map": weight_map }),
+    )
 }
 
 struct Collector {
     dtype: Option<TensorDtype>,
     new_rows: usize,
     stack: Vec<String>,
+    /// By hub name.
     tensors: Vec<(String, Outgoing)>,
 }
 
@@ -149,7 +275,7 @@ impl ModuleVisitor for Collector {
             "language_model.lm_head.weight" => Some(1),
             _ => None,
         };
-        if let Some(dim) = vocab_dim {
+        if let Some(dim) = vocab_dim.filter(|_| self.new_rows > 0) {
             let dtype = value.dtype();
             let mean = value.clone().cast(DType::F32).mean_dim(dim).cast(dtype);
             value = Tensor::cat(vec![value, mean.repeat_dim(dim, self.new_rows)], dim);

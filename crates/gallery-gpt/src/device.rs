@@ -4,8 +4,6 @@ use std::str::FromStr;
 
 use burn::tensor::Device;
 
-use crate::checkpoint::TensorDtype;
-
 /// A device, chosen at run time among those compiled in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceKind {
@@ -73,15 +71,6 @@ impl DeviceKind {
             Self::Cuda(index) => Device::cuda(index),
             #[allow(unreachable_patterns, reason = "reached when a feature is off")]
             other => panic!("device {other} is not in this build"),
-        }
-    }
-
-    /// The number type weights are best kept in: f32 on a CPU, bf16 on a GPU.
-    #[must_use]
-    pub fn dtype(self) -> TensorDtype {
-        match self {
-            Self::Cpu => TensorDtype::F32,
-            Self::Cuda(_) => TensorDtype::BF16,
         }
     }
 }

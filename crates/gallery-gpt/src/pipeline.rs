@@ -2,16 +2,24 @@
 
 use std::path::Path;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use image::RgbImage;
 
 use crate::{
     GalleryError,
-    checkpoint::{LoadOptions, TensorDtype, load_adapter, load_model},
-    model::{Decoding, GalleryModel, GenerationConfig, Generator, Prompt},
+    checkpoint::{
+        AdapterFile, AdapterOrigin, Checkpoint, LoadOptions, LoadReport, TensorDtype, load_adapter,
+        load_projector,
+    },
+    model::{
+        Decoding, GalleryModel, GenerationConfig, GenerationError, Generator, Prompt, SplicePlan,
+    },
     text::{Conversation, TemplateKind, Tokenizer, encode_prompt, image_question},
     vision::{ImageProcessor, ImageProcessorConfig, PixelValues},
 };
+
+/// From so many parameters on, a model on a CPU keeps its stored number type: 7B in f32 would take 28 GB.
+const LARGE: u64 = 1_000_000_000;
 
 /// A model with its tokenizer, image processor and template.
 #[derive(Debug)]
@@ -20,22 +28,21 @@ pub struct GalleryGpt {
     tokenizer: Tokenizer,
     processor: ImageProcessor,
     template: TemplateKind,
+    report: LoadReport,
+    adapter: Option<AdapterFile>,
 }
 
 impl GalleryGpt {
-    /// Loads a llava-hf folder with its tokenizer: weights in f32 on a CPU, as stored elsewhere.
+    /// Loads a model's folder of any layout, with its tokenizer and the vision tower that its config names.
     ///
     /// # Errors
     /// A file is missing or damaged, or the parts do not fit.
     pub fn load(folder: impl AsRef<Path>, device: &Device) -> Result<Self, GalleryError> {
-        let options = LoadOptions {
-            dtype: is_cpu(device).then_some(TensorDtype::F32),
-            ..LoadOptions::default()
-        };
-        Self::load_with(folder, device, &options)
+        Self::load_with(folder, device, &LoadOptions::default())
     }
 
-    /// As [`GalleryGpt::load`], with options.
+    /// As [`GalleryGpt::load`], with options. Where they name no number type, a GPU gets bf16, and a CPU f32 if there are fewer
+    /// than a billion parameters, which is faster there and exact, and the stored type if there are more.
     ///
     /// # Errors
     /// As [`GalleryGpt::load`].
@@ -46,9 +53,21 @@ impl GalleryGpt {
     ) -> Result<Self, GalleryError> {
         let folder = folder.as_ref();
         let tokenizer = Tokenizer::from_folder(folder)?;
-        let (model, _) = load_model(folder, device, options)?;
+        let checkpoint = Checkpoint::open(folder, options)?;
+        let dtype = match options.dtype {
+            Some(dtype) => Some(dtype),
+            None if !is_cpu(device) => Some(TensorDtype::BF16),
+            None => (checkpoint.parameters() < LARGE).then_some(TensorDtype::F32),
+        };
+        let (model, report) = checkpoint.with_dtype(dtype).load(device)?;
         let expected = model.config().vision.image_size;
-        let path = folder.join("preprocessor_config.json");
+        // The original's folders have none: it is the tower's.
+        let own = folder.join("preprocessor_config.json");
+        let path = if own.is_file() {
+            own
+        } else {
+            report.tower.folder.join("preprocessor_config.json")
+        };
         let config = if path.is_file() {
             ImageProcessorConfig::from_file(&path)?
         } else {
@@ -67,17 +86,60 @@ impl GalleryGpt {
             tokenizer,
             processor,
             template: TemplateKind::default(),
+            report,
+            adapter: None,
         })
     }
 
-    /// Puts the adapter of a PEFT folder on the model, in place of an earlier one.
+    /// Puts an adapter on the model, in place of an earlier one: a folder of PEFT's or of the original's, or a projector that was
+    /// trained alone (`mm_projector.bin`, or a folder with nothing else).
     ///
     /// # Errors
     /// The folder cannot be read or does not match the model.
-    pub fn adapter(mut self, folder: impl AsRef<Path>) -> Result<Self, GalleryError> {
-        let (model, _) = load_adapter(self.model, folder, &LoadOptions::default())?;
-        self.model = model;
+    pub fn adapter(mut self, path: impl AsRef<Path>) -> Result<Self, GalleryError> {
+        let path = path.as_ref();
+        let options = LoadOptions::default();
+        let is_projector = path.is_file()
+            || (path.join("mm_projector.bin").is_file()
+                && !path.join("adapter_config.json").is_file());
+        if is_projector {
+            self.model = load_projector(self.model, path, &options)?;
+        } else {
+            let (model, adapter) = load_adapter(self.model, path, &options)?;
+            self.model = model;
+            self.adapter = Some(adapter);
+        }
         Ok(self)
+    }
+
+    /// What the load of the base did, tensor by tensor.
+    #[must_use]
+    pub fn report(&self) -> &LoadReport {
+        &self.report
+    }
+
+    /// What an adapter that is trained from here should say it was trained on.
+    #[must_use]
+    pub fn origin(&self) -> AdapterOrigin {
+        AdapterOrigin {
+            base_model: self.report.folder.display().to_string(),
+            base_fingerprint: self.report.fingerprint.clone(),
+            vision_tower: self.report.tower.named.clone(),
+            template: Some(self.template.to_string()),
+            image_aspect_ratio: Some(self.model.config().aspect_ratio.to_string()),
+            image_size: Some(self.model.config().vision.image_size),
+        }
+    }
+
+    /// What a user should know about this combination, a sentence each: an adapter that was trained on another base, with another
+    /// template or with other pictures.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let origin = self
+            .adapter
+            .as_ref()
+            .and_then(|adapter| adapter.origin.as_ref());
+        origin.map_or_else(Vec::new, |origin| origin.differences(&self.origin()))
     }
 
     /// Sets the conversation template; `vicuna_v1` by default, which training uses too.
@@ -130,6 +192,28 @@ impl GalleryGpt {
             encode_prompt(&self.tokenizer, &text)?,
             pictures,
         ))
+    }
+
+    /// The logits after every token of a prompt.
+    ///
+    /// # Shapes
+    /// - output: `[1, seq, vocab]`, pictures expanded
+    ///
+    /// # Errors
+    /// The prompt's marks and pictures do not fit, or it has an id the model does not know.
+    pub fn logits(&self, prompt: &Prompt) -> Result<Tensor<3>, GalleryError> {
+        let config = self.model.config();
+        let plan = SplicePlan::new(
+            std::slice::from_ref(&prompt.input_ids),
+            config.tokens_per_picture(),
+            prompt.pictures.len(),
+            config.llama.vocab_size,
+        )
+        .map_err(GenerationError::from)?;
+        let pictures: Vec<&PixelValues> = prompt.pictures.iter().collect();
+        let pixels =
+            (!pictures.is_empty()).then(|| PixelValues::stack(&pictures, &self.model.device()));
+        Ok(self.model.forward(&plan, pixels))
     }
 
     /// What the model says about a picture file.

@@ -8,8 +8,8 @@ use burn::tensor::Device;
 use gallery_gpt::{
     GalleryGpt,
     checkpoint::{
-        CheckpointError, LoadOptions, Problem, SaveOptions, Strictness, load_adapter, load_model,
-        save_adapter, save_model,
+        AdapterLayout, CheckpointError, LoadOptions, Problem, SaveOptions, Strictness,
+        load_adapter, load_model, save_adapter, save_model,
     },
     data::{Batch, DatasetError, PaintingForm, RecordError, TestSet},
     llama::LoraConfig,
@@ -268,7 +268,7 @@ fn checkpoints_that_do_not_match() {
     );
     let partial = LoadOptions {
         strictness: Strictness::Partial,
-        ..options
+        ..options.clone()
     };
     let (_, report) = load_model(&path, &device, &partial).unwrap();
     assert_eq!(report.missing.len(), 18);
@@ -298,10 +298,17 @@ fn adapters_of_another_base() {
     let model = GalleryModelConfig::tiny().init(&device);
     let path = folder.path().join("adapter");
     assert!(matches!(
-        save_adapter(&model, &lora, "tiny", &path),
+        save_adapter(&model, &lora, &"tiny".into(), &path, AdapterLayout::Peft),
         Err(CheckpointError::NoAdapter)
     ));
-    save_adapter(&model.clone().apply_lora(&lora), &lora, "tiny", &path).unwrap();
+    save_adapter(
+        &model.clone().apply_lora(&lora),
+        &lora,
+        &"tiny".into(),
+        &path,
+        AdapterLayout::Peft,
+    )
+    .unwrap();
 
     let mut wider = GalleryModelConfig::tiny();
     wider.llama.hidden_size = 64;

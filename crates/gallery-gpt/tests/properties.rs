@@ -8,7 +8,8 @@ use burn::{
 };
 use gallery_gpt::{
     checkpoint::{
-        LoadOptions, SaveOptions, VocabRows, load_adapter, load_model, save_adapter, save_model,
+        AdapterLayout, LoadOptions, SaveOptions, VocabRows, load_adapter, load_model, save_adapter,
+        save_model,
     },
     data::Batch,
     llama::{LoraConfig, LoraTarget},
@@ -420,7 +421,7 @@ fn save_then_load_gives_equal_tensors() {
     let with = adapted(9);
     let lora = LoraConfig::new(4, 8.0);
     let path = folder.path().join("adapter");
-    save_adapter(&with, &lora, "base", &path).unwrap();
+    save_adapter(&with, &lora, &"base".into(), &path, AdapterLayout::Peft).unwrap();
     let (loaded, adapter) = load_adapter(again, &path, &LoadOptions::default()).unwrap();
     assert_eq!(adapter.lora, lora);
     assert!(all(&with) == all(&loaded));

@@ -22,7 +22,7 @@ mod scene;
 mod words;
 
 pub use claims::Claims;
-pub use paint::paint;
+pub use paint::{paint, paint_parts};
 pub use palette::{Color, Temperature};
 pub use scene::{
     BASE_SEED, Brushwork, Genre, Noun, Place, Scene, Side, TEST_SEED, TRAIN_SEED, Thing,

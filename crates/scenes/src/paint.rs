@@ -15,6 +15,8 @@ struct Canvas {
     width: usize,
     height: usize,
     pixels: Vec<Paint>,
+    /// What each pixel shows.
+    parts: Vec<Noun>,
     /// +1 where the light comes from the right, -1 from the left.
     light: f32,
 }
@@ -22,6 +24,12 @@ struct Canvas {
 /// Draws a scene. Its format is landscape, portrait or square; equal scenes give equal pictures.
 #[must_use]
 pub fn paint(scene: &Scene) -> RgbImage {
+    paint_parts(scene).0
+}
+
+/// As [`paint`], with what each pixel shows, row by row from the top left.
+#[must_use]
+pub fn paint_parts(scene: &Scene) -> (RgbImage, Vec<Noun>) {
     let mut random = ChaCha8Rng::seed_from_u64(scene.detail);
     let long = SHORT + random.random_range(0..48);
     let (width, height) = match (scene.genre, random.random_range(0..3)) {
@@ -33,6 +41,7 @@ pub fn paint(scene: &Scene) -> RgbImage {
         width,
         height,
         pixels: vec![[0.0; 3]; width * height],
+        parts: vec![scene.backdrop.0; width * height],
         light: match scene.light {
             Side::Left => -1.0,
             Side::Right => 1.0,
@@ -44,7 +53,7 @@ pub fn paint(scene: &Scene) -> RgbImage {
             .map(|level| (level + random.random_range(-9.0..9.0)).clamp(0.0, 255.0))
     };
     let backdrop = jittered(scene.backdrop.1);
-    let ground = scene.ground.map(|(_, color)| jittered(color));
+    let ground = scene.ground.map(|(noun, color)| (noun, jittered(color)));
     let main = jittered(scene.main.color);
     let second = jittered(scene.second.color);
     let horizon = match scene.genre {
@@ -67,7 +76,7 @@ pub fn paint(scene: &Scene) -> RgbImage {
         canvas.thing(thing, color, size, sway, horizon);
     }
     canvas.finish(scene.brushwork, &mut random);
-    canvas.into_picture()
+    (canvas.picture(), canvas.parts)
 }
 
 fn mix(a: Paint, b: Paint, share: f32) -> Paint {
@@ -79,25 +88,28 @@ fn scaled(color: Paint, by: f32) -> Paint {
 }
 
 impl Canvas {
-    /// Calls `draw` with every pixel's place, `x` and `y` from 0 to 1 across each side and `aspect = width / height`.
-    fn each(&mut self, mut draw: impl FnMut(f32, f32, &mut Paint)) {
+    /// Calls `draw` with every pixel's place, from 0 to 1 across each side, its colour and what it shows.
+    fn each(&mut self, mut draw: impl FnMut(f32, f32, &mut Paint, &mut Noun)) {
         for y in 0..self.height {
             for x in 0..self.width {
                 let at = y * self.width + x;
                 let u = (x as f32 + 0.5) / self.width as f32;
                 let v = (y as f32 + 0.5) / self.height as f32;
-                draw(u, v, &mut self.pixels[at]);
+                draw(u, v, &mut self.pixels[at], &mut self.parts[at]);
             }
         }
     }
 
-    fn backdrop(&mut self, behind: Paint, below: Option<Paint>, horizon: f32) {
+    fn backdrop(&mut self, behind: Paint, below: Option<(Noun, Paint)>, horizon: f32) {
         let light = self.light;
-        self.each(|u, v, pixel| {
+        self.each(|u, v, pixel, part| {
             // Brighter toward the light, a little darker toward the top.
             let side = 1.0 + 0.26 * light * (u - 0.5) * 2.0;
             *pixel = match below {
-                Some(below) if v > horizon => scaled(below, side * (1.04 - 0.14 * (1.0 - v))),
+                Some((ground, below)) if v > horizon => {
+                    *part = ground;
+                    scaled(below, side * (1.04 - 0.14 * (1.0 - v)))
+                }
                 _ => scaled(behind, side * (0.92 + 0.12 * v)),
             };
         });
@@ -114,11 +126,11 @@ impl Canvas {
         let light = self.light;
         let skin = [222.0, 178.0, 148.0];
         let trunk = [88.0, 62.0, 44.0];
-        self.each(|u, v, pixel| {
+        self.each(|u, v, pixel, part| {
             // Around the thing's foot (or middle), in units of the picture's height, y upward.
             let x = (u - center) * aspect / size;
             let y = (base - v) / size;
-            let part = match thing.noun {
+            let hit = match thing.noun {
                 Noun::Jug => jug(x, y).map(|d| (color, d)),
                 Noun::Bottle => bottle(x, y).map(|d| (color, d)),
                 Noun::Bowl => bowl(x, y).map(|d| (color, d)),
@@ -173,9 +185,12 @@ impl Canvas {
                 Noun::Bar => (x.abs() < 0.09 && y.abs() < 0.62).then_some((color, x / 0.09)),
                 Noun::Wall | Noun::Table | Noun::Sky | Noun::Meadow | Noun::Backdrop => None,
             };
-            match part {
+            match hit {
                 // Lit on the side of the light, shaded on the other.
-                Some((color, across)) => *pixel = scaled(color, 1.0 + 0.2 * light * across),
+                Some((color, across)) => {
+                    *pixel = scaled(color, 1.0 + 0.2 * light * across);
+                    *part = thing.noun;
+                }
                 None => {
                     // A soft shadow falls on the ground away from the light.
                     let shadow = ((x + light * 0.24) / 0.3).powi(2) + ((y + 0.02) / 0.06).powi(2);
@@ -237,7 +252,7 @@ impl Canvas {
         }
     }
 
-    fn into_picture(self) -> RgbImage {
+    fn picture(&self) -> RgbImage {
         RgbImage::from_fn(self.width as u32, self.height as u32, |x, y| {
             let pixel = self.pixels[y as usize * self.width + x as usize];
             Rgb(pixel.map(|level| level.round().clamp(0.0, 255.0) as u8))
@@ -277,5 +292,19 @@ mod tests {
         let scene = Scene::sample(3, 5);
         assert_eq!(paint(&scene), paint(&scene));
         assert_ne!(paint(&scene), paint(&Scene::sample(3, 6)));
+    }
+
+    #[test]
+    fn every_part_of_a_scene_is_seen() {
+        for number in 0..100 {
+            let scene = Scene::sample(3, number);
+            let (picture, parts) = paint_parts(&scene);
+            assert_eq!(parts.len() as u32, picture.width() * picture.height());
+            for (noun, _) in scene.colors() {
+                let share =
+                    parts.iter().filter(|part| **part == noun).count() as f64 / parts.len() as f64;
+                assert!(share > 0.01, "{noun:?} fills {share} of {scene:?}");
+            }
+        }
     }
 }

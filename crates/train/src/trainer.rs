@@ -2,7 +2,7 @@
 
 use std::{sync::mpsc::sync_channel, thread, time::Instant};
 
-use gallery_gpt_checkpoint::save_adapter;
+use gallery_gpt_checkpoint::{AdapterLayout, AdapterOrigin, save_adapter};
 use gallery_gpt_data::{BadRecord, Batch, Batcher, Record, Sampler};
 use gallery_gpt_llama::LoraConfig;
 use gallery_gpt_model::GalleryModel;
@@ -136,14 +136,14 @@ impl Trainer {
         &self,
         model: GalleryModel,
         lora: &LoraConfig,
-        base_model: &str,
+        origin: &AdapterOrigin,
         records: &[Record],
         batcher: &Batcher,
         run: &mut RunFolder,
         observe: impl FnMut(&TrainEvent),
     ) -> Result<GalleryModel, TrainError> {
         let model = self.train(model, records, batcher, run, observe)?;
-        save_adapter(&model, lora, base_model, run.adapter())?;
+        save_adapter(&model, lora, origin, run.adapter(), AdapterLayout::Peft)?;
         Ok(model)
     }
 }

@@ -28,6 +28,15 @@ pub enum AspectRatio {
     CenterCrop,
 }
 
+impl std::fmt::Display for AspectRatio {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Pad => "pad",
+            Self::CenterCrop => "center_crop",
+        })
+    }
+}
+
 impl FromStr for AspectRatio {
     type Err = VisionConfigError;
 

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::fixtures::{Goldens, Variant, distance, ids, list, rows, text};
 
 /// The prompts of a case, each with its own pictures.
-fn prompts(expected: &Goldens, case: &Value) -> Vec<Prompt> {
+pub(crate) fn prompts(expected: &Goldens, case: &Value) -> Vec<Prompt> {
     let pixel_values = &expected["pixel_values"];
     let size = pixel_values.shape[2];
     let mut chosen = ids(&case["pixel_values_index"]).into_iter();
@@ -35,7 +35,7 @@ fn prompts(expected: &Goldens, case: &Value) -> Vec<Prompt> {
         .collect()
 }
 
-fn greedy(max_new_tokens: usize, stop_ids: Vec<u32>) -> GenerationConfig {
+pub(crate) fn greedy(max_new_tokens: usize, stop_ids: Vec<u32>) -> GenerationConfig {
     GenerationConfig {
         stop_ids,
         ..GenerationConfig::greedy(max_new_tokens)
@@ -43,7 +43,11 @@ fn greedy(max_new_tokens: usize, stop_ids: Vec<u32>) -> GenerationConfig {
 }
 
 /// What was written, the stop id included and padded with 0, as the reference returns it.
-fn padded(model: &GalleryModel, config: GenerationConfig, prompts: &[Prompt]) -> Vec<Vec<i64>> {
+pub(crate) fn padded(
+    model: &GalleryModel,
+    config: GenerationConfig,
+    prompts: &[Prompt],
+) -> Vec<Vec<i64>> {
     let written = Generator::new(model, config).generate(prompts).unwrap();
     let rows: Vec<Vec<i64>> = written
         .into_iter()

@@ -8,7 +8,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 use gallery_gpt::{
-    checkpoint::{LoadOptions, VocabRows, load_adapter, save_adapter},
+    checkpoint::{AdapterLayout, LoadOptions, VocabRows, load_adapter, save_adapter},
     data::Batch,
     model::GalleryModel,
     train::{Recompute, TrainState, TrainingConfig, evaluate_loss, gradients},
@@ -148,7 +148,7 @@ fn trained(model: &GalleryModel, scale: f64) -> BTreeMap<String, Golden> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("adapter");
     let lora = gallery_gpt::llama::LoraConfig::new(rank, scale * rank as f64);
-    save_adapter(model, &lora, "base", &path).unwrap();
+    save_adapter(model, &lora, &"base".into(), &path, AdapterLayout::Peft).unwrap();
     let bytes = std::fs::read(path.join("adapter_model.safetensors")).unwrap();
     safetensors::SafeTensors::deserialize(&bytes)
         .unwrap()

@@ -1,0 +1,303 @@
+//! Opens a checkpoint of the 7B shape: random bf16 weights in shards on disk, 14 GB, deleted at the end.
+//!
+//! ```sh
+//! cargo bench --bench open_7b
+//! ```
+//!
+//! Two children of this program are compared, after each other and twice: one reads the files to nowhere, one opens the checkpoint for the
+//! CPU and then touches every page of every weight, as the first forward pass would. Printed: times, their ratio, and the largest memory
+//! the second ever held (Linux only).
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program talks on the terminal"
+)]
+
+use std::{
+    borrow::Cow,
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
+};
+
+use anyhow::{Context, ensure};
+use burn::{
+    module::{Module, ModuleVisitor, Param},
+    tensor::{Device, Tensor},
+};
+use clap::Parser;
+use gallery_gpt::{
+    checkpoint::{Checkpoint, LoadOptions, Placement, checkpoint_key},
+    model::GalleryModelConfig,
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use safetensors::{Dtype, View};
+use serde_json::json;
+
+/// Opens a checkpoint of the 7B shape.
+#[derive(Parser)]
+#[command(rename_all = "snake_case")]
+struct Arguments {
+    /// Folder on the disk to write to; a folder inside it is made, and deleted at the end.
+    #[arg(long, default_value = ".")]
+    dir: PathBuf,
+    /// What a child does, and on which folder.
+    #[arg(long, num_args = 2, hide = true)]
+    child: Option<Vec<String>>,
+    /// Given by `cargo bench`.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// Bytes of a shard, about.
+const SHARD: u64 = 5_000_000_000;
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    match arguments.child.as_deref() {
+        Some([job, folder]) if job == "read" => read(Path::new(folder)),
+        Some([_, folder]) => open(Path::new(folder)),
+        _ => run(&arguments),
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let folder = tempfile::Builder::new()
+        .prefix("open-7b-")
+        .tempdir_in(&arguments.dir)?;
+    let bytes = write(folder.path())?;
+    println!("{:.2} GB of weights", bytes as f64 / 1e9);
+    for round in 1..=2 {
+        let mut seconds = Vec::new();
+        for job in ["read", "open"] {
+            let drop = std::fs::write("/proc/sys/vm/drop_caches", "1").is_ok();
+            let output = Command::new(std::env::current_exe()?)
+                .args(["--child", job])
+                .arg(folder.path())
+                .output()?;
+            let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+            ensure!(
+                output.status.success(),
+                "{job} failed: {}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            let first = said.split_whitespace().next().unwrap_or_default();
+            seconds.push(
+                first
+                    .parse::<f64>()
+                    .context("a child prints its seconds first")?,
+            );
+            println!(
+                "round {round}, {job}{}: {said}",
+                if drop { ", page cache dropped" } else { "" }
+            );
+        }
+        println!(
+            "round {round}: open / read = {:.3}",
+            seconds[1] / seconds[0]
+        );
+    }
+    folder.close()?;
+    println!("the folder is deleted");
+    Ok(())
+}
+
+/// Shapes of all parameters by hub name, as a file holds them.
+#[derive(Default)]
+struct Shapes {
+    stack: Vec<String>,
+    shapes: Vec<(String, Vec<usize>)>,
+}
+
+impl ModuleVisitor for Shapes {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.stack.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.stack.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(key) = checkpoint_key(&self.stack.join(".")) {
+            let mut shape = param.lazy_shape().to_vec();
+            if key.placement == Placement::Transposed {
+                shape.reverse();
+            }
+            self.shapes.push((key.key, shape));
+        }
+    }
+}
+
+/// A tensor that is made up when it is written.
+struct Random {
+    shape: Vec<usize>,
+    seed: u64,
+}
+
+impl View for &Random {
+    fn dtype(&self) -> Dtype {
+        Dtype::BF16
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let mut bytes = vec![0; self.data_len()];
+        ChaCha8Rng::seed_from_u64(self.seed).fill_bytes(&mut bytes);
+        // Small finite numbers: the exponent is held near that of 0.01.
+        for pair in bytes.chunks_exact_mut(2) {
+            pair[1] = (pair[1] & 0x80) | 0x3c;
+        }
+        Cow::Owned(bytes)
+    }
+
+    fn data_len(&self) -> usize {
+        2 * self.shape.iter().product::<usize>()
+    }
+}
+
+fn write(folder: &Path) -> anyhow::Result<u64> {
+    let config = GalleryModelConfig::gallery_gpt_7b();
+    let mut shapes = Shapes::default();
+    config.init(&Device::flex()).visit(&mut shapes);
+    let mut shards: Vec<Vec<(String, Random)>> = vec![Vec::new()];
+    let (mut size, mut total) = (0, 0);
+    for (seed, (key, shape)) in shapes.shapes.into_iter().enumerate() {
+        let bytes = 2 * shape.iter().product::<usize>() as u64;
+        if size + bytes > SHARD {
+            shards.push(Vec::new());
+            size = 0;
+        }
+        size += bytes;
+        total += bytes;
+        let seed = seed as u64;
+        if let Some(shard) = shards.last_mut() {
+            shard.push((key, Random { shape, seed }));
+        }
+    }
+    let progress = ProgressBar::new(shards.len() as u64).with_style(ProgressStyle::with_template(
+        "writing {bar:30} {pos}/{len} shards, {elapsed} gone, {eta} left",
+    )?);
+    let mut weight_map = serde_json::Map::new();
+    let count = shards.len();
+    for (number, shard) in shards.iter().enumerate() {
+        let name = format!("model-{:05}-of-{count:05}.safetensors", number + 1);
+        for (key, _) in shard {
+            weight_map.insert(key.clone(), json!(name));
+        }
+        let tensors = shard.iter().map(|(key, tensor)| (key, tensor));
+        safetensors::serialize_to_file(tensors, None, &folder.join(&name))?;
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    let index = json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
+    std::fs::write(
+        folder.join("model.safetensors.index.json"),
+        index.to_string(),
+    )?;
+    let (vision, llama) = (&config.vision, &config.llama);
+    let config = json!({
+        "model_type": "llava",
+        "image_token_index": llama.vocab_size,
+        "text_config": llama,
+        "vision_config": {
+            "hidden_size": vision.hidden_size,
+            "intermediate_size": vision.intermediate_size,
+            "num_hidden_layers": vision.num_hidden_layers,
+            "num_attention_heads": vision.num_attention_heads,
+            "image_size": vision.image_size,
+            "patch_size": vision.patch_size,
+        },
+    });
+    std::fs::write(folder.join("config.json"), config.to_string())?;
+    Ok(total)
+}
+
+fn read(folder: &Path) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let mut buffer = vec![0; 8 << 20];
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let mut file = File::open(entry?.path())?;
+        loop {
+            let count = file.read(&mut buffer)?;
+            if count == 0 {
+                break;
+            }
+            bytes += count;
+        }
+    }
+    println!(
+        "{:.2} s for {:.2} GB",
+        started.elapsed().as_secs_f64(),
+        bytes as f64 / 1e9
+    );
+    Ok(())
+}
+
+/// Adds up a byte of every page of every weight.
+#[derive(Default)]
+struct Toucher {
+    stack: Vec<String>,
+    sum: u64,
+}
+
+impl ModuleVisitor for Toucher {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.stack.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.stack.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let mut value = param.val();
+        let key = checkpoint_key(&self.stack.join("."));
+        // Linears are views: seen from the other side they lie in memory as they are.
+        if key.is_some_and(|key| key.placement == Placement::Transposed) {
+            value = value.swap_dims(0, D - 1);
+        }
+        let data = value.into_data();
+        let pages = data.as_bytes().iter().step_by(4096);
+        self.sum += pages.map(|byte| u64::from(*byte)).sum::<u64>();
+    }
+}
+
+fn open(folder: &Path) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let checkpoint = Checkpoint::open(folder, &LoadOptions::default())?;
+    let (model, report) = checkpoint.load(&Device::flex())?;
+    let opened = started.elapsed().as_secs_f64();
+    let mut toucher = Toucher::default();
+    model.visit(&mut toucher);
+    let touched = started.elapsed().as_secs_f64();
+    let peak = peak_memory()?;
+    println!(
+        "{touched:.2} s, of them {opened:.2} s to open; {} parameters; largest resident memory {:.2} GB, {:.3} of the weights (sum {})",
+        report.parameters,
+        peak as f64 / 1e9,
+        peak as f64 / report.bytes as f64,
+        toucher.sum
+    );
+    Ok(())
+}
+
+/// The largest resident memory of this process so far, in bytes.
+fn peak_memory() -> anyhow::Result<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").context("only Linux tells")?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .context("no VmHWM")?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kib * 1024)
+}

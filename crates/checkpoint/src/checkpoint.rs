@@ -1,0 +1,437 @@
+//! A checkpoint, opened: what it is and what it holds is known, none of its numbers is read.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use burn::{
+    module::{Module, ModuleMapper, Param},
+    tensor::{Device, Tensor},
+};
+use gallery_gpt_model::{GalleryModel, GalleryModelConfig};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    CheckpointError, Layout, LoadOptions, LoadReport, Placement, Problem, StoredTensor, Strictness,
+    TensorDtype, TowerSource, UsedTensor, VocabRows, WeightFiles, checkpoint_key,
+    config_file::{ConfigFile, read_config},
+    layout::projector_hub_key,
+    stored_tensor::{Numbers, first_not_finite, tensor_of},
+    tower,
+};
+
+/// Name of the file that a projector trained alone is saved as.
+pub(crate) const PROJECTOR_FILE: &str = "mm_projector.bin";
+
+/// A model's folder, opened but not loaded.
+#[derive(Debug)]
+pub struct Checkpoint {
+    folder: PathBuf,
+    layout: Layout,
+    config: GalleryModelConfig,
+    tower: TowerSource,
+    unread: Vec<PathBuf>,
+    ignored: Vec<String>,
+    /// By hub name: the name in the file, and the tensor.
+    tensors: BTreeMap<String, (String, StoredTensor)>,
+    options: LoadOptions,
+}
+
+impl Checkpoint {
+    /// Opens a folder of any layout: reads its config, and the names, shapes and places of its tensors.
+    ///
+    /// # Errors
+    /// A file is missing or damaged, the names are nobody's, or the vision tower that the config names is not to be found.
+    pub fn open(folder: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, CheckpointError> {
+        let folder = folder.as_ref();
+        let config = read_config(folder)?;
+        let files = WeightFiles::open(folder)?;
+        let layout = Layout::detect(folder, files.iter().map(|(key, _)| key))?;
+        let mut opened = Tensors::default();
+        opened.add(&files, |key| layout.hub_key(key));
+        if layout == Layout::Llava
+            && !opened.has("multi_modal_projector.")
+            && folder.join(PROJECTOR_FILE).is_file()
+        {
+            let projector = WeightFiles::open_single(folder.join(PROJECTOR_FILE))?;
+            opened.add(&projector, projector_hub_key);
+        }
+        let has_tower = opened.has("vision_tower.");
+        let (named, vision) = match &config {
+            ConfigFile::LlavaHf { model, .. } => (None, Some(model.vision.clone())),
+            ConfigFile::Llava(config) => (config.mm_vision_tower.clone(), None),
+        };
+        // A chosen tower before the checkpoint's own, and that before the one its config names.
+        let tower_folder = match (&options.vision_tower, has_tower, &named) {
+            (Some(chosen), _, _) => Some(chosen.clone()),
+            (None, false, Some(name)) => Some(tower::find(folder, name)?),
+            // Its numbers are here; only its config is looked for.
+            (None, true, Some(name)) => tower::find(folder, name).ok(),
+            (None, _, None) => None,
+        };
+        let mut tower = TowerSource {
+            folder: folder.to_owned(),
+            named,
+            chosen: options.vision_tower.is_some(),
+            fingerprint: None,
+        };
+        let mut vision = vision;
+        if let Some(tower_folder) = &tower_folder {
+            let (config, weights) = tower::open(tower_folder)?;
+            vision = Some(config);
+            if tower.chosen || !has_tower {
+                opened.forget("vision_tower.");
+                opened.add(&weights, tower::hub_key);
+                tower.folder.clone_from(tower_folder);
+            }
+        }
+        let vision = vision
+            .or_else(|| tower::config_of_shapes(|key| opened.get(key)))
+            .ok_or_else(|| CheckpointError::Config {
+                path: folder.join("config.json"),
+                reason: "no mm_vision_tower, and no whole vision tower among the weights; name the tower's folder"
+                    .to_owned(),
+            })?;
+        let mut config = match config {
+            ConfigFile::LlavaHf {
+                mut model,
+                image_token_index,
+            } => {
+                model.vision = vision;
+                if options.vocab_rows == VocabRows::Tokenizer {
+                    model.llama.vocab_size = image_token_index;
+                }
+                model
+            }
+            ConfigFile::Llava(config) => config.with_vision(vision)?,
+        };
+        if options.vocab_rows == VocabRows::AsStored
+            && let Some(embeddings) = opened.get("language_model.model.embed_tokens.weight")
+            && let Some(&rows) = embeddings.shape.first()
+        {
+            config.llama.vocab_size = rows;
+        }
+        let Tensors { tensors, ignored } = opened;
+        Ok(Self {
+            folder: folder.to_owned(),
+            layout,
+            config,
+            tower,
+            unread: files.unread().to_vec(),
+            ignored,
+            tensors,
+            options: options.clone(),
+        })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whose names its tensors have.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// The model it is of.
+    #[must_use]
+    pub fn config(&self) -> &GalleryModelConfig {
+        &self.config
+    }
+
+    /// Where its vision tower is.
+    #[must_use]
+    pub fn tower(&self) -> &TowerSource {
+        &self.tower
+    }
+
+    /// Its tensors: hub name, name in the file, and what is stored.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &str, &StoredTensor)> {
+        self.tensors
+            .iter()
+            .map(|(hub_key, (key, tensor))| (hub_key.as_str(), key.as_str(), tensor))
+    }
+
+    /// Numbers in all its tensors.
+    #[must_use]
+    pub fn parameters(&self) -> u64 {
+        let sizes = self.tensors.values();
+        let sizes = sizes.map(|(_, tensor)| tensor.shape.iter().product::<usize>() as u64);
+        sizes.sum()
+    }
+
+    /// Asks for another number type than the options it was opened with.
+    #[must_use]
+    pub fn with_dtype(mut self, dtype: Option<TensorDtype>) -> Self {
+        self.options.dtype = dtype;
+        self
+    }
+
+    /// What loading would do, without doing it. Fingerprints are known only where all files are safetensors.
+    #[must_use]
+    pub fn check(&self, device: &Device) -> LoadReport {
+        let (_, report) = self.fill(device, false);
+        report
+    }
+
+    /// Loads the model, tensor by tensor, in the stored number type unless the options say another.
+    ///
+    /// # Errors
+    /// The weights do not match the config, or a tensor cannot be read.
+    pub fn load(self, device: &Device) -> Result<(GalleryModel, LoadReport), CheckpointError> {
+        let (model, report) = self.fill(device, true);
+        if self.options.strictness == Strictness::Strict && !report.problems.is_empty() {
+            return Err(CheckpointError::Mismatch {
+                folder: self.folder,
+                problems: report.problems,
+            });
+        }
+        Ok((model, report))
+    }
+
+    fn fill(&self, device: &Device, read: bool) -> (GalleryModel, LoadReport) {
+        let mut filler = Filler {
+            checkpoint: self,
+            read,
+            stack: Vec::new(),
+            taken: BTreeSet::new(),
+            digests: Some(BTreeMap::new()),
+            report: LoadReport {
+                folder: self.folder.clone(),
+                layout: self.layout,
+                fingerprint: None,
+                tower: self.tower.clone(),
+                used: Vec::new(),
+                unused: Vec::new(),
+                ignored: self.ignored.clone(),
+                unread: self.unread.clone(),
+                missing: Vec::new(),
+                problems: Vec::new(),
+                bytes: 0,
+                parameters: 0,
+            },
+        };
+        // A model's parameters are made when first used: the ones replaced here never are.
+        let model = self.config.init(device).map(&mut filler);
+        let Filler {
+            taken,
+            digests,
+            mut report,
+            ..
+        } = filler;
+        if let Some(digests) = digests {
+            report.fingerprint = Some(fingerprint(&digests, ""));
+            report.tower.fingerprint = Some(fingerprint(&digests, "vision_tower."));
+        }
+        for (hub_key, (key, tensor)) in &self.tensors {
+            if !taken.contains(hub_key) {
+                report.unused.push(key.clone());
+                report.problems.push(Problem::Unused {
+                    key: key.clone(),
+                    file: tensor.file.clone(),
+                });
+            }
+        }
+        (model, report)
+    }
+}
+
+/// Tensors by hub name, while a checkpoint is opened.
+#[derive(Default)]
+struct Tensors {
+    tensors: BTreeMap<String, (String, StoredTensor)>,
+    ignored: Vec<String>,
+}
+
+impl Tensors {
+    fn add(&mut self, files: &WeightFiles, hub_key: impl Fn(&str) -> Option<String>) {
+        for (key, tensor) in files.iter() {
+            match hub_key(key) {
+                Some(hub_key) => {
+                    self.tensors
+                        .insert(hub_key, (key.to_owned(), tensor.clone()));
+                }
+                None => self.ignored.push(key.to_owned()),
+            }
+        }
+    }
+
+    fn get(&self, hub_key: &str) -> Option<&StoredTensor> {
+        self.tensors.get(hub_key).map(|(_, tensor)| tensor)
+    }
+
+    fn has(&self, prefix: &str) -> bool {
+        self.tensors.keys().any(|key| key.starts_with(prefix))
+    }
+
+    fn forget(&mut self, prefix: &str) {
+        self.tensors.retain(|hub_key, (key, _)| {
+            let forget = hub_key.starts_with(prefix);
+            if forget {
+                self.ignored.push(key.clone());
+            }
+            !forget
+        });
+    }
+}
+
+struct Filler<'a> {
+    checkpoint: &'a Checkpoint,
+    read: bool,
+    stack: Vec<String>,
+    taken: BTreeSet<String>,
+    /// By hub name, as long as every tensor's start could be read.
+    digests: Option<BTreeMap<String, [u8; 32]>>,
+    report: LoadReport,
+}
+
+/// Bytes at the start of each tensor that a fingerprint is made of.
+const FINGERPRINTED: usize = 4096;
+
+/// Digest of all tensors whose hub names start with `prefix`.
+fn fingerprint(digests: &BTreeMap<String, [u8; 32]>, prefix: &str) -> String {
+    let mut hash = Sha256::new();
+    for (hub_key, digest) in digests.iter().filter(|(key, _)| key.starts_with(prefix)) {
+        hash.update(hub_key.as_bytes());
+        hash.update(digest);
+    }
+    let digest = hash.finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Filler<'_> {
+    fn value<const D: usize>(
+        &mut self,
+        hub_key: &str,
+        (key, tensor): (&str, &StoredTensor),
+        mut expected: Vec<usize>,
+        placement: Placement,
+        device: &Device,
+    ) -> Result<(UsedTensor, Option<Tensor<D>>), Problem> {
+        let checkpoint = self.checkpoint;
+        let options = &checkpoint.options;
+        let file = || tensor.file.clone();
+        let Some(dtype) = tensor.dtype else {
+            return Err(Problem::Dtype {
+                key: key.to_owned(),
+                file: file(),
+                found: tensor.stored_dtype.clone(),
+            });
+        };
+        if placement == Placement::Transposed {
+            expected.reverse();
+        }
+        let is_vocab = key.ends_with("embed_tokens.weight") || key.ends_with("lm_head.weight");
+        let found = &tensor.shape;
+        let fits = *found == expected
+            || (options.vocab_rows == VocabRows::Tokenizer
+                && is_vocab
+                && matches!((&found[..], &expected[..]), ([rows, width], [wanted, same])
+                    if rows >= wanted && width == same));
+        if !fits {
+            return Err(Problem::Shape {
+                key: key.to_owned(),
+                file: file(),
+                expected,
+                found: found.clone(),
+            });
+        }
+        let bytes = expected.iter().product::<usize>() * dtype.size();
+        let used = UsedTensor {
+            key: key.to_owned(),
+            hub_key: hub_key.to_owned(),
+            file: file(),
+            dtype,
+            bytes: bytes as u64,
+        };
+        if !self.read && matches!(tensor.numbers, Numbers::Pickled(_)) {
+            self.digests = None;
+            return Ok((used, None));
+        }
+        let all = tensor.bytes().map_err(|error| Problem::Unreadable {
+            key: key.to_owned(),
+            file: file(),
+            reason: error.to_string(),
+        })?;
+        if let Some(digests) = &mut self.digests {
+            let mut hash = Sha256::new();
+            hash.update(dtype.torch());
+            hash.update(&all[..bytes.min(FINGERPRINTED)]);
+            digests.insert(hub_key.to_owned(), hash.finalize().into());
+        }
+        if !self.read {
+            return Ok((used, None));
+        }
+        if let Some(at) = first_not_finite(&all[..bytes], dtype) {
+            return Err(Problem::NotFinite {
+                key: key.to_owned(),
+                file: file(),
+                at,
+            });
+        }
+        let mut value = tensor_of::<D>(all.slice(..bytes), &expected, dtype.burn(), device);
+        if placement == Placement::Transposed {
+            // A view: the numbers stay as PyTorch lays them out.
+            value = value.swap_dims(0, D - 1);
+        }
+        if let Some(dtype) = options.dtype.map(TensorDtype::burn) {
+            value = value.cast(dtype);
+        }
+        Ok((used, Some(value)))
+    }
+}
+
+impl ModuleMapper for Filler<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.stack.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.stack.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(wanted) = checkpoint_key(&self.stack.join(".")) else {
+            return param;
+        };
+        let checkpoint = self.checkpoint;
+        let Some((key, tensor)) = checkpoint.tensors.get(&wanted.key) else {
+            let key = self.checkpoint.layout.key_of(&wanted.key);
+            self.report.missing.push(key.clone());
+            self.report.problems.push(Problem::Missing { key });
+            return param;
+        };
+        let expected = param.lazy_shape().to_vec();
+        let device = param.lazy_device();
+        let value = self.value::<D>(
+            &wanted.key,
+            (key, tensor),
+            expected,
+            wanted.placement,
+            &device,
+        );
+        self.taken.insert(wanted.key);
+        match value {
+            Err(problem) => {
+                self.report.problems.push(problem);
+                param
+            }
+            Ok((used, value)) => {
+                self.report.bytes += used.bytes;
+                self.report.parameters += used.parameters();
+                self.report.used.push(used);
+                match value {
+                    Some(value) => {
+                        let id = param.id;
+                        param.transform_for_load(value, id)
+                    }
+                    None => param,
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! A tensor in a file: its name card is read at once, its numbers when they are asked for.
+
+use std::path::PathBuf;
+
+use burn::tensor::{AllocationProperty, DType, Device, Tensor, TensorData};
+use bytes::Bytes;
+use safetensors::Dtype;
+
+use crate::CheckpointError;
+
+/// Number types a weight can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TensorDtype {
+    /// 32 bits.
+    F32,
+    /// 16 bits, 5 of them exponent.
+    F16,
+    /// 16 bits, 8 of them exponent.
+    BF16,
+}
+
+impl TensorDtype {
+    /// Burn's name.
+    #[must_use]
+    pub fn burn(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::F16 => DType::F16,
+            Self::BF16 => DType::BF16,
+        }
+    }
+
+    pub(crate) fn from_burn(dtype: DType) -> Option<Self> {
+        match dtype {
+            DType::F32 | DType::Flex32 => Some(Self::F32),
+            DType::F16 => Some(Self::F16),
+            DType::BF16 => Some(Self::BF16),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn file(self) -> Dtype {
+        match self {
+            Self::F32 => Dtype::F32,
+            Self::F16 => Dtype::F16,
+            Self::BF16 => Dtype::BF16,
+        }
+    }
+
+    /// Name in a `config.json`.
+    pub(crate) fn torch(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::F16 => "float16",
+            Self::BF16 => "bfloat16",
+        }
+    }
+
+    /// Bytes of a number.
+    #[must_use]
+    pub fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::BF16 => 2,
+        }
+    }
+}
+
+impl std::str::FromStr for TensorDtype {
+    type Err = UnknownDtype;
+
+    /// `f32`, `f16`, `bf16`, or PyTorch's names of them.
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "f32" | "float32" => Ok(Self::F32),
+            "f16" | "float16" => Ok(Self::F16),
+            "bf16" | "bfloat16" => Ok(Self::BF16),
+            _ => Err(UnknownDtype {
+                name: name.to_owned(),
+            }),
+        }
+    }
+}
+
+/// A name of no number type.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown number type `{name}`, expected f32, f16 or bf16")]
+pub struct UnknownDtype {
+    /// The name.
+    pub name: String,
+}
+
+/// A tensor in a file.
+#[derive(Clone, Debug)]
+pub struct StoredTensor {
+    /// The file.
+    pub file: PathBuf,
+    /// Sizes, outermost first.
+    pub shape: Vec<usize>,
+    /// Number type; `None` for integers and booleans.
+    pub dtype: Option<TensorDtype>,
+    /// Number type as the file calls it.
+    pub stored_dtype: String,
+    pub(crate) numbers: Numbers,
+}
+
+/// Where the numbers of a tensor are.
+#[derive(Clone, Debug)]
+pub(crate) enum Numbers {
+    /// A part of a mapped file.
+    Mapped(Bytes),
+    /// A storage in an archive, with an offset and strides of its own.
+    Pickled(pytorch_reader::Tensor),
+}
+
+impl StoredTensor {
+    /// The bytes, little endian, row by row. Of a safetensors file they are the mapped file itself; of a PyTorch file they are
+    /// read now.
+    ///
+    /// # Errors
+    /// A PyTorch file has no such storage, or a damaged one.
+    pub fn bytes(&self) -> Result<Bytes, CheckpointError> {
+        match &self.numbers {
+            Numbers::Mapped(bytes) => Ok(bytes.clone()),
+            Numbers::Pickled(tensor) => {
+                tensor
+                    .read()
+                    .map(Bytes::from)
+                    .map_err(|error| CheckpointError::Malformed {
+                        path: self.file.clone(),
+                        expected: "PyTorch file of tensors",
+                        found: error.to_string(),
+                    })
+            }
+        }
+    }
+}
+
+/// Place of the first number that is none: infinite, or not a number. Overflow while saving in f16 and broken disks leave such.
+pub(crate) fn first_not_finite(bytes: &[u8], dtype: TensorDtype) -> Option<usize> {
+    /// Numbers looked at together, so that the compiler can take many at a time.
+    const BLOCK: usize = 4096;
+    let size = dtype.size();
+    // All bits of the exponent are set, whatever the type.
+    let is_bad = |number: &[u8]| match dtype {
+        TensorDtype::F32 => number[3] & 0x7f == 0x7f && number[2] & 0x80 != 0,
+        TensorDtype::BF16 => number[1] & 0x7f == 0x7f && number[0] & 0x80 != 0,
+        TensorDtype::F16 => number[1] & 0x7c == 0x7c,
+    };
+    let has_bad = |block: &[u8]| match dtype {
+        TensorDtype::F32 => block.chunks_exact(4).fold(false, |bad, n| {
+            bad | (u32::from_le_bytes([n[0], n[1], n[2], n[3]]) & 0x7f80_0000 == 0x7f80_0000)
+        }),
+        TensorDtype::BF16 => block.chunks_exact(2).fold(false, |bad, n| {
+            bad | (u16::from_le_bytes([n[0], n[1]]) & 0x7f80 == 0x7f80)
+        }),
+        TensorDtype::F16 => block.chunks_exact(2).fold(false, |bad, n| {
+            bad | (u16::from_le_bytes([n[0], n[1]]) & 0x7c00 == 0x7c00)
+        }),
+    };
+    let (nth, block) = bytes
+        .chunks(BLOCK * size)
+        .enumerate()
+        .find(|(_, block)| has_bad(block))?;
+    let within = block.chunks_exact(size).position(is_bad)?;
+    Some(nth * BLOCK + within)
+}
+
+/// A tensor on a device. On a CPU it goes on using the bytes where they lie, if they are aligned for its numbers.
+pub(crate) fn tensor_of<const D: usize>(
+    bytes: Bytes,
+    shape: &[usize],
+    dtype: DType,
+    device: &Device,
+) -> Tensor<D> {
+    let aligned = (bytes.as_ptr() as usize).is_multiple_of(dtype.size());
+    let bytes = if aligned {
+        burn::tensor::Bytes::from_shared(bytes, AllocationProperty::File)
+    } else {
+        burn::tensor::Bytes::from_bytes_vec(bytes.to_vec())
+    };
+    Tensor::from_data(TensorData::from_bytes(bytes, shape, dtype), (device, dtype))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_bad_number_is_found() {
+        for (dtype, one, bad) in [
+            (
+                TensorDtype::F32,
+                &1.0_f32.to_le_bytes()[..],
+                &f32::NAN.to_le_bytes()[..],
+            ),
+            (
+                TensorDtype::F32,
+                &f32::MAX.to_le_bytes(),
+                &f32::NEG_INFINITY.to_le_bytes(),
+            ),
+            (TensorDtype::BF16, &[0x80, 0x3f], &[0xc0, 0x7f]),
+            (TensorDtype::BF16, &[0x7f, 0x7f], &[0x80, 0xff]),
+            (TensorDtype::F16, &[0x00, 0x3c], &[0x01, 0x7e]),
+            (TensorDtype::F16, &[0xff, 0x7b], &[0x00, 0xfc]),
+        ] {
+            let mut numbers = vec![one; 10_000];
+            assert_eq!(first_not_finite(&numbers.concat(), dtype), None);
+            numbers[9_000] = bad;
+            numbers[9_500] = bad;
+            assert_eq!(first_not_finite(&numbers.concat(), dtype), Some(9_000));
+        }
+    }
+}

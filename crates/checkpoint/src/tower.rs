@@ -1,0 +1,128 @@
+//! The vision tower of a checkpoint: in its own files, or in a folder that its config names.
+
+use std::path::{Path, PathBuf};
+
+use gallery_gpt_vision::{HiddenAct, VisionConfig};
+
+use crate::{
+    CheckpointError, StoredTensor, WeightFiles, config_file::read_vision_config, load_report::short,
+};
+
+/// Where a model's vision tower came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TowerSource {
+    /// The folder its weights are in.
+    pub folder: PathBuf,
+    /// What the model's config calls it, if it names one.
+    pub named: Option<String>,
+    /// Whether the folder was given by the caller, against the config or without its word.
+    pub chosen: bool,
+    /// Fingerprint of its weights alone, made as [`crate::LoadReport::fingerprint`].
+    pub fingerprint: Option<String>,
+}
+
+impl std::fmt::Display for TowerSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "vision tower {} from {}",
+            short(self.fingerprint.as_deref()),
+            self.folder.display()
+        )?;
+        match (&self.named, self.chosen) {
+            (Some(name), true) => write!(f, " (chosen; the config names {name})"),
+            (Some(name), false) => write!(f, " (the config names {name})"),
+            (None, true) => write!(f, " (chosen)"),
+            (None, false) => Ok(()),
+        }
+    }
+}
+
+/// Finds the folder that a config means by the name of a tower: a path, a folder beside the model or in it, or a neighbour in
+/// the hub's cache. Never another tower.
+pub(crate) fn find(folder: &Path, name: &str) -> Result<PathBuf, CheckpointError> {
+    let last = Path::new(name).file_name().unwrap_or_default();
+    let beside = folder.join("..");
+    let mut places = vec![
+        folder.join(name),
+        beside.join(name),
+        PathBuf::from(name),
+        folder.join(last),
+        beside.join(last),
+    ];
+    // `models--ORG--NAME/snapshots/REVISION`, the layout of the hub's cache.
+    let cached = format!("models--{}", name.replace('/', "--"));
+    let snapshots = folder.join("../../..").join(cached).join("snapshots");
+    if let Ok(revisions) = std::fs::read_dir(snapshots) {
+        let mut revisions: Vec<PathBuf> = revisions
+            .filter_map(Result::ok)
+            .map(|entry| entry.path())
+            .collect();
+        revisions.sort();
+        places.extend(revisions);
+    }
+    places
+        .iter()
+        .find(|place| place.join("config.json").is_file() && *place != folder)
+        .cloned()
+        .ok_or_else(|| CheckpointError::NoTower {
+            folder: folder.to_owned(),
+            name: name.to_owned(),
+            places,
+        })
+}
+
+/// The hub name of a tensor in a tower's own folder: a `CLIPVisionModel`'s, with or without its outer level, or the vision part of a
+/// whole `CLIPModel`.
+pub(crate) fn hub_key(key: &str) -> Option<String> {
+    let other_parts = [
+        "text_model.",
+        "visual_projection.",
+        "text_projection.",
+        "logit_scale",
+    ];
+    if crate::Layout::is_ignored(key) || other_parts.iter().any(|part| key.starts_with(part)) {
+        return None;
+    }
+    let rest = key.strip_prefix("vision_model.").unwrap_or(key);
+    Some(format!("vision_tower.vision_model.{rest}"))
+}
+
+/// A tower's folder, opened.
+pub(crate) fn open(folder: &Path) -> Result<(VisionConfig, WeightFiles), CheckpointError> {
+    let config = read_vision_config(&folder.join("config.json"))?;
+    Ok((config, WeightFiles::open(folder)?))
+}
+
+/// The config of a tower whose folder is not there, from the shapes of its tensors. Heads are 64 wide and the activation is CLIP's,
+/// as in every CLIP tower that LLaVA was built on.
+pub(crate) fn config_of_shapes<'a>(
+    get: impl Fn(&str) -> Option<&'a StoredTensor>,
+) -> Option<VisionConfig> {
+    let shape = |key: &str| get(&format!("vision_tower.vision_model.{key}")).map(|t| &t.shape[..]);
+    let &[hidden_size, num_channels, patch_size, _] = shape("embeddings.patch_embedding.weight")?
+    else {
+        return None;
+    };
+    let &[tokens, _] = shape("embeddings.position_embedding.weight")? else {
+        return None;
+    };
+    let &[intermediate_size, _] = shape("encoder.layers.0.mlp.fc1.weight")? else {
+        return None;
+    };
+    let num_hidden_layers = (0..)
+        .take_while(|n| shape(&format!("encoder.layers.{n}.mlp.fc1.weight")).is_some())
+        .count();
+    let config = VisionConfig {
+        hidden_size,
+        intermediate_size,
+        num_hidden_layers,
+        num_attention_heads: (hidden_size / 64).max(1),
+        image_size: tokens.saturating_sub(1).isqrt().checked_mul(patch_size)?,
+        patch_size,
+        num_channels,
+        layer_norm_eps: 1e-5,
+        hidden_act: HiddenAct::QuickGelu,
+    };
+    config.validate().is_ok().then_some(config)
+}

@@ -1,0 +1,234 @@
+//! The weights of a folder: one file or shards, safetensors or PyTorch's, told by what is in them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+
+use crate::{CheckpointError, Layout, StoredTensor, pickle, safetensors};
+
+/// All tensors of a folder by name.
+#[derive(Clone, Debug)]
+pub struct WeightFiles {
+    folder: PathBuf,
+    tensors: BTreeMap<String, StoredTensor>,
+    unread: Vec<PathBuf>,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// A file or an index that holds a model, under the name every library gives it.
+const SAFETENSORS: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
+const PYTORCH: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
+
+impl WeightFiles {
+    /// Opens the weights of a model's folder. Where a folder has the same tensors as safetensors and as PyTorch files, the
+    /// safetensors are taken; [`WeightFiles::unread`] names the others.
+    ///
+    /// # Errors
+    /// The folder has no weights, or two kinds that differ; a file is damaged; or the index and the shards contradict each
+    /// other.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+        let folder = folder.as_ref();
+        let safetensors = open_kind(folder, SAFETENSORS)?;
+        let pytorch = open_kind(folder, PYTORCH)?;
+        let (tensors, unread) = match (safetensors, pytorch) {
+            (Some((tensors, _)), None) | (None, Some((tensors, _))) => (tensors, Vec::new()),
+            (Some((tensors, _)), Some((others, unread))) => {
+                let names = |tensors: &BTreeMap<String, StoredTensor>| {
+                    let names = tensors.keys().filter(|key| !Layout::is_ignored(key));
+                    names.cloned().collect::<BTreeSet<_>>()
+                };
+                if let Some(key) = names(&tensors).symmetric_difference(&names(&others)).next() {
+                    return Err(CheckpointError::TwoCheckpoints {
+                        folder: folder.to_owned(),
+                        files: format!("{} and {}", SAFETENSORS[0], PYTORCH[0]),
+                        key: key.clone(),
+                    });
+                }
+                (tensors, vec![unread])
+            }
+            (None, None) => {
+                return Err(CheckpointError::NoWeights {
+                    folder: folder.to_owned(),
+                    expected: "model.safetensors or pytorch_model.bin, or an index of shards of one of them",
+                    found: folder_listing(folder)?,
+                });
+            }
+        };
+        Ok(Self {
+            folder: folder.to_owned(),
+            tensors,
+            unread,
+        })
+    }
+
+    /// Opens one file of either kind.
+    ///
+    /// # Errors
+    /// The file cannot be read or is damaged.
+    pub fn open_single(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+        let path = path.as_ref();
+        Ok(Self {
+            folder: path.parent().unwrap_or(Path::new(".")).to_owned(),
+            tensors: open_file(path)?,
+            unread: Vec::new(),
+        })
+    }
+
+    /// Where the files are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Files that hold the same tensors once more and were left alone.
+    #[must_use]
+    pub fn unread(&self) -> &[PathBuf] {
+        &self.unread
+    }
+
+    /// A tensor by the name it has in the file.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&StoredTensor> {
+        self.tensors.get(key)
+    }
+
+    /// Names and tensors, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &StoredTensor)> {
+        self.tensors
+            .iter()
+            .map(|(key, tensor)| (key.as_str(), tensor))
+    }
+
+    /// Number of tensors.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.tensors.len()
+    }
+
+    /// Whether there is no tensor.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tensors.is_empty()
+    }
+}
+
+type Tensors = BTreeMap<String, StoredTensor>;
+
+/// The tensors of one kind of file with the path they were found under, if the folder has that kind.
+fn open_kind(
+    folder: &Path,
+    [single, index]: [&str; 2],
+) -> Result<Option<(Tensors, PathBuf)>, CheckpointError> {
+    let (single_path, index_path) = (folder.join(single), folder.join(index));
+    match (single_path.is_file(), index_path.is_file()) {
+        (true, true) => Err(CheckpointError::NoWeights {
+            folder: folder.to_owned(),
+            expected: "one file, or an index of shards",
+            found: format!("both {single} and {index}; remove the one that is not meant"),
+        }),
+        (true, false) => Ok(Some((open_file(&single_path)?, single_path))),
+        (false, true) => Ok(Some((open_shards(folder, &index_path)?, index_path))),
+        (false, false) => Ok(None),
+    }
+}
+
+pub(crate) fn folder_listing(folder: &Path) -> Result<String, CheckpointError> {
+    let entries = std::fs::read_dir(folder).map_err(|source| CheckpointError::Read {
+        path: folder.to_owned(),
+        source,
+    })?;
+    let mut names: Vec<String> = entries
+        .filter_map(Result::ok)
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    if names.iter().any(|name| name.starts_with("adapter_model.")) {
+        return Ok("an adapter; it goes on top of a base, which has to be named too".to_owned());
+    }
+    Ok(if names.is_empty() {
+        "an empty folder".to_owned()
+    } else {
+        names.join(", ")
+    })
+}
+
+/// Opens a file as what it is, whatever its name says.
+fn open_file(path: &Path) -> Result<Tensors, CheckpointError> {
+    let mut magic = [0; 4];
+    let read = File::open(path)
+        .and_then(|mut file| file.read(&mut magic))
+        .map_err(|source| CheckpointError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+    // An archive, or the bare pickle that PyTorch wrote before 1.6. Safetensors start with the length of their header, which would
+    // have to be of megabytes to look like either.
+    if [*b"PK\x03\x04", *b"\x80\x02\x8a\x0a"].contains(&magic) && read == magic.len() {
+        pickle::open(path)
+    } else {
+        safetensors::open(path)
+    }
+}
+
+fn open_shards(folder: &Path, index_path: &Path) -> Result<Tensors, CheckpointError> {
+    let bytes = std::fs::read(index_path).map_err(|source| CheckpointError::Read {
+        path: index_path.to_owned(),
+        source,
+    })?;
+    let index: Index =
+        serde_json::from_slice(&bytes).map_err(|error| CheckpointError::Malformed {
+            path: index_path.to_owned(),
+            expected: "index of shards",
+            found: error.to_string(),
+        })?;
+    let contradiction = |key: &str, shard: &str, found| CheckpointError::Index {
+        index: index_path.to_owned(),
+        key: key.to_owned(),
+        shard: folder.join(shard),
+        found,
+    };
+    let names: BTreeSet<&String> = index.weight_map.values().collect();
+    let mut shards = BTreeMap::new();
+    for name in names {
+        let key = index
+            .weight_map
+            .iter()
+            .find_map(|(key, shard)| (shard == name).then_some(key.as_str()))
+            .unwrap_or_default();
+        if Path::new(name).components().count() != 1 || name.contains("..") {
+            return Err(contradiction(key, name, "which is outside the folder"));
+        }
+        if !folder.join(name).is_file() {
+            return Err(contradiction(key, name, "which does not exist"));
+        }
+        shards.insert(name.clone(), open_file(&folder.join(name))?);
+    }
+    let mut tensors = BTreeMap::new();
+    for (key, shard) in &index.weight_map {
+        let tensor = shards
+            .get_mut(shard)
+            .and_then(|shard| shard.remove(key))
+            .ok_or_else(|| contradiction(key, shard, "which does not have it"))?;
+        tensors.insert(key.clone(), tensor);
+    }
+    // A tensor that a shard has and the index does not name would otherwise vanish without a word.
+    for (name, rest) in &shards {
+        if let Some(key) = rest.keys().find(|key| !Layout::is_ignored(key)) {
+            return Err(contradiction(
+                key,
+                name,
+                "where it is, but the index does not name it",
+            ));
+        }
+    }
+    Ok(tensors)
+}

@@ -1,0 +1,140 @@
+//! Says what a checkpoint is and what would be loaded from it, without loading it.
+//!
+//! ```sh
+//! cargo run --release --example inspect
+//! cargo run --release --example inspect -- --base ShareGPT4V-7B --adapter llava-share4v-lora
+//! ```
+
+#![allow(clippy::print_stdout, reason = "a program talks on the terminal")]
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use anyhow::bail;
+use clap::Parser;
+use gallery_gpt::{
+    checkpoint::{AdapterFile, Checkpoint, LoadReport, inspect_adapter},
+    llama::LoraTarget,
+    prelude::*,
+};
+use indicatif::HumanBytes;
+
+/// Says what a checkpoint is.
+#[derive(Parser)]
+#[command(rename_all = "snake_case")]
+struct Arguments {
+    /// Folder of the model, in any layout.
+    #[arg(
+        long,
+        visible_alias = "model_base",
+        default_value = "datasets/tiny-base"
+    )]
+    base: PathBuf,
+    /// Folder of an adapter for it, PEFT's or the original's.
+    #[arg(long, visible_alias = "model_path")]
+    adapter: Option<PathBuf>,
+    /// Folder of the vision tower, in place of the one that the config names.
+    #[arg(long)]
+    vision_tower: Option<PathBuf>,
+    /// Lists every tensor.
+    #[arg(long)]
+    tensors: bool,
+}
+
+fn main() -> anyhow::Result<()> {
+    run(&Arguments::parse())
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let options = LoadOptions {
+        vision_tower: arguments.vision_tower.clone(),
+        ..LoadOptions::default()
+    };
+    let device = DeviceKind::Cpu.device();
+    let checkpoint = Checkpoint::open(&arguments.base, &options)?;
+    let report = checkpoint.check(&device);
+    println!("{report}");
+    show_model(&checkpoint, &report, arguments.tensors);
+    let mut problems = report.problems.len();
+    if let Some(folder) = &arguments.adapter {
+        let adapter = inspect_adapter(checkpoint.config().init(&device), folder)?;
+        println!("\n{}:", folder.display());
+        show_adapter(&adapter);
+        problems += adapter.problems.len();
+    }
+    if problems > 0 {
+        bail!("{problems} tensors do not match");
+    }
+    Ok(())
+}
+
+fn show_model(checkpoint: &Checkpoint, report: &LoadReport, all: bool) {
+    let mut files: BTreeMap<_, (usize, u64)> = BTreeMap::new();
+    for used in &report.used {
+        let (count, bytes) = files.entry(&used.file).or_default();
+        *count += 1;
+        *bytes += used.bytes;
+        if all {
+            println!("  {} {:?} {}", used.key, used.dtype, used.parameters());
+        }
+    }
+    for (file, (count, bytes)) in files {
+        println!(
+            "  {count:>5} tensors, {} from {}",
+            HumanBytes(bytes),
+            file.display()
+        );
+    }
+    for (part, parameters) in report.parts() {
+        println!("  {parameters:>13} parameters in {part}");
+    }
+    let config = checkpoint.config();
+    let (vision, llama) = (&config.vision, &config.llama);
+    println!(
+        "  tower {} wide, {} layers, {} px in patches of {}, select_layer {}: {} tokens a picture",
+        vision.hidden_size,
+        vision.num_hidden_layers,
+        vision.image_size,
+        vision.patch_size,
+        config.select_layer.0,
+        config.tokens_per_picture()
+    );
+    println!(
+        "  decoder {} wide, {} layers, {} heads ({} for keys), {} words, context {}; projector {}; pictures {}",
+        llama.hidden_size,
+        llama.num_hidden_layers,
+        llama.num_attention_heads,
+        llama.num_key_value_heads,
+        llama.vocab_size,
+        llama.max_position_embeddings,
+        config.projector,
+        config.aspect_ratio
+    );
+}
+
+fn show_adapter(adapter: &AdapterFile) {
+    let lora = &adapter.lora;
+    let targets: Vec<&str> = lora.targets.iter().map(LoraTarget::name).collect();
+    println!(
+        "  {:?}: rank {}, alpha {}, dropout {}, on {}; {} tensors{}",
+        adapter.layout,
+        lora.rank,
+        lora.alpha,
+        lora.dropout,
+        targets.join(" "),
+        adapter.used.len(),
+        if adapter.has_projector {
+            ", with a projector of its own"
+        } else {
+            ""
+        }
+    );
+    if let Some(base) = &adapter.base_model {
+        println!("  trained on {base}");
+    }
+    if let Some(origin) = &adapter.origin {
+        println!("  {origin:?}");
+    }
+    for problem in &adapter.problems {
+        println!("  {problem}");
+    }
+}
