@@ -44,6 +44,7 @@ pub use device::{DeviceKind, UnknownDevice};
 pub use error::GalleryError;
 pub use gallery_gpt_checkpoint as checkpoint;
 pub use gallery_gpt_data as data;
+pub use gallery_gpt_eval as eval;
 pub use gallery_gpt_llama as llama;
 pub use gallery_gpt_model as model;
 pub use gallery_gpt_projector as projector;

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-const FLOORS: [(&str, usize); 10] = [
+const FLOORS: [(&str, usize); 11] = [
     ("text", 0),
     ("vision", 0),
     ("projector", 0),
@@ -14,6 +14,7 @@ const FLOORS: [(&str, usize); 10] = [
     ("data", 1),
     ("checkpoint", 2),
     ("train", 3),
+    ("eval", 3),
     ("gallery-gpt", 4),
 ];
 

@@ -13,6 +13,7 @@ mod fixtures;
 mod generation;
 mod images;
 mod lora;
+mod metrics;
 mod model;
 mod tokenizer;
 mod train;
@@ -42,6 +43,11 @@ fn generation() {
 #[test]
 fn lora() {
     each_variant("lora", lora::check);
+}
+
+#[test]
+fn metrics() {
+    each_variant("metrics", metrics::check);
 }
 
 #[test]

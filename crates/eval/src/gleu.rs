@@ -1,0 +1,113 @@
+//! GLEU as nltk defines it (`nltk.translate.gleu_score`, also Hugging Face's `google_bleu`), after Wu et al. 2016.
+
+use std::ops::RangeInclusive;
+
+use crate::{
+    Signature,
+    ngrams::{Numbered, count},
+};
+
+/// GLEU over runs of some lengths.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gleu {
+    /// Lengths of runs, in words.
+    pub lengths: RangeInclusive<usize>,
+}
+
+impl Default for Gleu {
+    /// Runs of one to four words.
+    fn default() -> Self {
+        Self { lengths: 1..=4 }
+    }
+}
+
+/// What a pair adds to a corpus' score.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GleuCounts {
+    /// Runs that hypothesis and reference share.
+    pub matched: usize,
+    /// Runs of the one that has more.
+    pub all: usize,
+}
+
+impl std::ops::AddAssign for GleuCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.matched += other.matched;
+        self.all += other.all;
+    }
+}
+
+impl GleuCounts {
+    /// The score of these counts, from 0 to 1.
+    #[must_use]
+    pub fn score(&self) -> f64 {
+        if self.all == 0 {
+            0.0
+        } else {
+            self.matched as f64 / self.all as f64
+        }
+    }
+}
+
+impl Gleu {
+    /// What a hypothesis adds to a corpus' score: the counts with the reference that gives the best ratio, the first of equals.
+    #[must_use]
+    pub fn counts<S: AsRef<str>>(&self, hypothesis: &[S], references: &[Vec<S>]) -> GleuCounts {
+        let pair = Numbered::new(hypothesis, references);
+        let runs = |length: usize| -> usize {
+            let lengths = self.lengths.clone();
+            lengths.map(|n| (length + 1).saturating_sub(n)).sum()
+        };
+        let own: Vec<_> = self
+            .lengths
+            .clone()
+            .map(|n| count(&pair.hypothesis, n))
+            .collect();
+        let mut best = GleuCounts::default();
+        for reference in &pair.references {
+            let matched = self
+                .lengths
+                .clone()
+                .zip(&own)
+                .map(|(n, own)| {
+                    let theirs = count(reference, n);
+                    let shared = own
+                        .iter()
+                        .filter_map(|(run, a)| Some(*a.min(theirs.get(run)?)));
+                    shared.sum::<usize>()
+                })
+                .sum();
+            let all = runs(pair.hypothesis.len()).max(runs(reference.len()));
+            let counts = GleuCounts { matched, all };
+            if all > 0 && (best.all == 0 || counts.score() > best.score()) {
+                best = counts;
+            }
+        }
+        best
+    }
+
+    /// The score of a corpus: shared runs summed, divided by all runs summed.
+    #[must_use]
+    pub fn corpus<S: AsRef<str>>(&self, pairs: &[(Vec<S>, Vec<Vec<S>>)]) -> f64 {
+        let mut sums = GleuCounts::default();
+        for (hypothesis, references) in pairs {
+            sums += self.counts(hypothesis, references);
+        }
+        sums.score()
+    }
+
+    /// What a score is, with the name of the words it is over.
+    #[must_use]
+    pub fn signature(&self, words: &str) -> Signature {
+        Signature::new(
+            "GLEU",
+            [
+                ("def", "nltk".to_owned()),
+                ("min", self.lengths.start().to_string()),
+                ("max", self.lengths.end().to_string()),
+                ("tok", words.to_owned()),
+                ("version", "3.10.4".to_owned()),
+            ],
+        )
+    }
+}

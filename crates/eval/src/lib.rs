@@ -1,0 +1,56 @@
+//! Scores of texts against references, each exactly as its reference library defines it.
+//!
+//! | score | definition |
+//! | --- | --- |
+//! | [`SacreBleu`], [`ChrF`] | sacreBLEU 2.6.0 |
+//! | [`NltkBleu`], [`Gleu`], [`Meteor`] | nltk 3.10.4 |
+//! | [`Rouge`] | rouge-score 0.1.2 |
+//!
+//! [`Words`] are the ways to cut texts into words that these libraries use; every score tells its [`Signature`].
+//!
+//! ```
+//! use gallery_gpt_eval::{Meteor, NoSynonyms, Rouge, RougeKind, SacreBleu, Words};
+//!
+//! let text = "The light falls from the left.";
+//! let references = ["A soft light falls from the left.", "Light enters from the right."];
+//!
+//! let bleu = SacreBleu::default();
+//! let score = bleu.corpus(&[(text, references.to_vec())]);
+//! assert!(score.score > 50.0);
+//! assert_eq!(
+//!     bleu.signature(Some(2)).fields(),
+//!     "nrefs:2|case:mixed|eff:no|tok:13a|smooth:exp|version:2.6.0"
+//! );
+//!
+//! let rouge = Rouge::new(RougeKind::L).score(text, &references);
+//! assert!(rouge.f > 0.7);
+//!
+//! let words = |text: &str| Words::Treebank.of(text);
+//! let meteor = Meteor::new(None::<&NoSynonyms>);
+//! assert!(meteor.score(&words(text), &references.map(words)) > 0.8);
+//! ```
+
+mod chrf;
+mod error;
+mod gleu;
+mod meteor;
+mod ngrams;
+mod nltk_bleu;
+mod porter;
+mod rouge;
+mod sacre_bleu;
+mod signature;
+mod wordnet;
+mod words;
+
+pub use chrf::{ChrF, ChrFCounts};
+pub use error::EvalError;
+pub use gleu::{Gleu, GleuCounts};
+pub use meteor::Meteor;
+pub use nltk_bleu::{NltkBleu, NltkSmoothing};
+pub use porter::PorterStemmer;
+pub use rouge::{FScore, Rouge, RougeKind, rouge_words};
+pub use sacre_bleu::{BleuCounts, SacreBleu, SacreBleuScore, SacreSmoothing};
+pub use signature::Signature;
+pub use wordnet::{NoSynonyms, Synonyms, WordNet};
+pub use words::Words;

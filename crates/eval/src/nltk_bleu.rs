@@ -1,0 +1,253 @@
+//! BLEU as nltk defines it (`nltk.translate.bleu_score`), after Papineni et al. 2002, with the smoothing of Chen and Cherry 2014.
+//!
+//! nltk's quirks are kept, because scores are compared with its own: methods 5 and 7 can exceed 1, and for a corpus methods 5, 6
+//! and 7 look at the last hypothesis only where they need counts of their own.
+
+use crate::ngrams::Numbered;
+
+/// How orders without a match are smoothed: nltk's `SmoothingFunction().methodN`, with its default parameters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NltkSmoothing {
+    /// None: an order without a match makes the score vanish.
+    #[default]
+    Method0,
+    /// 0.1 in place of no match.
+    Method1,
+    /// 1 added to matches and runs of every order but the first (Lin and Och 2004).
+    Method2,
+    /// NIST's: 1/2, 1/4, ... in place of no match.
+    Method3,
+    /// As method 3, smaller for shorter hypotheses.
+    Method4,
+    /// Averages with the neighbouring orders.
+    Method5,
+    /// Interpolates with an estimate from the lower orders (Gao and He 2013).
+    Method6,
+    /// Methods 4 and 5 together.
+    Method7,
+}
+
+impl NltkSmoothing {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Method0,
+        Self::Method1,
+        Self::Method2,
+        Self::Method3,
+        Self::Method4,
+        Self::Method5,
+        Self::Method6,
+        Self::Method7,
+    ];
+
+    /// nltk's name of it.
+    #[must_use]
+    pub fn name(self) -> String {
+        format!("method{}", self as usize)
+    }
+}
+
+/// BLEU by nltk's definition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NltkBleu {
+    /// Weight of each order, from single words on.
+    pub weights: Vec<f64>,
+    /// Smoothing.
+    pub smoothing: NltkSmoothing,
+}
+
+impl Default for NltkBleu {
+    /// Up to four words, weighted evenly, not smoothed.
+    fn default() -> Self {
+        Self::up_to(4)
+    }
+}
+
+/// Matches and runs of one order, or what smoothing made of their ratio.
+#[derive(Clone, Copy)]
+enum Precision {
+    Counted { matched: usize, runs: usize },
+    Smoothed(f64),
+}
+
+impl Precision {
+    fn value(self) -> f64 {
+        match self {
+            Self::Counted { matched, runs } => matched as f64 / runs as f64,
+            Self::Smoothed(value) => value,
+        }
+    }
+
+    /// The runs of an order without a match.
+    fn unmatched(self) -> Option<f64> {
+        match self {
+            Self::Counted { matched: 0, runs } => Some(runs as f64),
+            _ => None,
+        }
+    }
+}
+
+fn precision(pair: &Numbered, n: usize) -> (usize, usize) {
+    let (matched, runs) = pair.matches(n);
+    (matched, runs.max(1))
+}
+
+impl NltkBleu {
+    /// Orders up to `n`, weighted evenly, not smoothed.
+    #[must_use]
+    pub fn up_to(n: usize) -> Self {
+        Self {
+            weights: vec![1.0 / n as f64; n],
+            smoothing: NltkSmoothing::Method0,
+        }
+    }
+
+    /// Sets the smoothing.
+    #[must_use]
+    pub fn with_smoothing(mut self, smoothing: NltkSmoothing) -> Self {
+        self.smoothing = smoothing;
+        self
+    }
+
+    /// `sentence_bleu`: between 0 and 1, but for methods 5 and 7. `None` where nltk raises: method 6 without a match of three words.
+    #[must_use]
+    pub fn sentence<S: AsRef<str>>(&self, hypothesis: &[S], references: &[Vec<S>]) -> Option<f64> {
+        self.score(&[Numbered::new(hypothesis, references)])
+    }
+
+    /// `corpus_bleu` of hypotheses, each with its references: matches and lengths are summed before they are divided.
+    #[must_use]
+    pub fn corpus<S: AsRef<str>>(&self, pairs: &[(Vec<S>, Vec<Vec<S>>)]) -> Option<f64> {
+        let pairs: Vec<Numbered> = pairs
+            .iter()
+            .map(|(hypothesis, references)| Numbered::new(hypothesis, references))
+            .collect();
+        self.score(&pairs)
+    }
+
+    fn score(&self, pairs: &[Numbered]) -> Option<f64> {
+        let last = pairs.last()?;
+        let mut precisions: Vec<Precision> = (1..=self.weights.len())
+            .map(|n| {
+                let (mut matched, mut runs) = (0, 0);
+                for pair in pairs {
+                    let (m, r) = precision(pair, n);
+                    matched += m;
+                    runs += r;
+                }
+                Precision::Counted { matched, runs }
+            })
+            .collect();
+        if precisions[0].unmatched().is_some() {
+            return Some(0.0);
+        }
+        let length: usize = pairs.iter().map(|pair| pair.hypothesis.len()).sum();
+        let wanted: usize = pairs.iter().map(Numbered::closest_length).sum();
+        self.smooth(&mut precisions, last, length)?;
+        let logs: f64 = self
+            .weights
+            .iter()
+            .zip(&precisions)
+            .map(|(weight, precision)| (weight, precision.value()))
+            .filter(|(_, precision)| *precision > 0.0)
+            .map(|(weight, precision)| weight * precision.ln())
+            .sum();
+        Some(brevity_penalty(length, wanted) * logs.exp())
+    }
+
+    fn smooth(&self, orders: &mut [Precision], last: &Numbered, length: usize) -> Option<()> {
+        use NltkSmoothing as M;
+        use Precision::{Counted, Smoothed};
+        match self.smoothing {
+            M::Method0 => {
+                for order in orders
+                    .iter_mut()
+                    .filter(|order| order.unmatched().is_some())
+                {
+                    *order = Smoothed(f64::MIN_POSITIVE);
+                }
+            }
+            M::Method1 => {
+                for order in orders {
+                    if let Some(runs) = order.unmatched() {
+                        *order = Smoothed(0.1 / runs);
+                    }
+                }
+            }
+            M::Method2 => {
+                for order in &mut orders[1..] {
+                    if let Counted { matched, runs } = order {
+                        *matched += 1;
+                        *runs += 1;
+                    }
+                }
+            }
+            M::Method3 => {
+                let mut half = 1.0;
+                for order in orders {
+                    if let Some(runs) = order.unmatched() {
+                        half /= 2.0;
+                        *order = Smoothed(half / runs);
+                    }
+                }
+            }
+            M::Method4 => method4(orders, length),
+            M::Method5 => method5(orders, last),
+            M::Method6 => {
+                const ALPHA: f64 = 5.0;
+                if orders.get(2)?.unmatched().is_some() {
+                    return None;
+                }
+                for n in 2..orders.len() {
+                    let (before, two_before) = (orders[n - 1].value(), orders[n - 2].value());
+                    let prior = if two_before == 0.0 {
+                        0.0
+                    } else {
+                        before * before / two_before
+                    };
+                    let Counted { matched, .. } = orders[n] else {
+                        continue;
+                    };
+                    let runs = last.hypothesis.len().saturating_sub(n) as f64;
+                    orders[n] = Smoothed((matched as f64 + ALPHA * prior) / (runs + ALPHA));
+                }
+            }
+            M::Method7 => {
+                method4(orders, length);
+                method5(orders, last);
+            }
+        }
+        Some(())
+    }
+}
+
+fn method4(orders: &mut [Precision], length: usize) {
+    const K: f64 = 5.0;
+    let mut half = 1.0;
+    for order in orders {
+        if let Some(runs) = order.unmatched().filter(|_| length > 1) {
+            half /= 2.0;
+            *order = Precision::Smoothed(half / K * (length as f64).ln() / runs);
+        }
+    }
+}
+
+fn method5(orders: &mut [Precision], last: &Numbered) {
+    let (matched, runs) = precision(last, 5);
+    let mut next: Vec<f64> = orders.iter().map(|order| order.value()).collect();
+    next.push(matched as f64 / runs as f64);
+    let mut before = next[0] + 1.0;
+    for (n, order) in orders.iter_mut().enumerate() {
+        before = (before + order.value() + next[n + 1]) / 3.0;
+        *order = Precision::Smoothed(before);
+    }
+}
+
+/// 1 for a hypothesis longer than its reference, less for a shorter one.
+fn brevity_penalty(length: usize, wanted: usize) -> f64 {
+    match length {
+        length if length > wanted => 1.0,
+        0 => 0.0,
+        length => (1.0 - wanted as f64 / length as f64).exp(),
+    }
+}

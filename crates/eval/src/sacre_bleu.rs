@@ -1,0 +1,229 @@
+//! BLEU as sacreBLEU defines it (Post 2018, "A Call for Clarity in Reporting BLEU Scores").
+
+use crate::{Signature, Words, ngrams::Numbered};
+
+/// Longest run of words.
+const ORDER: usize = 4;
+
+/// How orders without a match are smoothed, with sacreBLEU's default values.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SacreSmoothing {
+    /// Not.
+    None,
+    /// 0.1 in place of no match.
+    Floor,
+    /// 1 added to matches and runs of every order but the first.
+    AddK,
+    /// NIST's: 1/2, 1/4, ... in place of no match.
+    #[default]
+    Exp,
+}
+
+impl SacreSmoothing {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Exp, Self::Floor, Self::AddK, Self::None];
+
+    /// Its name in a signature.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Floor => "floor[0.10]",
+            Self::AddK => "add-k[1.00]",
+            Self::Exp => "exp",
+        }
+    }
+}
+
+/// BLEU by sacreBLEU's definition. The default is sacreBLEU's: 13a words, cased, smoothed exponentially.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SacreBleu {
+    /// Words.
+    pub words: Words,
+    /// Whether case is ignored.
+    pub lowercase: bool,
+    /// Smoothing.
+    pub smoothing: SacreSmoothing,
+    /// Whether orders longer than the hypothesis are left out; for sentences.
+    pub effective_order: bool,
+}
+
+impl Default for SacreBleu {
+    fn default() -> Self {
+        Self {
+            words: Words::Mteval13a,
+            lowercase: false,
+            smoothing: SacreSmoothing::Exp,
+            effective_order: false,
+        }
+    }
+}
+
+/// A score with its parts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SacreBleuScore {
+    /// From 0 to 100.
+    pub score: f64,
+    /// Share of matched runs of 1 to 4 words, smoothed, from 0 to 100.
+    pub precisions: [f64; ORDER],
+    /// Brevity penalty.
+    pub bp: f64,
+    /// Words of the hypotheses.
+    pub sys_len: usize,
+    /// Words of the references nearest in length.
+    pub ref_len: usize,
+    /// Matched runs, smoothing's additions included.
+    pub counts: [f64; ORDER],
+    /// All runs of the hypotheses, smoothing's additions included.
+    pub totals: [f64; ORDER],
+}
+
+/// What a pair adds to a corpus' score: all that is needed to score any part of the corpus again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BleuCounts {
+    /// Words of the hypothesis.
+    pub sys_len: usize,
+    /// Words of the reference nearest in length.
+    pub ref_len: usize,
+    /// Matched runs of 1 to 4 words.
+    pub counts: [usize; ORDER],
+    /// Runs of 1 to 4 words.
+    pub totals: [usize; ORDER],
+}
+
+impl std::ops::AddAssign for BleuCounts {
+    fn add_assign(&mut self, other: Self) {
+        self.sys_len += other.sys_len;
+        self.ref_len += other.ref_len;
+        for n in 0..ORDER {
+            self.counts[n] += other.counts[n];
+            self.totals[n] += other.totals[n];
+        }
+    }
+}
+
+impl SacreBleu {
+    fn words(&self, text: &str) -> Vec<String> {
+        let text = if self.lowercase {
+            text.to_lowercase()
+        } else {
+            text.to_owned()
+        };
+        self.words.of(text.trim_end())
+    }
+
+    /// What a text and its references add to a corpus' score.
+    #[must_use]
+    pub fn counts<S: AsRef<str>>(&self, hypothesis: &str, references: &[S]) -> BleuCounts {
+        let hypothesis = self.words(hypothesis);
+        let references: Vec<Vec<String>> = references
+            .iter()
+            .map(|reference| self.words(reference.as_ref()))
+            .collect();
+        let pair = Numbered::new(&hypothesis, &references);
+        let mut counts = BleuCounts {
+            sys_len: pair.hypothesis.len(),
+            ref_len: pair.closest_length(),
+            ..BleuCounts::default()
+        };
+        for n in 0..ORDER {
+            (counts.counts[n], counts.totals[n]) = pair.matches(n + 1);
+        }
+        counts
+    }
+
+    /// The score of counts that were summed over a corpus.
+    #[must_use]
+    pub fn score(&self, sums: &BleuCounts) -> SacreBleuScore {
+        let bp = match sums.sys_len {
+            length if length >= sums.ref_len => 1.0,
+            0 => 0.0,
+            length => (1.0 - sums.ref_len as f64 / length as f64).exp(),
+        };
+        let mut score = SacreBleuScore {
+            score: 0.0,
+            precisions: [0.0; ORDER],
+            bp,
+            sys_len: sums.sys_len,
+            ref_len: sums.ref_len,
+            counts: sums.counts.map(|count| count as f64),
+            totals: sums.totals.map(|total| total as f64),
+        };
+        if sums.counts.iter().all(|count| *count == 0) {
+            return score;
+        }
+        let mut half = 1.0;
+        let mut order = ORDER;
+        for n in 0..ORDER {
+            if self.smoothing == SacreSmoothing::AddK && n > 0 {
+                score.counts[n] += 1.0;
+                score.totals[n] += 1.0;
+            }
+            if score.totals[n] == 0.0 {
+                break;
+            }
+            if self.effective_order {
+                order = n + 1;
+            }
+            let matched = if score.counts[n] > 0.0 {
+                score.counts[n]
+            } else {
+                match self.smoothing {
+                    SacreSmoothing::Exp => {
+                        half /= 2.0;
+                        half
+                    }
+                    SacreSmoothing::Floor => 0.1,
+                    SacreSmoothing::AddK | SacreSmoothing::None => 0.0,
+                }
+            };
+            score.precisions[n] = 100.0 * matched / score.totals[n];
+        }
+        // An order without a match: as good as minus infinity.
+        let log = |precision: f64| {
+            if precision == 0.0 {
+                -9_999_999_999.0
+            } else {
+                precision.ln()
+            }
+        };
+        let logs: f64 = score.precisions[..order].iter().copied().map(log).sum();
+        score.score = bp * (logs / order as f64).exp();
+        score
+    }
+
+    /// The score of a corpus of texts, each with its references.
+    #[must_use]
+    pub fn corpus<S: AsRef<str>>(&self, pairs: &[(S, Vec<S>)]) -> SacreBleuScore {
+        let mut sums = BleuCounts::default();
+        for (hypothesis, references) in pairs {
+            sums += self.counts(hypothesis.as_ref(), references);
+        }
+        self.score(&sums)
+    }
+
+    /// sacreBLEU's signature, for so many references: `None` where texts have different numbers of them.
+    #[must_use]
+    pub fn signature(&self, references: Option<usize>) -> Signature {
+        Signature::new(
+            "BLEU",
+            [
+                (
+                    "nrefs",
+                    references.map_or("var".to_owned(), |n| n.to_string()),
+                ),
+                (
+                    "case",
+                    if self.lowercase { "lc" } else { "mixed" }.to_owned(),
+                ),
+                (
+                    "eff",
+                    if self.effective_order { "yes" } else { "no" }.to_owned(),
+                ),
+                ("tok", self.words.name().to_owned()),
+                ("smooth", self.smoothing.name().to_owned()),
+                ("version", "2.6.0".to_owned()),
+            ],
+        )
+    }
+}
