@@ -71,7 +71,7 @@ impl<'a, W: Synonyms + ?Sized> Meteor<'a, W> {
         };
         let (mut left, mut right) = (lower(hypothesis), lower(reference));
         let mut matches = Vec::new();
-        stage(&mut left, &mut right, &mut matches, |word| word.to_owned());
+        stage(&mut left, &mut right, &mut matches, str::to_owned);
         stage(&mut left, &mut right, &mut matches, |word| {
             PorterStemmer::Nltk.stem(word)
         });
