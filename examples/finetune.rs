@@ -413,7 +413,7 @@ fn examine(gallery: &GalleryGpt, test: &Test) -> anyhow::Result<Figures> {
         }
     }
     let model: &GalleryModel = gallery.model();
-    let written = Generator::new(model, GenerationConfig::greedy(140)).generate(&prompts)?;
+    let written = Generator::new(model, GenerationConfig::greedy(160)).generate(&prompts)?;
     let texts: Vec<String> = written
         .iter()
         .map(|row| gallery.text_of(&row.ids))

@@ -2,6 +2,18 @@
 
 use std::path::PathBuf;
 
+use crate::Exclusion;
+
+fn list(exclusions: &[Exclusion]) -> String {
+    const SHOWN: usize = 20;
+    let shown = exclusions.iter().take(SHOWN);
+    let mut text: String = shown.map(|exclusion| format!("\n  {exclusion}")).collect();
+    if exclusions.len() > SHOWN {
+        text.push_str(&format!("\n  ... and {} more", exclusions.len() - SHOWN));
+    }
+    text
+}
+
 /// Files that cannot be scored.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -13,6 +25,40 @@ pub enum EvalError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// A file could not be written.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file that is no list of predictions.
+    #[error("{path}, {place}: expected {expected}, found {found}")]
+    Predictions {
+        /// The file.
+        path: PathBuf,
+        /// Line or record.
+        place: String,
+        /// What was expected.
+        expected: &'static str,
+        /// What was found.
+        found: String,
+    },
+    /// Predictions that cannot be scored as they are.
+    #[error("{path}: {} of its predictions cannot be scored; mend them, or exclude them by name:{}", exclusions.len(), list(exclusions))]
+    Unscorable {
+        /// The file, or the system.
+        path: String,
+        /// Each with its cause.
+        exclusions: Vec<Exclusion>,
+    },
+    /// Nothing is left to score.
+    #[error("{path}: no painting of the test set has a prediction that can be scored")]
+    Nothing {
+        /// The file, or the system.
+        path: String,
     },
     /// A line that is not WordNet's.
     #[error(

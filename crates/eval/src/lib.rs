@@ -6,6 +6,9 @@
 //! | [`NltkBleu`], [`Gleu`], [`Meteor`] | nltk 3.10.4 |
 //! | [`Rouge`] | rouge-score 0.1.2 |
 //!
+//! [`SystemScores`] puts a system's [`Predictions`] against a test set, with intervals and comparisons, and [`Report`] makes the page
+//! people look at.
+//!
 //! [`Words`] are the ways to cut texts into words that these libraries use; every score tells its [`Signature`].
 //!
 //! ```
@@ -32,11 +35,14 @@
 
 mod chrf;
 mod error;
+mod evaluation;
 mod gleu;
 mod meteor;
 mod ngrams;
 mod nltk_bleu;
 mod porter;
+mod predictions;
+mod report;
 mod rouge;
 mod sacre_bleu;
 mod signature;
@@ -45,10 +51,15 @@ mod words;
 
 pub use chrf::{ChrF, ChrFCounts};
 pub use error::EvalError;
+pub use evaluation::{Comparison, Interval, PaintingScores, Score, Scorer, SystemScores};
 pub use gleu::{Gleu, GleuCounts};
 pub use meteor::Meteor;
 pub use nltk_bleu::{NltkBleu, NltkSmoothing};
 pub use porter::PorterStemmer;
+pub use predictions::{
+    Exclusion, ExclusionCause, LONGEST, OnUnscorable, Predictions, PredictionsFile, painting_name,
+};
+pub use report::Report;
 pub use rouge::{FScore, Rouge, RougeKind, rouge_words};
 pub use sacre_bleu::{BleuCounts, SacreBleu, SacreBleuScore, SacreSmoothing};
 pub use signature::Signature;

@@ -1,0 +1,301 @@
+//! A page people look at: one HTML file with the table, its intervals, the spread of every score, and paintings with their texts.
+
+use std::{collections::BTreeSet, fmt::Write};
+
+use gallery_gpt_data::TestPainting;
+
+use crate::{Comparison, Interval, Score, Scorer, SystemScores, painting_name, rouge_words};
+
+/// What goes on the page.
+#[derive(Debug)]
+pub struct Report<'a> {
+    /// Head of the page.
+    pub title: &'a str,
+    /// The test set.
+    pub paintings: &'a [TestPainting],
+    /// Columns of the table.
+    pub columns: &'a [Score],
+    /// Systems, the baseline first.
+    pub systems: &'a [SystemScores],
+    /// An interval for every system and column.
+    pub intervals: &'a [Vec<Interval>],
+    /// How every system compares with the first, for every column; nothing for the first itself.
+    pub comparisons: &'a [Vec<Option<Comparison>>],
+    /// Paintings shown of each kind.
+    pub shown: usize,
+}
+
+const STYLE: &str = "
+:root { color-scheme: light dark; --ink: #1d1b16; --paper: #fbf9f4; --line: #d8d2c4; --soft: #6d6758; --bar: #8a6d3b; --good: #dcecd3; --bad: #f6dcd4 }
+@media (prefers-color-scheme: dark) { :root { --ink: #ece7db; --paper: #191713; --line: #3c382f; --soft: #a39c8b; --bar: #c9a66b; --good: #2c4424; --bad: #54302a } }
+* { box-sizing: border-box }
+body { margin: 0 auto; max-width: 72rem; padding: 1.5rem 1rem 4rem; background: var(--paper); color: var(--ink); font: 1rem/1.5 Georgia, 'Times New Roman', serif }
+h1, h2, h3 { font-weight: 600; line-height: 1.2 } h1 { font-size: 1.7rem } h2 { margin-top: 2.5rem; font-size: 1.25rem } h3 { font-size: 1rem; margin: 0 0 .5rem }
+.scroll { overflow-x: auto } table { border-collapse: collapse; width: 100% }
+th, td { padding: .4rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; vertical-align: top } th:first-child, td:first-child { text-align: left }
+small, figcaption, .soft { color: var(--soft); font-size: .82rem } code { font-size: .78rem; overflow-wrap: anywhere }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: 1rem } figure { margin: 0 } svg { width: 100%; height: auto } svg rect { fill: var(--bar) } svg text { fill: var(--soft); font-size: 9px } svg line { stroke: var(--line) }
+.painting { display: grid; grid-template-columns: 13rem 1fr; gap: 1rem 1.5rem; padding: 1.2rem 0; border-bottom: 1px solid var(--line) } .painting img { width: 100%; border: 1px solid var(--line) }
+.texts { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: 1rem } .texts p { margin: 0 } ins { background: var(--good); text-decoration: none } del { background: var(--bad); text-decoration: none }
+@media (max-width: 40rem) { .painting { grid-template-columns: 1fr } .painting img { max-width: 16rem } }
+";
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+}
+
+impl Report<'_> {
+    /// The page. `picture` gives the address of a painting's picture, a `data:` URI for a page that stands alone.
+    #[must_use]
+    pub fn html(
+        &self,
+        scorer: &Scorer,
+        mut picture: impl FnMut(&TestPainting) -> Option<String>,
+    ) -> String {
+        let mut page = String::new();
+        let title = escape(self.title);
+        let _ = write!(
+            page,
+            "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>{STYLE}</style>\n<h1>{title}</h1>\n<p class=\"soft\">{} paintings, {} references each. Scores from 0 to 100; below each the interval that holds 95 of 100 resampled test sets.</p>\n",
+            self.paintings.len(),
+            self.references()
+        );
+        self.table(&mut page);
+        self.signatures(&mut page, scorer);
+        self.distributions(&mut page);
+        self.galleries(&mut page, &mut picture);
+        self.exclusions(&mut page);
+        page
+    }
+
+    fn references(&self) -> usize {
+        self.paintings
+            .first()
+            .map_or(0, |painting| painting.references.len())
+    }
+
+    fn table(&self, page: &mut String) {
+        page.push_str("<div class=\"scroll\"><table><tr><th>system");
+        for column in self.columns {
+            let _ = write!(page, "<th>{}", column.name());
+        }
+        for (at, system) in self.systems.iter().enumerate() {
+            let scored = system.paintings.iter().flatten().count();
+            let _ = write!(
+                page,
+                "\n<tr><td>{}<br><small>{scored} texts</small>",
+                escape(&system.name)
+            );
+            for (interval, comparison) in self.intervals[at].iter().zip(&self.comparisons[at]) {
+                let _ = write!(
+                    page,
+                    "<td>{:.2}<br><small>{:.2} to {:.2}</small>",
+                    interval.score, interval.low, interval.high
+                );
+                if let Some(c) = comparison {
+                    let _ = write!(
+                        page,
+                        "<br><small>{:+.2}, p {:.3}</small>",
+                        c.difference, c.p_value
+                    );
+                }
+            }
+        }
+        page.push_str("</table></div>\n");
+        if let [first, _, ..] = self.systems {
+            let _ = writeln!(
+                page,
+                "<p class=\"soft\">The third line is the difference to {} on the paintings that both have, with the two-sided p-value of the paired bootstrap.</p>",
+                escape(&first.name)
+            );
+        }
+    }
+
+    fn signatures(&self, page: &mut String, scorer: &Scorer) {
+        page.push_str(
+            "<details><summary class=\"soft\">What exactly these scores are</summary><p>",
+        );
+        for column in self.columns {
+            let signature = scorer.signature(*column, self.references());
+            let _ = write!(page, "<code>{}</code><br>", escape(&signature.to_string()));
+        }
+        page.push_str("</details>\n");
+    }
+
+    fn distributions(&self, page: &mut String) {
+        const BINS: usize = 20;
+        page.push_str("<h2>How the scores spread</h2>\n<div class=\"plots\">");
+        for column in self.columns.iter().take(4) {
+            for system in self.systems {
+                let mut bins = [0_usize; BINS];
+                for scores in system.paintings.iter().flatten() {
+                    let bin = (scores.get(*column) / 100.0 * BINS as f64) as usize;
+                    bins[bin.min(BINS - 1)] += 1;
+                }
+                let most = bins.iter().copied().max().unwrap_or(1).max(1);
+                let _ = write!(
+                    page,
+                    "<figure><svg viewBox=\"0 0 220 92\" role=\"img\" aria-label=\"{} of {}\">",
+                    column.name(),
+                    escape(&system.name)
+                );
+                for (bin, count) in bins.iter().enumerate() {
+                    let height = 70.0 * *count as f64 / most as f64;
+                    let _ = write!(
+                        page,
+                        "<rect x=\"{}\" y=\"{:.1}\" width=\"9\" height=\"{height:.1}\"><title>{count} texts from {} to {}</title></rect>",
+                        10 + 10 * bin,
+                        76.0 - height,
+                        bin * 100 / BINS,
+                        (bin + 1) * 100 / BINS
+                    );
+                }
+                let _ = write!(
+                    page,
+                    "<line x1=\"10\" y1=\"76\" x2=\"210\" y2=\"76\"/><text x=\"8\" y=\"88\">0</text><text x=\"105\" y=\"88\">50</text><text x=\"198\" y=\"88\">100</text></svg><figcaption>{}, {}</figcaption></figure>",
+                    column.name(),
+                    escape(&system.name)
+                );
+            }
+        }
+        page.push_str("</div>\n");
+    }
+
+    fn galleries(
+        &self,
+        page: &mut String,
+        picture: &mut impl FnMut(&TestPainting) -> Option<String>,
+    ) {
+        // METEOR, where it is a column: of the four it follows a reader's judgement best.
+        let column = self.columns.iter().find(|column| **column == Score::Meteor);
+        let (Some(first), Some(last), Some(&column)) = (
+            self.systems.first(),
+            self.systems.last(),
+            column.or(self.columns.first()),
+        ) else {
+            return;
+        };
+        let score = |system: &SystemScores, at: usize| {
+            system.paintings[at].map(|scores| scores.get(column))
+        };
+        let ranked = |figure: &dyn Fn(usize) -> Option<f64>| {
+            let mut ranked: Vec<(f64, usize)> = (0..self.paintings.len())
+                .filter_map(|at| Some((figure(at)?, at)))
+                .collect();
+            ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
+            ranked
+        };
+        let best = ranked(&|at| score(last, at));
+        let mut galleries = vec![
+            ("Best", best.clone()),
+            ("Worst", best.into_iter().rev().collect()),
+        ];
+        if self.systems.len() > 1 {
+            let gained = ranked(&|at| Some(score(last, at)? - score(first, at)?));
+            galleries.push(("Most improved", gained));
+        }
+        for (name, ranked) in galleries {
+            let _ = writeln!(
+                page,
+                "<h2>{name} of {} by {}</h2>",
+                escape(&last.name),
+                column.name()
+            );
+            for (figure, at) in ranked.into_iter().take(self.shown) {
+                let address = picture(&self.paintings[at]);
+                self.painting(page, at, figure, address.as_deref());
+            }
+        }
+        page.push_str("<p class=\"soft\">Words that a reference has too are <ins>marked so</ins>; of a reference, words that the last system's text lacks are <del>marked so</del>.</p>\n");
+    }
+
+    fn painting(&self, page: &mut String, at: usize, figure: f64, address: Option<&str>) {
+        let painting = &self.paintings[at];
+        let name = escape(&painting_name(painting));
+        page.push_str("<div class=\"painting\"><figure>");
+        if let Some(address) = address {
+            let _ = write!(page, "<img src=\"{address}\" alt=\"{name}\">");
+        }
+        let _ = write!(
+            page,
+            "<figcaption>{name}, {figure:+.1}</figcaption></figure><div class=\"texts\">"
+        );
+        let wanted: BTreeSet<String> = painting
+            .references
+            .iter()
+            .flat_map(|text| rouge_words(text, true))
+            .collect();
+        let last = self
+            .systems
+            .last()
+            .and_then(|system| system.texts[at].as_deref());
+        let said: BTreeSet<String> = last
+            .into_iter()
+            .flat_map(|text| rouge_words(text, true))
+            .collect();
+        for (number, reference) in painting.references.iter().enumerate() {
+            let marked = mark(reference, "del", |word| !said.contains(word));
+            let _ = write!(
+                page,
+                "<div><h3>reference {}</h3><p>{marked}</div>",
+                number + 1
+            );
+        }
+        for system in self.systems {
+            if let (Some(text), Some(scores)) = (&system.texts[at], &system.paintings[at]) {
+                let marked = mark(text, "ins", |word| wanted.contains(word));
+                let figures: Vec<String> = self
+                    .columns
+                    .iter()
+                    .take(4)
+                    .map(|column| format!("{} {:.1}", column.name(), scores.get(*column)))
+                    .collect();
+                let _ = write!(
+                    page,
+                    "<div><h3>{}</h3><p>{marked}<br><small>{}</small></div>",
+                    escape(&system.name),
+                    figures.join(", ")
+                );
+            }
+        }
+        page.push_str("</div></div>\n");
+    }
+
+    fn exclusions(&self, page: &mut String) {
+        for system in self
+            .systems
+            .iter()
+            .filter(|system| !system.exclusions.is_empty())
+        {
+            let _ = write!(
+                page,
+                "<h2>Left out of {}: {}</h2><ul>",
+                escape(&system.name),
+                system.exclusions.len()
+            );
+            for exclusion in &system.exclusions {
+                let _ = write!(page, "<li>{}", escape(&exclusion.to_string()));
+            }
+            page.push_str("</ul>\n");
+        }
+    }
+}
+
+/// A text with the words marked whose stems are chosen.
+fn mark(text: &str, tag: &str, choose: impl Fn(&str) -> bool) -> String {
+    let mut marked = String::with_capacity(2 * text.len());
+    for word in text.split_inclusive(char::is_whitespace) {
+        let stems = rouge_words(word, true);
+        let body = word.trim_end();
+        let blank = &word[body.len()..];
+        if !stems.is_empty() && stems.iter().all(|stem| choose(stem)) {
+            let _ = write!(marked, "<{tag}>{}</{tag}>{blank}", escape(body));
+        } else {
+            marked.push_str(&escape(word));
+        }
+    }
+    marked
+}

@@ -1,0 +1,414 @@
+//! Scores systems on a test set: the table of the paper, with intervals, and a page to look at.
+//!
+//! Without flags: the tiny base, the adapter of the newest `runs/finetune-N`, and a baseline that says the same of every painting.
+//! Predictions of any other system come from a file.
+//!
+//! ```sh
+//! cargo run --release --example evaluate
+//! cargo run --release --example evaluate -- --references formalanalysis_test_gpt.json --images art_images_data/images \
+//!     --predictions qwen-vl-chat=qwen.jsonl --predictions gallery-gpt=ours.jsonl --wordnet dict
+//! ```
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program talks on the terminal"
+)]
+
+use std::{
+    io::Cursor,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use anyhow::{Context, bail, ensure};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use clap::{Parser, ValueEnum};
+use gallery_gpt::{
+    checkpoint::write_file,
+    data::TestPainting,
+    eval::{
+        Comparison, Interval, OnUnscorable, Predictions, PredictionsFile, Report, Score, Scorer,
+        SystemScores, WordNet, painting_name,
+    },
+    prelude::*,
+    text::Role,
+};
+use gallery_gpt_scenes::QUESTIONS;
+use image::{codecs::jpeg::JpegEncoder, imageops::FilterType};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+const SAMPLE: &str = "datasets/painting-form-mini";
+
+/// Scores systems on a test set.
+#[derive(Parser)]
+#[command(rename_all = "snake_case")]
+struct Arguments {
+    /// Test files, of either generation; several are several references of the same paintings.
+    #[arg(long, num_args = 1.., default_values = [
+        "datasets/painting-form-mini/formalanalysis_test_gpt.json",
+        "datasets/painting-form-mini/formalanalysis_test_gemini.json",
+    ])]
+    references: Vec<PathBuf>,
+    /// Folder of the test pictures.
+    #[arg(long, default_value = "datasets/painting-form-mini/images")]
+    images: PathBuf,
+    /// A system's predictions, NAME=FILE; may be given again. Without any, base and adapter are run.
+    #[arg(long, value_name = "NAME=FILE")]
+    predictions: Vec<NamedFile>,
+    /// Folder of the base model.
+    #[arg(long, visible_alias = "model_base")]
+    base: Option<PathBuf>,
+    /// Folder of an adapter for the base.
+    #[arg(long, visible_alias = "model_path")]
+    adapter: Option<PathBuf>,
+    /// What to ask about every painting.
+    #[arg(long, default_value = QUESTIONS[3])]
+    question: String,
+    /// Most tokens to write.
+    #[arg(long, default_value_t = 160)]
+    max_new_tokens: usize,
+    /// Paintings at a time.
+    #[arg(long, default_value_t = 20)]
+    batch_size: usize,
+    /// cpu, cuda or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    device: DeviceKind,
+    /// `dict` folder of WordNet 3.0; without it METEOR knows no synonyms, and says so in its signature.
+    #[arg(long)]
+    wordnet: Option<PathBuf>,
+    /// What to do about predictions that are missing, empty, repeated or unknown.
+    #[arg(long, value_enum, default_value_t = OnBadPrediction::Fail)]
+    on_bad_prediction: OnBadPrediction,
+    /// Resampled test sets for intervals and tests.
+    #[arg(long, default_value_t = 1000)]
+    resamples: usize,
+    /// Paintings of each kind on the page.
+    #[arg(long, default_value_t = 5)]
+    shown: usize,
+    /// Folder for predictions, scores and page; predictions in it are gone on with.
+    #[arg(long, default_value = "runs/evaluate")]
+    output_dir: PathBuf,
+    /// Seed of the resampling.
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum OnBadPrediction {
+    Fail,
+    Exclude,
+}
+
+#[derive(Clone)]
+struct NamedFile {
+    name: String,
+    path: PathBuf,
+}
+
+impl FromStr for NamedFile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, path) = text
+            .split_once('=')
+            .filter(|(name, path)| !name.is_empty() && !path.is_empty())
+            .ok_or_else(|| format!("`{text}`: expected NAME=FILE"))?;
+        Ok(Self {
+            name: name.to_owned(),
+            path: path.into(),
+        })
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    run(&Arguments::parse())
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    ensure!(arguments.resamples > 0, "--resamples must be at least 1");
+    ensure!(arguments.batch_size > 0, "--batch_size must be at least 1");
+    let test = TestSet::load(&arguments.references)?;
+    for bad in &test.bad {
+        eprintln!("left out of the test set: {bad}");
+    }
+    let paintings = test.paintings;
+    let scorer = Scorer::paper(arguments.wordnet.as_ref().map(WordNet::open).transpose()?);
+    let on_unscorable = match arguments.on_bad_prediction {
+        OnBadPrediction::Fail => OnUnscorable::Fail,
+        OnBadPrediction::Exclude => OnUnscorable::Exclude,
+    };
+    let mut systems = Vec::new();
+    for (name, predictions) in predictions(arguments, &paintings)? {
+        let system = SystemScores::new(&name, &predictions, &paintings, &scorer, on_unscorable)?;
+        for exclusion in &system.exclusions {
+            eprintln!("left out of {name}: {exclusion}");
+        }
+        systems.push(system);
+    }
+    let (resamples, seed) = (arguments.resamples, arguments.seed);
+    let columns = Score::ALL;
+    let mut intervals: Vec<Vec<Interval>> = Vec::new();
+    let mut comparisons: Vec<Vec<Option<Comparison>>> = Vec::new();
+    for (at, system) in systems.iter().enumerate() {
+        let each = columns.iter();
+        intervals.push(
+            each.clone()
+                .map(|column| system.interval(*column, &scorer, resamples, seed))
+                .collect(),
+        );
+        comparisons.push(
+            each.map(|column| {
+                let baseline = systems.first().filter(|_| at > 0)?;
+                system.compare(baseline, *column, &scorer, resamples, seed)
+            })
+            .collect(),
+        );
+    }
+    print_table(&systems, &columns, &intervals, &comparisons);
+
+    let references = paintings[0].references.len();
+    let signatures: Vec<String> = columns
+        .iter()
+        .map(|column| scorer.signature(*column, references).to_string())
+        .collect();
+    println!("\n{}", signatures.join("\n"));
+    let scores = json!({
+        "paintings": paintings.len(),
+        "signatures": signatures,
+        "resamples": resamples,
+        "seed": seed,
+        "systems": systems_json(&systems, &columns, &intervals, &comparisons),
+    });
+    let path = arguments.output_dir.join("scores.json");
+    write_file(&path, format!("{scores:#}\n").as_bytes())?;
+    let page = Report {
+        title: "Formal analyses, scored",
+        paintings: &paintings,
+        columns: &columns,
+        systems: &systems,
+        intervals: &intervals,
+        comparisons: &comparisons,
+        shown: arguments.shown,
+    }
+    .html(&scorer, |painting| {
+        let picture = thumbnail(&arguments.images, painting);
+        if let Err(error) = &picture {
+            eprintln!("no picture on the page: {error:#}");
+        }
+        picture.ok()
+    });
+    let report = arguments.output_dir.join("report.html");
+    write_file(&report, page.as_bytes())?;
+    println!("\nscores {}, page {}", path.display(), report.display());
+    Ok(())
+}
+
+/// The systems' predictions: files as they are, models run now.
+fn predictions(
+    arguments: &Arguments,
+    paintings: &[TestPainting],
+) -> anyhow::Result<Vec<(String, Predictions)>> {
+    let mut systems = Vec::new();
+    let run_models = arguments.predictions.is_empty();
+    if run_models || arguments.base.is_some() || arguments.adapter.is_some() {
+        let base = arguments.base.clone();
+        let base = base.unwrap_or_else(|| "datasets/tiny-base".into());
+        let gallery = GalleryGpt::load(&base, &arguments.device.device())?;
+        if run_models && arguments.images.starts_with(SAMPLE) {
+            systems.push(("constant".to_owned(), constant(paintings)?));
+        }
+        systems.push((
+            "base".to_owned(),
+            describe_all(arguments, &gallery, "base", paintings)?,
+        ));
+        let adapter = arguments.adapter.clone().or_else(newest_adapter);
+        let adapter = adapter.context(
+            "no runs/finetune-N/adapter yet: run the example `finetune` first, or name one with --adapter",
+        )?;
+        println!("adapter {}", adapter.display());
+        let gallery = gallery.adapter(adapter)?;
+        for note in gallery.notes() {
+            eprintln!("note: {note}");
+        }
+        let name = "finetuned";
+        systems.push((
+            name.to_owned(),
+            describe_all(arguments, &gallery, name, paintings)?,
+        ));
+    }
+    for file in &arguments.predictions {
+        if systems.iter().any(|(name, _)| *name == file.name) {
+            bail!("two systems are called {}", file.name);
+        }
+        systems.push((file.name.clone(), Predictions::load(&file.path)?));
+    }
+    Ok(systems)
+}
+
+/// The first analysis of the training records, said of every painting.
+fn constant(paintings: &[TestPainting]) -> anyhow::Result<Predictions> {
+    let records = PaintingForm::load(Path::new(SAMPLE).join("train_samples_tuning.json"))?.records;
+    let record = records.first().context("the sample has records")?;
+    let mut turns = record.conversation.turns.iter();
+    let answer = turns.find(|turn| turn.role == Role::Assistant);
+    let text = &answer.context("a record has an answer")?.text;
+    let mut predictions = Predictions::default();
+    for painting in paintings {
+        predictions.push(painting_name(painting), text.as_str());
+    }
+    Ok(predictions)
+}
+
+fn newest_adapter() -> Option<PathBuf> {
+    let runs = std::fs::read_dir("runs").ok()?;
+    runs.filter_map(Result::ok)
+        .filter_map(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let number: u64 = name.strip_prefix("finetune-")?.parse().ok()?;
+            let adapter = entry.path().join("adapter");
+            adapter.is_dir().then_some((number, adapter))
+        })
+        .max()
+        .map(|(_, adapter)| adapter)
+}
+
+/// Asks a model about every painting that its file of predictions lacks.
+fn describe_all(
+    arguments: &Arguments,
+    gallery: &GalleryGpt,
+    name: &str,
+    paintings: &[TestPainting],
+) -> anyhow::Result<Predictions> {
+    // A file belongs to one model, question and length: another gets another file.
+    let key = json!([
+        gallery.report().fingerprint,
+        gallery.origin(),
+        name,
+        arguments.adapter.clone().or_else(newest_adapter),
+        arguments.question,
+        arguments.max_new_tokens,
+    ]);
+    let key = Sha256::digest(key.to_string());
+    let key: String = key
+        .iter()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    std::fs::create_dir_all(&arguments.output_dir)
+        .with_context(|| format!("cannot make {}", arguments.output_dir.display()))?;
+    let path = arguments.output_dir.join(format!("{name}-{key}.jsonl"));
+    let mut file = PredictionsFile::resume(path)?;
+    let missing: Vec<&TestPainting> = paintings
+        .iter()
+        .filter(|painting| !file.has(&painting_name(painting)))
+        .collect();
+    let progress = ProgressBar::new(missing.len() as u64).with_style(ProgressStyle::with_template(
+        &format!("{name} {{bar:30}} {{pos}}/{{len}} paintings, {{per_sec}}, {{eta}} left"),
+    )?);
+    let config = GenerationConfig::greedy(arguments.max_new_tokens);
+    for batch in missing.chunks(arguments.batch_size) {
+        let mut prompts = Vec::with_capacity(batch.len());
+        for painting in batch {
+            let image = painting
+                .image
+                .as_ref()
+                .with_context(|| format!("test record {} names no picture", painting.index))?;
+            let picture = gallery
+                .processor()
+                .process_file(arguments.images.join(image))?;
+            prompts.push(gallery.prompt(&arguments.question, vec![picture])?);
+        }
+        let written = Generator::new(gallery.model(), config.clone()).generate(&prompts)?;
+        for (painting, written) in batch.iter().zip(written) {
+            file.push(&painting_name(painting), &gallery.text_of(&written.ids))?;
+        }
+        progress.inc(batch.len() as u64);
+    }
+    progress.finish_and_clear();
+    Ok(file.done().clone())
+}
+
+fn print_table(
+    systems: &[SystemScores],
+    columns: &[Score],
+    intervals: &[Vec<Interval>],
+    comparisons: &[Vec<Option<Comparison>>],
+) {
+    let width = systems
+        .iter()
+        .map(|system| system.name.len())
+        .max()
+        .unwrap_or(0)
+        .max(6);
+    print!("{:width$}", "");
+    for column in columns {
+        print!(" {:>22}", column.name());
+    }
+    println!();
+    for (at, system) in systems.iter().enumerate() {
+        print!("{:width$}", system.name);
+        for interval in &intervals[at] {
+            let text = format!(
+                "{:.2} ({:.2}-{:.2})",
+                interval.score, interval.low, interval.high
+            );
+            print!(" {text:>22}");
+        }
+        println!();
+        if at > 0 {
+            print!("{:width$}", "");
+            for comparison in &comparisons[at] {
+                let text = comparison.map_or_else(String::new, |comparison| {
+                    format!("{:+.2}, p {:.3}", comparison.difference, comparison.p_value)
+                });
+                print!(" {text:>22}");
+            }
+            println!();
+        }
+    }
+}
+
+fn systems_json(
+    systems: &[SystemScores],
+    columns: &[Score],
+    intervals: &[Vec<Interval>],
+    comparisons: &[Vec<Option<Comparison>>],
+) -> Vec<Value> {
+    let each = systems.iter().enumerate();
+    each.map(|(at, system)| {
+        let scores: serde_json::Map<String, Value> = columns
+            .iter()
+            .zip(intervals[at].iter().zip(&comparisons[at]))
+            .map(|(column, (interval, comparison))| {
+                let value = json!({
+                    "score": interval.score, "low": interval.low, "high": interval.high,
+                    "difference": comparison.map(|c| c.difference),
+                    "p_value": comparison.map(|c| c.p_value),
+                });
+                (column.name().to_owned(), value)
+            })
+            .collect();
+        let excluded: Vec<String> = system.exclusions.iter().map(ToString::to_string).collect();
+        json!({ "name": system.name, "scores": scores, "excluded": excluded })
+    })
+    .collect()
+}
+
+/// A painting's picture, small, as an address that holds it.
+fn thumbnail(images: &Path, painting: &TestPainting) -> anyhow::Result<String> {
+    let image = painting.image.as_ref();
+    let image = image.with_context(|| format!("record {} names none", painting.index))?;
+    let path = images.join(image);
+    let picture = image::open(&path).with_context(|| path.display().to_string())?;
+    let small = picture.resize(416, 416, FilterType::CatmullRom).to_rgb8();
+    let mut jpeg = Cursor::new(Vec::new());
+    JpegEncoder::new_with_quality(&mut jpeg, 82).encode_image(&small)?;
+    Ok(format!(
+        "data:image/jpeg;base64,{}",
+        STANDARD.encode(jpeg.into_inner())
+    ))
+}
