@@ -96,9 +96,7 @@ type Metric = fn(&Pairs) -> f64;
 fn metrics() -> [(&'static str, Metric); 8] {
     [
         ("BLEU, sacreBLEU", sacre_bleu),
-        ("BLEU, nltk", |pairs| {
-            NltkBleu::default().corpus(&cut(pairs)).unwrap_or(f64::NAN)
-        }),
+        ("BLEU, nltk", nltk_bleu),
         ("GLEU, nltk", gleu),
         ("METEOR, nltk", meteor),
         ("ROUGE-1", |pairs| rouge(pairs, RougeKind::N(1))),
@@ -108,11 +106,23 @@ fn metrics() -> [(&'static str, Metric); 8] {
     ]
 }
 
-fn cut(pairs: &Pairs) -> Vec<(Vec<String>, Vec<Vec<String>>)> {
-    let words = |text: &String| Words::Mteval13a.of(text.trim_end());
+fn nltk_bleu(pairs: &Pairs) -> f64 {
+    let spaced = spaced(pairs, Words::Mteval13a);
+    let cut: Vec<_> = spaced
+        .par_iter()
+        .map(|(text, references)| {
+            let references = references.iter().map(|text| Words::each(text)).collect();
+            (Words::each(text), references)
+        })
+        .collect();
+    NltkBleu::default().corpus(&cut).unwrap_or(f64::NAN)
+}
+
+fn spaced(pairs: &Pairs, words: Words) -> Vec<(String, Vec<String>)> {
+    let spaced = |text: &String| words.spaced(text.trim_end());
     pairs
         .par_iter()
-        .map(|(text, references)| (words(text), references.iter().map(words).collect()))
+        .map(|(text, references)| (spaced(text), references.iter().map(spaced).collect()))
         .collect()
 }
 
@@ -128,9 +138,12 @@ fn sacre_bleu(pairs: &Pairs) -> f64 {
 }
 
 fn gleu(pairs: &Pairs) -> f64 {
-    let counts: Vec<_> = cut(pairs)
+    let counts: Vec<_> = spaced(pairs, Words::Mteval13a)
         .par_iter()
-        .map(|(text, references)| Gleu::default().counts(text, references))
+        .map(|(text, references)| {
+            let references: Vec<_> = references.iter().map(|text| Words::each(text)).collect();
+            Gleu::default().counts(&Words::each(text), &references)
+        })
         .collect();
     let mut sums = gallery_gpt::eval::GleuCounts::default();
     counts.into_iter().for_each(|counts| sums += counts);

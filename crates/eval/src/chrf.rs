@@ -1,6 +1,9 @@
 //! chrF2 as sacreBLEU defines it (Popović 2015): F-score of runs of one to six characters, recall counted twice.
 
-use crate::{Signature, ngrams::count};
+use crate::{
+    Signature,
+    ngrams::{count, shared},
+};
 
 const ORDER: usize = 6;
 const BETA: f64 = 2.0;
@@ -27,10 +30,7 @@ impl ChrF {
             let mut counts = ChrFCounts::default();
             for (n, counts) in counts.iter_mut().enumerate() {
                 let (own, theirs) = (count(&hypothesis, n + 1), count(&reference, n + 1));
-                let shared = own
-                    .iter()
-                    .filter_map(|(run, a)| Some(*a.min(theirs.get(run)?)));
-                let matched = shared.sum();
+                let matched = shared(&own, &theirs);
                 // Runs of the hypothesis count only where the reference has any.
                 let runs = |length: usize| length.saturating_sub(n);
                 let theirs = runs(reference.len());

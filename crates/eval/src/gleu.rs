@@ -2,10 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use crate::{
-    Signature,
-    ngrams::{Numbered, count},
-};
+use crate::{Signature, ngrams::Numbered};
 
 /// GLEU over runs of some lengths.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,25 +55,9 @@ impl Gleu {
             let lengths = self.lengths.clone();
             lengths.map(|n| (length + 1).saturating_sub(n)).sum()
         };
-        let own: Vec<_> = self
-            .lengths
-            .clone()
-            .map(|n| count(&pair.hypothesis, n))
-            .collect();
         let mut best = GleuCounts::default();
-        for reference in &pair.references {
-            let matched = self
-                .lengths
-                .clone()
-                .zip(&own)
-                .map(|(n, own)| {
-                    let theirs = count(reference, n);
-                    let shared = own
-                        .iter()
-                        .filter_map(|(run, a)| Some(*a.min(theirs.get(run)?)));
-                    shared.sum::<usize>()
-                })
-                .sum();
+        let shared = pair.shared(self.lengths.clone());
+        for (reference, matched) in pair.references.iter().zip(shared) {
             let all = runs(pair.hypothesis.len()).max(runs(reference.len()));
             let counts = GleuCounts { matched, all };
             if all > 0 && (best.all == 0 || counts.score() > best.score()) {

@@ -3,7 +3,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::{PorterStemmer, Signature, wordnet::Synonyms};
+use crate::{PorterStemmer, Signature, ngrams::Interner, wordnet::Synonyms};
 
 /// METEOR.
 #[derive(Clone, Copy, Debug)]
@@ -63,20 +63,40 @@ impl<'a, W: Synonyms + ?Sized> Meteor<'a, W> {
     /// As in nltk, every stage goes through the hypothesis from its end and takes the last place of the reference that is free,
     /// and synonyms are looked up of what the stemmer left of the words.
     fn align<S: AsRef<str>>(&self, hypothesis: &[S], reference: &[S]) -> Vec<(usize, usize)> {
-        let lower = |words: &[S]| -> Vec<(usize, String)> {
-            let words = words.iter().enumerate();
-            words
-                .map(|(at, word)| (at, word.as_ref().to_lowercase()))
+        let lower = |words: &[S]| -> Vec<String> {
+            let words = words.iter();
+            words.map(|word| word.as_ref().to_lowercase()).collect()
+        };
+        let (hypothesis, reference) = (lower(hypothesis), lower(reference));
+        let mut interner = Interner::default();
+        let number = |words: Vec<u32>| words.into_iter().enumerate().collect();
+        let mut left: Left = number(interner.ids(&hypothesis));
+        let mut right: Left = number(interner.ids(&reference));
+        let mut matches = Vec::new();
+        stage(&mut left, &mut right, &mut matches);
+
+        let stem = |words: &[String], left: &Left| -> Vec<String> {
+            let left = left.iter();
+            left.map(|(at, _)| PorterStemmer::Nltk.stem(&words[*at]))
                 .collect()
         };
-        let (mut left, mut right) = (lower(hypothesis), lower(reference));
-        let mut matches = Vec::new();
-        stage(&mut left, &mut right, &mut matches, str::to_owned);
-        stage(&mut left, &mut right, &mut matches, |word| {
-            PorterStemmer::Nltk.stem(word)
-        });
+        let stems = (stem(&hypothesis, &left), stem(&reference, &right));
+        let mut interner = Interner::default();
+        let renumber = |left: &mut Left, ids: Vec<u32>| {
+            left.iter_mut().zip(ids).for_each(|(word, id)| word.1 = id);
+        };
+        renumber(&mut left, interner.ids(&stems.0));
+        renumber(&mut right, interner.ids(&stems.1));
+        let places: Vec<usize> = left.iter().map(|(at, _)| *at).collect();
+        stage(&mut left, &mut right, &mut matches);
         if let Some(synonyms) = self.synonyms {
-            synonym_stage(&mut left, &right, &mut matches, synonyms);
+            // Stems of what is left, by the place of the word.
+            let stem = |at: &usize| places.binary_search(at).map(|nth| stems.0[nth].as_str());
+            let left: Vec<(usize, &str)> = left
+                .iter()
+                .filter_map(|(at, _)| Some((*at, stem(at).ok()?)))
+                .collect();
+            synonym_stage(left, &right, &interner, &mut matches, synonyms);
         }
         matches.sort_unstable();
         matches
@@ -105,61 +125,89 @@ impl<'a, W: Synonyms + ?Sized> Meteor<'a, W> {
     }
 }
 
-type Left = Vec<(usize, String)>;
+/// Places of words, and numbers for them.
+type Left = Vec<(usize, u32)>;
 
-fn stage(
-    left: &mut Left,
-    right: &mut Left,
-    matches: &mut Vec<(usize, usize)>,
-    form: impl Fn(&str) -> String,
-) {
-    let mut free: FxHashMap<String, Vec<usize>> = FxHashMap::default();
-    for (at, word) in right.iter() {
-        free.entry(form(word)).or_default().push(*at);
-    }
+/// Takes the pairs of equal words out of both lists.
+fn stage(left: &mut Left, right: &mut Left, matches: &mut Vec<(usize, usize)>) {
+    let mut free = Free::new(right);
     let mut rest = Left::new();
     while let Some((at, word)) = left.pop() {
-        let word = form(&word);
-        match free.get_mut(&word).and_then(Vec::pop) {
-            Some(place) => matches.push((at, place)),
+        match free.last(word) {
+            Some(nth) => {
+                free.take(word);
+                matches.push((at, right[nth].0));
+            }
             None => rest.push((at, word)),
         }
     }
     rest.reverse();
     *left = rest;
-    let unmatched = free.into_iter();
-    *right = unmatched
-        .flat_map(|(word, places)| places.into_iter().map(move |at| (at, word.clone())))
-        .collect();
-    right.sort_unstable();
+    let mut nth = 0;
+    right.retain(|_| {
+        nth += 1;
+        !free.taken[nth - 1]
+    });
+}
+
+/// The words of a list that are not yet taken: for every word its last place, for every place the one before it of the same word.
+struct Free {
+    last: FxHashMap<u32, usize>,
+    before: Vec<Option<usize>>,
+    taken: Vec<bool>,
+}
+
+impl Free {
+    fn new(words: &Left) -> Self {
+        let mut last = FxHashMap::default();
+        let places = words.iter().enumerate();
+        let before = places
+            .map(|(nth, (_, word))| last.insert(*word, nth))
+            .collect();
+        Self {
+            last,
+            before,
+            taken: vec![false; words.len()],
+        }
+    }
+
+    fn last(&self, word: u32) -> Option<usize> {
+        self.last.get(&word).copied()
+    }
+
+    fn take(&mut self, word: u32) {
+        if let Some(nth) = self.last.remove(&word) {
+            self.taken[nth] = true;
+            if let Some(before) = self.before[nth] {
+                self.last.insert(word, before);
+            }
+        }
+    }
 }
 
 fn synonym_stage(
-    left: &mut Left,
+    mut left: Vec<(usize, &str)>,
     right: &Left,
+    interner: &Interner<'_>,
     matches: &mut Vec<(usize, usize)>,
     synonyms: &(impl Synonyms + ?Sized),
 ) {
-    let mut free: FxHashMap<&str, Vec<usize>> = FxHashMap::default();
-    for (at, word) in right {
-        free.entry(word).or_default().push(*at);
-    }
+    let mut free = Free::new(right);
     while let Some((at, word)) = left.pop() {
-        let mut best: Option<(usize, String)> = None;
+        let mut best: Option<(usize, u32)> = None;
         let mut consider = |synonym: &str| {
-            if let Some(&place) = free.get(synonym).and_then(|places| places.last())
-                && best.as_ref().is_none_or(|(most, _)| place > *most)
+            if let Some(id) = interner.get(synonym)
+                && let Some(nth) = free.last(id)
+                && best.is_none_or(|(most, _)| nth > most)
             {
-                best = Some((place, synonym.to_owned()));
+                best = Some((nth, id));
             }
         };
-        consider(&word);
-        synonyms.each(&word, &mut consider);
-        if let Some((place, synonym)) = best {
-            matches.push((at, place));
-            if let Some(places) = free.get_mut(synonym.as_str()) {
-                places.pop();
-            }
+        consider(word);
+        synonyms.each(word, &mut consider);
+        if let Some((nth, id)) = best {
+            free.take(id);
+            matches.push((at, right[nth].0));
         }
     }
 }

@@ -1,16 +1,68 @@
 //! Counting runs of words.
 
-use std::hash::Hash;
-
 use rustc_hash::FxHashMap;
 
-/// How often every run of `n` things occurs.
-pub(crate) fn count<T: Eq + Hash>(things: &[T], n: usize) -> FxHashMap<&[T], usize> {
-    let mut counts = FxHashMap::default();
-    for run in things.windows(n) {
-        *counts.entry(run).or_insert(0) += 1;
+/// Runs of `n` things, sorted, each with how often it occurs.
+pub(crate) fn count<T: Ord + Copy>(things: &[T], n: usize) -> Vec<(&[T], usize)> {
+    let mut runs: Vec<&[T]> = things.windows(n).collect();
+    runs.sort_unstable();
+    tally(runs)
+}
+
+fn tally<R: PartialEq>(sorted: Vec<R>) -> Vec<(R, usize)> {
+    let mut counts: Vec<(R, usize)> = Vec::with_capacity(sorted.len());
+    for run in sorted {
+        match counts.last_mut() {
+            Some((last, count)) if *last == run => *count += 1,
+            _ => counts.push((run, 1)),
+        }
     }
     counts
+}
+
+/// Runs that both have, each as often as the one that has it less often.
+pub(crate) fn shared<R: Ord>(a: &[(R, usize)], b: &[(R, usize)]) -> usize {
+    let (mut i, mut j, mut sum) = (0, 0, 0);
+    while i < a.len() && j < b.len() {
+        match a[i].0.cmp(&b[j].0) {
+            std::cmp::Ordering::Less => i += 1,
+            std::cmp::Ordering::Greater => j += 1,
+            std::cmp::Ordering::Equal => {
+                sum += a[i].1.min(b[j].1);
+                i += 1;
+                j += 1;
+            }
+        }
+    }
+    sum
+}
+
+/// The most that any list has of each run.
+fn most<R: Ord>(lists: Vec<Vec<(R, usize)>>) -> Vec<(R, usize)> {
+    let mut lists = lists.into_iter();
+    let first = lists.next().unwrap_or_default();
+    let Some(second) = lists.next() else {
+        return first;
+    };
+    let mut all: Vec<(R, usize)> = first
+        .into_iter()
+        .chain(second)
+        .chain(lists.flatten())
+        .collect();
+    all.sort_unstable();
+    // Of equal runs the last has the highest count.
+    all.reverse();
+    all.dedup_by(|later, earlier| later.0 == earlier.0);
+    all.reverse();
+    all
+}
+
+/// Up to four numbers below 65,536 in one, so that a run is compared at once.
+fn packed(things: &[u32], n: usize) -> Vec<u64> {
+    let pack = |run: &[u32]| run.iter().fold(0, |key, id| key << 16 | u64::from(*id));
+    let mut runs: Vec<u64> = things.windows(n).map(pack).collect();
+    runs.sort_unstable();
+    runs
 }
 
 /// Numbers in place of words, the same number for the same word; comparing and hashing them is cheap.
@@ -20,6 +72,10 @@ pub(crate) struct Interner<'a> {
 }
 
 impl<'a> Interner<'a> {
+    pub(crate) fn get(&self, word: &str) -> Option<u32> {
+        self.ids.get(word).copied()
+    }
+
     pub(crate) fn ids<S: AsRef<str>>(&mut self, words: &'a [S]) -> Vec<u32> {
         words
             .iter()
@@ -35,34 +91,54 @@ impl<'a> Interner<'a> {
 pub(crate) struct Numbered {
     pub(crate) hypothesis: Vec<u32>,
     pub(crate) references: Vec<Vec<u32>>,
+    /// Whether four numbers fit into one.
+    small: bool,
 }
 
 impl Numbered {
     pub(crate) fn new<S: AsRef<str>>(hypothesis: &[S], references: &[Vec<S>]) -> Self {
         let mut interner = Interner::default();
+        let hypothesis = interner.ids(hypothesis);
+        let references = references.iter().map(|words| interner.ids(words)).collect();
         Self {
-            hypothesis: interner.ids(hypothesis),
-            references: references.iter().map(|words| interner.ids(words)).collect(),
+            hypothesis,
+            references,
+            small: interner.ids.len() <= 1 << 16,
         }
     }
 
     /// Runs of `n` words of the hypothesis that a reference has too, each counted at most as often as in the reference that has
     /// it most often; and all runs of the hypothesis.
     pub(crate) fn matches(&self, n: usize) -> (usize, usize) {
-        let counts = count(&self.hypothesis, n);
-        let references: Vec<_> = self
-            .references
-            .iter()
-            .map(|words| count(words, n))
-            .collect();
-        let matched = counts
-            .iter()
-            .map(|(run, &count)| {
-                let most = references.iter().filter_map(|counts| counts.get(run)).max();
-                count.min(most.copied().unwrap_or(0))
-            })
-            .sum();
+        let matched = if self.small && n <= 4 {
+            let of = |words: &Vec<u32>| tally(packed(words, n));
+            let references = most(self.references.iter().map(of).collect());
+            shared(&of(&self.hypothesis), &references)
+        } else {
+            let references = self.references.iter().map(|words| count(words, n));
+            shared(&count(&self.hypothesis, n), &most(references.collect()))
+        };
         (matched, (self.hypothesis.len() + 1).saturating_sub(n))
+    }
+
+    /// Runs of the given lengths that the hypothesis shares with each reference.
+    pub(crate) fn shared(&self, lengths: std::ops::RangeInclusive<usize>) -> Vec<usize> {
+        let mut sums = vec![0; self.references.len()];
+        for n in lengths {
+            if self.small && n <= 4 {
+                let of = |words: &[u32]| tally(packed(words, n));
+                let own = of(&self.hypothesis);
+                for (sum, reference) in sums.iter_mut().zip(&self.references) {
+                    *sum += shared(&own, &of(reference));
+                }
+            } else {
+                let own = count(&self.hypothesis, n);
+                for (sum, reference) in sums.iter_mut().zip(&self.references) {
+                    *sum += shared(&own, &count(reference, n));
+                }
+            }
+        }
+        sums
     }
 
     /// Length of the reference that is nearest in length, the shorter one of two.

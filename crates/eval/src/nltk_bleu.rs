@@ -3,6 +3,8 @@
 //! nltk's quirks are kept, because scores are compared with its own: methods 5 and 7 can exceed 1, and for a corpus methods 5, 6
 //! and 7 look at the last hypothesis only where they need counts of their own.
 
+use rayon::prelude::*;
+
 use crate::ngrams::Numbered;
 
 /// How orders without a match are smoothed: nltk's `SmoothingFunction().methodN`, with its default parameters.
@@ -87,6 +89,32 @@ impl Precision {
     }
 }
 
+/// Matches and runs of every order, and lengths, of a pair or of many.
+struct Sums {
+    orders: Vec<(usize, usize)>,
+    length: usize,
+    wanted: usize,
+}
+
+impl Sums {
+    fn new(orders: usize) -> Self {
+        Self {
+            orders: vec![(0, 0); orders],
+            length: 0,
+            wanted: 0,
+        }
+    }
+
+    fn add(&mut self, other: &Self) {
+        for (sum, order) in self.orders.iter_mut().zip(&other.orders) {
+            sum.0 += order.0;
+            sum.1 += order.1;
+        }
+        self.length += other.length;
+        self.wanted += other.wanted;
+    }
+}
+
 fn precision(pair: &Numbered, n: usize) -> (usize, usize) {
     let (matched, runs) = pair.matches(n);
     (matched, runs.max(1))
@@ -112,38 +140,46 @@ impl NltkBleu {
     /// `sentence_bleu`: between 0 and 1, but for methods 5 and 7. `None` where nltk raises: method 6 without a match of three words.
     #[must_use]
     pub fn sentence<S: AsRef<str>>(&self, hypothesis: &[S], references: &[Vec<S>]) -> Option<f64> {
-        self.score(&[Numbered::new(hypothesis, references)])
+        let pair = Numbered::new(hypothesis, references);
+        self.score(&self.sums(&pair), &pair)
     }
 
     /// `corpus_bleu` of hypotheses, each with its references: matches and lengths are summed before they are divided.
     #[must_use]
-    pub fn corpus<S: AsRef<str>>(&self, pairs: &[(Vec<S>, Vec<Vec<S>>)]) -> Option<f64> {
-        let pairs: Vec<Numbered> = pairs
-            .iter()
-            .map(|(hypothesis, references)| Numbered::new(hypothesis, references))
-            .collect();
-        self.score(&pairs)
+    pub fn corpus<S: AsRef<str> + Sync>(&self, pairs: &[(Vec<S>, Vec<Vec<S>>)]) -> Option<f64> {
+        let sums = pairs
+            .par_iter()
+            .map(|(hypothesis, references)| self.sums(&Numbered::new(hypothesis, references)))
+            .reduce(
+                || Sums::new(self.weights.len()),
+                |mut a, b| {
+                    a.add(&b);
+                    a
+                },
+            );
+        let (hypothesis, references) = pairs.last()?;
+        self.score(&sums, &Numbered::new(hypothesis, references))
     }
 
-    fn score(&self, pairs: &[Numbered]) -> Option<f64> {
-        let last = pairs.last()?;
-        let mut precisions: Vec<Precision> = (1..=self.weights.len())
-            .map(|n| {
-                let (mut matched, mut runs) = (0, 0);
-                for pair in pairs {
-                    let (m, r) = precision(pair, n);
-                    matched += m;
-                    runs += r;
-                }
-                Precision::Counted { matched, runs }
-            })
+    fn sums(&self, pair: &Numbered) -> Sums {
+        Sums {
+            orders: (1..=self.weights.len())
+                .map(|n| precision(pair, n))
+                .collect(),
+            length: pair.hypothesis.len(),
+            wanted: pair.closest_length(),
+        }
+    }
+
+    fn score(&self, sums: &Sums, last: &Numbered) -> Option<f64> {
+        let orders = sums.orders.iter();
+        let mut precisions: Vec<Precision> = orders
+            .map(|&(matched, runs)| Precision::Counted { matched, runs })
             .collect();
-        if precisions[0].unmatched().is_some() {
+        if precisions.first()?.unmatched().is_some() {
             return Some(0.0);
         }
-        let length: usize = pairs.iter().map(|pair| pair.hypothesis.len()).sum();
-        let wanted: usize = pairs.iter().map(Numbered::closest_length).sum();
-        self.smooth(&mut precisions, last, length)?;
+        self.smooth(&mut precisions, last, sums.length)?;
         let logs: f64 = self
             .weights
             .iter()
@@ -152,7 +188,7 @@ impl NltkBleu {
             .filter(|(_, precision)| *precision > 0.0)
             .map(|(weight, precision)| weight * precision.ln())
             .sum();
-        Some(brevity_penalty(length, wanted) * logs.exp())
+        Some(brevity_penalty(sums.length, sums.wanted) * logs.exp())
     }
 
     fn smooth(&self, orders: &mut [Precision], last: &Numbered, length: usize) -> Option<()> {

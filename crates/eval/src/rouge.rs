@@ -1,12 +1,12 @@
 //! ROUGE as the `rouge-score` package defines it (Lin 2004), without its bootstrap: ROUGE-N, ROUGE-L and ROUGE-Lsum.
 
-use std::collections::BTreeSet;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use rustc_hash::FxHashMap;
 
 use crate::{
     PorterStemmer, Signature,
-    ngrams::{Interner, count},
+    ngrams::{Interner, Numbered},
 };
 
 /// Which ROUGE.
@@ -73,14 +73,19 @@ pub struct Rouge {
 #[must_use]
 pub fn rouge_words(text: &str, stemmer: bool) -> Vec<String> {
     let lower = text.to_lowercase();
+    let words = cut(&lower, stemmer).into_iter();
+    words.map(Cow::into_owned).collect()
+}
+
+fn cut(lower: &str, stemmer: bool) -> Vec<Cow<'_, str>> {
     lower
         .split(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit())
         .filter(|word| !word.is_empty())
         .map(|word| {
             if stemmer && word.len() > 3 {
-                PorterStemmer::Nltk.stem(word)
+                PorterStemmer::Nltk.stem(word).into()
             } else {
-                word.to_owned()
+                word.into()
             }
         })
         .collect()
@@ -148,20 +153,21 @@ impl Rouge {
         if self.kind == RougeKind::Lsum {
             return self.summary(hypothesis, reference);
         }
-        let hypothesis = rouge_words(hypothesis, self.stemmer);
-        let reference = rouge_words(reference, self.stemmer);
-        let mut interner = Interner::default();
-        let (a, b) = (interner.ids(&hypothesis), interner.ids(&reference));
+        let (hypothesis, reference) = (hypothesis.to_lowercase(), reference.to_lowercase());
+        let hypothesis = cut(&hypothesis, self.stemmer);
+        let reference = cut(&reference, self.stemmer);
         match self.kind {
             RougeKind::N(n) => {
-                let (own, theirs) = (count(&a, n), count(&b, n));
-                let shared = own
-                    .iter()
-                    .filter_map(|(run, a)| Some(*a.min(theirs.get(run)?)));
-                let runs = |length: usize| (length + 1).saturating_sub(n);
-                FScore::new(shared.sum(), runs(a.len()), runs(b.len()))
+                let pair = Numbered::new(&hypothesis, std::slice::from_ref(&reference));
+                let matched = pair.shared(n..=n)[0];
+                let runs = |words: &[Cow<'_, str>]| (words.len() + 1).saturating_sub(n);
+                FScore::new(matched, runs(&hypothesis), runs(&reference))
             }
-            RougeKind::L | RougeKind::Lsum => FScore::new(lcs_length(&a, &b), a.len(), b.len()),
+            RougeKind::L | RougeKind::Lsum => {
+                let mut interner = Interner::default();
+                let (a, b) = (interner.ids(&hypothesis), interner.ids(&reference));
+                FScore::new(lcs_length(&a, &b), a.len(), b.len())
+            }
         }
     }
 

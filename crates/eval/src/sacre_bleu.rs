@@ -103,24 +103,25 @@ impl std::ops::AddAssign for BleuCounts {
 }
 
 impl SacreBleu {
-    fn words(&self, text: &str) -> Vec<String> {
-        let text = if self.lowercase {
-            text.to_lowercase()
+    fn spaced(&self, text: &str) -> String {
+        let text = text.trim_end();
+        if self.lowercase {
+            self.words.spaced(&text.to_lowercase())
         } else {
-            text.to_owned()
-        };
-        self.words.of(text.trim_end())
+            self.words.spaced(text)
+        }
     }
 
     /// What a text and its references add to a corpus' score.
     #[must_use]
     pub fn counts<S: AsRef<str>>(&self, hypothesis: &str, references: &[S]) -> BleuCounts {
-        let hypothesis = self.words(hypothesis);
-        let references: Vec<Vec<String>> = references
+        let hypothesis = self.spaced(hypothesis);
+        let references: Vec<String> = references
             .iter()
-            .map(|reference| self.words(reference.as_ref()))
+            .map(|reference| self.spaced(reference.as_ref()))
             .collect();
-        let pair = Numbered::new(&hypothesis, &references);
+        let references: Vec<Vec<&str>> = references.iter().map(|text| Words::each(text)).collect();
+        let pair = Numbered::new(&Words::each(&hypothesis), &references);
         let mut counts = BleuCounts {
             sys_len: pair.hypothesis.len(),
             ref_len: pair.closest_length(),

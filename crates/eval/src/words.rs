@@ -2,7 +2,7 @@
 //!
 //! Every way is another function of its reference library: a score without the name of its words says little.
 
-use std::sync::LazyLock;
+use std::{borrow::Cow, sync::LazyLock};
 
 use regex::Regex;
 use unicode_general_category::{GeneralCategory, get_general_category};
@@ -44,23 +44,36 @@ impl Words {
     /// The words of a text.
     #[must_use]
     pub fn of(self, text: &str) -> Vec<String> {
+        split(&self.spaced(text)).map(str::to_owned).collect()
+    }
+
+    /// The text with blanks between its words, and only there: [`Words::each`] gives them without copies.
+    #[must_use]
+    pub fn spaced(self, text: &str) -> String {
         match self {
-            Self::Whitespace => split(text),
+            Self::Whitespace => text.to_owned(),
             Self::WordPunct => wordpunct(text),
             Self::Treebank => treebank(text),
             Self::Mteval13a => {
-                let text = text.replace("<skipped>", "");
-                let text = text.replace("-\n", "").replace('\n', " ");
+                let mut plain = Cow::Borrowed(text);
                 // In this order: `&amp;lt;` becomes `<`.
-                let text = text.replace("&quot;", "\"").replace("&amp;", "&");
-                let text = text.replace("&lt;", "<").replace("&gt;", ">");
-                western(&format!(" {text} "))
+                for (from, to) in [
+                    ("<skipped>", ""),
+                    ("-\n", ""),
+                    ("\n", " "),
+                    ("&quot;", "\""),
+                    ("&amp;", "&"),
+                    ("&lt;", "<"),
+                    ("&gt;", ">"),
+                ] {
+                    if plain.contains(from) {
+                        plain = plain.replace(from, to).into();
+                    }
+                }
+                western(&format!(" {plain} "))
             }
             Self::International => international(text),
-            Self::Characters => {
-                let spaced: String = text.chars().flat_map(|c| [c, ' ']).collect();
-                split(&spaced)
-            }
+            Self::Characters => text.chars().flat_map(|c| [c, ' ']).collect(),
             Self::Chinese => {
                 let mut spaced = String::with_capacity(text.len());
                 for c in text.trim_matches(is_blank).chars() {
@@ -74,6 +87,12 @@ impl Words {
             }
         }
     }
+
+    /// The words of a text that [`Words::spaced`] made.
+    #[must_use]
+    pub fn each(spaced: &str) -> Vec<&str> {
+        split(spaced).collect()
+    }
 }
 
 /// What Python's `str.split` cuts at.
@@ -81,11 +100,8 @@ fn is_blank(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
 
-fn split(text: &str) -> Vec<String> {
-    text.split(is_blank)
-        .filter(|word| !word.is_empty())
-        .map(str::to_owned)
-        .collect()
+fn split(text: &str) -> impl Iterator<Item = &str> {
+    text.split(is_blank).filter(|word| !word.is_empty())
 }
 
 /// A word of `\w`, as Python has it.
@@ -93,25 +109,23 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-fn wordpunct(text: &str) -> Vec<String> {
+fn wordpunct(text: &str) -> String {
     let kind = |c: char| match c {
         c if is_word(c) => 0,
         c if is_blank(c) => 1,
         _ => 2,
     };
-    let mut words: Vec<String> = Vec::new();
+    let mut spaced = String::with_capacity(text.len() + text.len() / 8);
     let mut before = 1;
     for c in text.chars() {
         let now = kind(c);
-        if now != 1 {
-            match words.last_mut() {
-                Some(word) if now == before => word.push(c),
-                _ => words.push(c.into()),
-            }
+        if now != before {
+            spaced.push(' ');
         }
+        spaced.push(c);
         before = now;
     }
-    words
+    spaced
 }
 
 /// Replaces every pair of neighbours that fits, from the left and without overlap, as a regular expression of two characters does.
@@ -134,39 +148,60 @@ fn each_pair(
     out
 }
 
-fn is_point(c: char) -> bool {
-    c == '.' || c == ','
-}
-
-/// The part of mteval-v13a that depends on the language.
-fn western(text: &str) -> Vec<String> {
-    let mut spaced = String::with_capacity(2 * text.len());
-    for c in text.chars() {
-        if matches!(c, '{'..='~' | '['..='`' | ' '..='&' | '('..='+' | ':'..='@' | '/') {
-            spaced.extend([' ', c, ' ']);
+/// The part of mteval-v13a that depends on the language. All its patterns are of ASCII, so it goes byte by byte.
+fn western(text: &str) -> String {
+    let is_point = |byte: u8| byte == b'.' || byte == b',';
+    let mut spaced = Vec::with_capacity(text.len() + text.len() / 4);
+    for &byte in text.as_bytes() {
+        if matches!(byte, b'{'..=b'~' | b'['..=b'`' | b' '..=b'&' | b'('..=b'+' | b':'..=b'@' | b'/')
+        {
+            spaced.extend([b' ', byte, b' ']);
         } else {
-            spaced.push(c);
+            spaced.push(byte);
         }
     }
-    let spaced = each_pair(
+    let spaced = each_byte_pair(
         &spaced,
         |a, b| !a.is_ascii_digit() && is_point(b),
-        |out, a, b| out.extend([a, ' ', b, ' ']),
+        |out, a, b| out.extend([a, b' ', b, b' ']),
     );
-    let spaced = each_pair(
+    let spaced = each_byte_pair(
         &spaced,
         |a, b| is_point(a) && !b.is_ascii_digit(),
-        |out, a, b| out.extend([' ', a, ' ', b]),
+        |out, a, b| out.extend([b' ', a, b' ', b]),
     );
-    let spaced = each_pair(
+    let spaced = each_byte_pair(
         &spaced,
-        |a, b| a.is_ascii_digit() && b == '-',
-        |out, a, b| out.extend([a, ' ', b, ' ']),
+        |a, b| a.is_ascii_digit() && b == b'-',
+        |out, a, b| out.extend([a, b' ', b, b' ']),
     );
-    split(&spaced)
+    String::from_utf8(spaced).expect("only blanks were added, none inside a character")
 }
 
-fn international(text: &str) -> Vec<String> {
+/// As [`each_pair`], of bytes.
+fn each_byte_pair(
+    text: &[u8],
+    fits: impl Fn(u8, u8) -> bool,
+    replace: impl Fn(&mut Vec<u8>, u8, u8),
+) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() + text.len() / 8);
+    let mut at = 0;
+    while at < text.len() {
+        match text.get(at + 1) {
+            Some(&next) if fits(text[at], next) => {
+                replace(&mut out, text[at], next);
+                at += 2;
+            }
+            _ => {
+                out.push(text[at]);
+                at += 1;
+            }
+        }
+    }
+    out
+}
+
+fn international(text: &str) -> String {
     use GeneralCategory as G;
     let is_number = |c| {
         matches!(
@@ -210,7 +245,7 @@ fn international(text: &str) -> Vec<String> {
             out.push(c);
         }
     }
-    split(&out)
+    out
 }
 
 /// What sacreBLEU takes for Chinese. Two of its ranges were meant for the supplementary planes and read U+2001 to U+2A6D and U+2F81 to
@@ -226,62 +261,123 @@ fn is_chinese(c: char) -> bool {
         | '\u{3200}'..='\u{32ff}' | '\u{3300}'..='\u{33ff}')
 }
 
-/// The steps of the Penn Treebank's script, in nltk's order.
-fn treebank(text: &str) -> Vec<String> {
-    type Steps = Vec<(Regex, &'static str)>;
-    fn compile(steps: &[(&str, &'static str)]) -> Steps {
-        let steps = steps.iter();
-        let steps = steps.map(|(pattern, by)| (Regex::new(pattern).expect("a valid pattern"), *by));
-        steps.collect()
-    }
-    static BEFORE: LazyLock<Steps> = LazyLock::new(|| {
-        compile(&[
-            // Opening quotes.
-            (r#"^""#, "``"),
-            (r"(``)", " $1 "),
-            (r#"([ (\[{<])("|'{2})"#, "$1 `` "),
-            // Punctuation. Python's `$` also stands before a last line end.
-            (r"([:,])([^\d])", " $1 $2"),
-            (r"([:,])(\n?)\z", " $1 $2"),
-            (r"\.\.\.", " ... "),
-            (r"[;@#$%&]", " $0 "),
-            (r#"([^.])(\.)([\])}>"']*)\s*\z"#, "$1 $2$3 "),
-            (r"[?!]", " $0 "),
-            (r"([^'])' ", "$1 ' "),
-            (r"[\]\[(){}<>]", " $0 "),
-            (r"--", " -- "),
-        ])
+/// A step of the Penn Treebank's script: what is replaced, by what, and the characters without one of which it has nothing to do.
+struct Step {
+    pattern: Regex,
+    by: &'static str,
+    needs: &'static str,
+}
+
+fn steps(steps: &[(&str, &'static str, &'static str)]) -> Vec<Step> {
+    let steps = steps.iter();
+    let steps = steps.map(|&(pattern, by, needs)| Step {
+        pattern: Regex::new(pattern).expect("a valid pattern"),
+        by,
+        needs,
     });
-    static AFTER: LazyLock<Steps> = LazyLock::new(|| {
-        compile(&[
-            // Closing quotes and clitics.
-            (r"''", " '' "),
-            (r#"""#, " '' "),
-            (r"([^' ])('[sS]|'[mM]|'[dD]|') ", "$1 $2 "),
-            (r"([^' ])('ll|'LL|'re|'RE|'ve|'VE|n't|N'T) ", "$1 $2 "),
-            // Contractions.
-            (r"(?i)\b(can)(not)\b", " $1 $2 "),
-            (r"(?i)\b(d)('ye)\b", " $1 $2 "),
-            (r"(?i)\b(gim)(me)\b", " $1 $2 "),
-            (r"(?i)\b(gon)(na)\b", " $1 $2 "),
-            (r"(?i)\b(got)(ta)\b", " $1 $2 "),
-            (r"(?i)\b(lem)(me)\b", " $1 $2 "),
-            (r"(?i)\b(more)('n)\b", " $1 $2 "),
-            (r"(?i)\b(wan)(na)(\s)", " $1 $2 $3"),
-            (r"(?i) ('t)(is)\b", " $1 $2 "),
-            (r"(?i) ('t)(was)\b", " $1 $2 "),
-        ])
-    });
-    let apply = |mut text: String, steps: &Steps| {
-        for (pattern, by) in steps {
-            if let std::borrow::Cow::Owned(changed) = pattern.replace_all(&text, *by) {
-                text = changed;
-            }
+    steps.collect()
+}
+
+/// Which ASCII characters a text has, a bit each.
+fn present(text: &str) -> u128 {
+    let ascii = text.bytes().filter(u8::is_ascii);
+    ascii.fold(0, |bits, byte| bits | 1 << byte)
+}
+
+fn apply(mut text: String, steps: &[Step]) -> String {
+    let mut has = present(&text);
+    for step in steps {
+        if has & present(step.needs) != 0
+            && let Cow::Owned(changed) = step.pattern.replace_all(&text, step.by)
+        {
+            text = changed;
+            has = present(&text);
         }
-        text
-    };
+    }
+    text
+}
+
+/// Sets the period at the end of a text apart, closing brackets and quotes left behind it; an ellipsis stays whole.
+fn last_period(text: String) -> String {
+    let body = text.trim_end_matches(is_blank);
+    let before = body.trim_end_matches([']', ')', '}', '>', '"', '\'']);
+    match before.strip_suffix('.') {
+        Some(sentence) if !sentence.is_empty() && !sentence.ends_with('.') => {
+            format!("{sentence} .{} ", &body[before.len()..])
+        }
+        _ => text,
+    }
+}
+
+/// The steps of the Penn Treebank's script, in nltk's order.
+fn treebank(text: &str) -> String {
+    static BEFORE: LazyLock<Vec<Step>> = LazyLock::new(|| {
+        steps(&[
+            // Opening quotes.
+            (r#"^""#, "``", "\""),
+            (r"(``)", " $1 ", "`"),
+            (r#"([ (\[{<])("|'{2})"#, "$1 `` ", "\"'"),
+        ])
+    });
+    static MIDDLE: LazyLock<Vec<Step>> = LazyLock::new(|| {
+        steps(&[
+            // Python's `$` also stands before a last line end.
+            (r"([:,])(\n?)\z", " $1 $2", ":,"),
+            (r"\.\.\.", " ... ", "."),
+            (r"[;@#$%&]", " $0 ", ";@#$%&"),
+        ])
+    });
+    static BRACKETS: LazyLock<Vec<Step>> = LazyLock::new(|| {
+        steps(&[
+            (r"[?!]", " $0 ", "?!"),
+            (r"([^'])' ", "$1 ' ", "'"),
+            (r"[\]\[(){}<>]", " $0 ", "[](){}<>"),
+            (r"--", " -- ", "-"),
+        ])
+    });
+    static AFTER: LazyLock<Vec<Step>> = LazyLock::new(|| {
+        steps(&[
+            // Closing quotes and clitics.
+            (r"''", " '' ", "'"),
+            (r#"""#, " '' ", "\""),
+            (r"([^' ])('[sS]|'[mM]|'[dD]|') ", "$1 $2 ", "'"),
+            (r"([^' ])('ll|'LL|'re|'RE|'ve|'VE|n't|N'T) ", "$1 $2 ", "'"),
+        ])
+    });
+    static CONTRACTIONS: LazyLock<Vec<Step>> = LazyLock::new(|| {
+        steps(&[
+            (r"(?i)\b(can)(not)\b", " $1 $2 ", "cC"),
+            (r"(?i)\b(d)('ye)\b", " $1 $2 ", "'"),
+            (r"(?i)\b(gim)(me)\b", " $1 $2 ", "gG"),
+            (r"(?i)\b(gon)(na)\b", " $1 $2 ", "gG"),
+            (r"(?i)\b(got)(ta)\b", " $1 $2 ", "gG"),
+            (r"(?i)\b(lem)(me)\b", " $1 $2 ", "lL"),
+            (r"(?i)\b(more)('n)\b", " $1 $2 ", "'"),
+            (r"(?i)\b(wan)(na)(\s)", " $1 $2 $3", "wW"),
+            (r"(?i) ('t)(is)\b", " $1 $2 ", "'"),
+            (r"(?i) ('t)(was)\b", " $1 $2 ", "'"),
+        ])
+    });
+    // Few texts have any; one search finds that out.
+    static ANY_CONTRACTION: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"(?i)cannot|d'ye|gimme|gonna|gotta|lemme|more'n|wanna|'tis|'twas")
+            .expect("a valid pattern")
+    });
+    let is_digit = |c| get_general_category(c) == GeneralCategory::DecimalNumber;
     let text = apply(text.to_owned(), &BEFORE);
-    split(&apply(format!(" {text} "), &AFTER))
+    let text = each_pair(
+        &text,
+        |a, b| matches!(a, ':' | ',') && !is_digit(b),
+        |out, a, b| out.extend([' ', a, ' ', b]),
+    );
+    let text = last_period(apply(text, &MIDDLE));
+    let text = apply(text, &BRACKETS);
+    let text = apply(format!(" {text} "), &AFTER);
+    if ANY_CONTRACTION.is_match(&text) {
+        apply(text, &CONTRACTIONS)
+    } else {
+        text
+    }
 }
 
 #[cfg(test)]
