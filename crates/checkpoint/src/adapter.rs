@@ -724,3 +724,53 @@ impl ModuleVisitor for Collector {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_of_an_adapter_is_understood() {
+        let lora = AdapterKey::Lora {
+            layer: 3,
+            target: LoraTarget::UpProj,
+            is_a: true,
+        };
+        for key in [
+            "base_model.model.model.layers.3.mlp.up_proj.lora_A.weight",
+            "base_model.model.model.layers.3.mlp.up_proj.lora_A.default.weight",
+            "base_model.model.model.language_model.layers.3.mlp.up_proj.lora_A.weight",
+            "base_model.model.language_model.model.layers.3.mlp.up_proj.lora_A.weight",
+            "model.layers.3.mlp.up_proj.lora_A.weight",
+        ] {
+            assert_eq!(AdapterKey::parse(key).as_ref(), Some(&lora), "{key}");
+        }
+        let projector = AdapterKey::Projector {
+            hub_key: "multi_modal_projector.linear_2.bias".to_owned(),
+        };
+        for key in [
+            "base_model.model.model.mm_projector.2.bias",
+            "base_model.model.mm_projector.2.bias",
+            "model.mm_projector.2.bias",
+            "mm_projector.2.bias",
+            "base_model.model.model.multi_modal_projector.linear_2.bias",
+            "base_model.model.model.multi_modal_projector.modules_to_save.default.linear_2.bias",
+        ] {
+            assert_eq!(AdapterKey::parse(key).as_ref(), Some(&projector), "{key}");
+        }
+        for key in [
+            "base_model.model.lm_head.lora_A.weight",
+            "base_model.model.model.layers.3.mlp.up_proj.lora_C.weight",
+            "base_model.model.model.layers.3.mlp.up_proj.lora_A.weight.more",
+            "base_model.model.model.vision_tower.encoder.layers.3.self_attn.q_proj.lora_A.weight",
+            "base_model.model.model.mm_projector.1.weight",
+        ] {
+            assert_eq!(AdapterKey::parse(key), None, "{key}");
+        }
+        for layout in [AdapterLayout::Peft, AdapterLayout::LlavaLora] {
+            for key in [&lora, &projector] {
+                assert_eq!(AdapterKey::parse(&key.name(layout)).as_ref(), Some(key));
+            }
+        }
+    }
+}

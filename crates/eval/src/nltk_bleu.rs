@@ -5,7 +5,7 @@
 
 use rayon::prelude::*;
 
-use crate::ngrams::Numbered;
+use crate::{Signature, ngrams::Numbered};
 
 /// How orders without a match are smoothed: nltk's `SmoothingFunction().methodN`, with its default parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -159,6 +159,22 @@ impl NltkBleu {
             );
         let (hypothesis, references) = pairs.last()?;
         self.score(&sums, &Numbered::new(hypothesis, references))
+    }
+
+    /// What a score is, with the name of the words it is over.
+    #[must_use]
+    pub fn signature(&self, words: &str) -> Signature {
+        let weights: Vec<String> = self.weights.iter().map(|w| format!("{w:.4}")).collect();
+        Signature::new(
+            "BLEU",
+            [
+                ("def", "nltk".to_owned()),
+                ("weights", weights.join(",")),
+                ("smooth", self.smoothing.name()),
+                ("tok", words.to_owned()),
+                ("version", "3.10.4".to_owned()),
+            ],
+        )
     }
 
     fn sums(&self, pair: &Numbered) -> Sums {

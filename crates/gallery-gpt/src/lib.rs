@@ -12,7 +12,8 @@
 //! | pictures to pixels | [`vision::ImageProcessor`] | |
 //! | a decoder with adapters | [`llama::LlamaModel`], [`llama::LoraConfig`] | |
 //! | PaintingForm, batches | [`data::PaintingForm`], [`data::Batcher`] | `finetune` |
-//! | checkpoints, read and written | [`checkpoint::load_model`], [`checkpoint::save_adapter`] | `caption` |
+//! | checkpoints, read and written | [`checkpoint::load_model`], [`checkpoint::save_adapter`] | `inspect`, `merge`, `convert` |
+//! | scores of texts | [`eval::SystemScores`], [`eval::SacreBleu`], [`eval::Meteor`], [`eval::Rouge`] | `evaluate` |
 //!
 //! ```
 //! use gallery_gpt::prelude::*;

@@ -173,6 +173,36 @@ fn adapters_come_back_from_both_layouts() {
 }
 
 #[test]
+fn an_adapter_for_what_is_not_adapted_here() {
+    let root = tempfile::tempdir().unwrap();
+    let lora = LoraConfig::new(4, 8.0);
+    let base = tiny(3);
+    let adapted = base.clone().apply_lora(&lora);
+    let folder = root.path().join("adapter");
+    let layout = AdapterLayout::LlavaLora;
+    save_adapter(&adapted, &lora, &"tiny".into(), &folder, layout).unwrap();
+    // The head of the model is among the targets, as when all linears were asked for.
+    let path = folder.join("adapter_model.safetensors");
+    let bytes = std::fs::read(&path).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let zeros = vec![0; 4 * 32 * 4];
+    let extra = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![4, 32], &zeros);
+    let extra = (
+        "base_model.model.lm_head.lora_A.weight".to_owned(),
+        extra.unwrap(),
+    );
+    let bytes = safetensors::serialize(tensors.tensors().into_iter().chain([extra]), None);
+    std::fs::write(&path, bytes.unwrap()).unwrap();
+    let error = load_adapter(base, &folder, &LoadOptions::default()).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("unused: base_model.model.lm_head.lora_A.weight"),
+        "{text}"
+    );
+    assert!(text.contains("adapter_model.safetensors"), "{text}");
+}
+
+#[test]
 fn merged_equals_adapted_after_a_round_through_files() {
     let root = tempfile::tempdir().unwrap();
     let lora = LoraConfig::new(4, 8.0);

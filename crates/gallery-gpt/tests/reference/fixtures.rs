@@ -53,7 +53,7 @@ pub(crate) fn each_variant(stage: &'static str, check: impl Fn(&Variant)) {
     folders.sort();
     assert!(!folders.is_empty(), "no variant in {}", root.display());
     let needed = match stage {
-        "generation" => "model",
+        "generation" | "checkpoint" => "model",
         other => other,
     };
     let mut checked = 0;

@@ -1,16 +1,13 @@
 //! Adapters on, and merged.
 
-use burn::tensor::Tensor;
 use gallery_gpt::{
-    checkpoint::{AdapterLayout, LoadOptions, VocabRows, load_adapter},
+    checkpoint::{LoadOptions, VocabRows, load_adapter},
     llama::LoraTarget,
     model::GalleryModel,
 };
-use serde_json::Value;
 
 use crate::{
-    fixtures::{Golden, LOGITS, Variant, distance, rows, values},
-    generation::{greedy, padded, prompts},
+    fixtures::{Golden, LOGITS, Variant, distance, values},
     model::{pictures, plan},
 };
 
@@ -72,46 +69,4 @@ pub(crate) fn check(variant: &Variant) {
         }
     }
     assert_eq!(compared, merged.len());
-    original(variant, pixels, &lora_cases);
-}
-
-/// The same adapter as the original saves it, with the projector that was trained beside it: on, merged, and writing.
-fn original(variant: &Variant, pixels: Option<Tensor<4>>, lora_cases: &Value) {
-    let folder = "lora/llava_style";
-    if !variant.has(folder) {
-        variant.absent(folder);
-        return;
-    }
-    let golden = variant.tensors("lora/expected.safetensors");
-    let case = &variant.json("model/cases.json")["cases"]["image"];
-    let base = variant.model(VocabRows::AsStored);
-    let (model, adapter) =
-        load_adapter(base, variant.path(folder), &LoadOptions::default()).unwrap();
-    assert!(adapter.has_projector);
-    assert_eq!(adapter.layout, AdapterLayout::LlavaLora);
-    let plan = plan(&model, case, 1);
-    for (name, model) in [
-        ("logits", model.clone()),
-        ("logits_merged", model.clone().merge_lora()),
-    ] {
-        let found = values(model.forward(&plan, pixels.clone()));
-        let golden = &golden[name].values;
-        let worst = distance(&found[found.len() - golden.len()..], golden);
-        assert!(
-            worst <= LOGITS,
-            "{}: differs by {worst:e}",
-            variant.at(name)
-        );
-    }
-
-    let expected = variant.tensors("model/expected.safetensors");
-    let prompts = prompts(&expected, case);
-    let written = &lora_cases["greedy"];
-    let steps = rows(&written["new_ids"])[0].len();
-    let found = padded(&model, greedy(steps, Vec::new()), &prompts);
-    assert_eq!(found, rows(&written["new_ids"]), "{}", variant.at("greedy"));
-    let stopped = &written["eos_case"];
-    let stop = stopped["eos_token_id"].as_u64().unwrap() as u32;
-    let found = padded(&model, greedy(steps, vec![stop]), &prompts);
-    assert_eq!(found, rows(&stopped["new_ids"]), "{}", variant.at("stop"));
 }

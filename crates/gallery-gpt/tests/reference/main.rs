@@ -9,6 +9,7 @@
     reason = "a fixture that cannot be read is a failed test"
 )]
 
+mod checkpoint;
 mod fixtures;
 mod generation;
 mod images;
@@ -38,6 +39,11 @@ fn model() {
 #[test]
 fn generation() {
     each_variant("generation", generation::check);
+}
+
+#[test]
+fn checkpoint() {
+    each_variant("checkpoint", checkpoint::check);
 }
 
 #[test]

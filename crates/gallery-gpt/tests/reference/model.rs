@@ -1,8 +1,8 @@
 //! Hidden states, features, embeddings and logits.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 use gallery_gpt::{
-    checkpoint::{Layout, LoadOptions, TensorDtype, VocabRows, load_model, load_projector},
+    checkpoint::VocabRows,
     llama::AdapterDropout,
     model::{GalleryModel, SplicePlan},
 };
@@ -98,7 +98,6 @@ pub(crate) fn check(variant: &Variant) {
     }
     variant.measured(&format!("logits differ by at most {worst:e}"));
     taps(variant, &model, &expected, &cases["cases"]["image"]);
-    layouts(variant, &model, &expected, &cases["cases"]["image"]);
 }
 
 fn vision(variant: &Variant, model: &GalleryModel, expected: &Goldens) {
@@ -239,103 +238,4 @@ fn taps(variant: &Variant, model: &GalleryModel, expected: &Goldens, case: &Valu
             None => variant.absent(&key),
         }
     }
-}
-
-/// Other layouts of the same weights give the same logits: llava-hf's bit for bit, the original's, whose head has fewer rows, as
-/// near as the reference.
-fn layouts(variant: &Variant, model: &GalleryModel, expected: &Goldens, case: &Value) {
-    let pixels = pictures(expected, case);
-    let plan = plan(model, case, 1);
-    let reference = values(model.forward(&plan, pixels.clone()));
-    for layout in ["hf_sharded", "hf_v5"] {
-        let folder = format!("model/{layout}");
-        if !variant.has(&folder) {
-            variant.absent(&folder);
-            continue;
-        }
-        let options = LoadOptions {
-            vocab_rows: VocabRows::AsStored,
-            ..LoadOptions::default()
-        };
-        let (other, _) = load_model(variant.path(&folder), &Device::flex(), &options).unwrap();
-        assert_eq!(other.config(), model.config(), "{}", variant.at(layout));
-        let found = values(other.forward(&plan, pixels.clone()));
-        assert!(found == reference, "{}", variant.at(layout));
-    }
-    let golden = &expected["image.logits"];
-    let check = |name: &str, options: &LoadOptions| {
-        let (other, report) = load_model(variant.path(name), &Device::flex(), options).unwrap();
-        assert!(report.unused.is_empty(), "{report}");
-        let words = other.config().llama.vocab_size;
-        let found = values(other.forward(&plan, pixels.clone()));
-        assert_words(&variant.at(name), &found, words, golden);
-        report
-    };
-    for name in ["model/llava_safetensors", "model/llava_bin"] {
-        if variant.has(name) {
-            let report = check(name, &LoadOptions::default());
-            assert_eq!(report.layout, Layout::Llava);
-            assert_eq!(report.tower.named.as_deref(), Some("vision_tower"));
-        } else {
-            variant.absent(name);
-        }
-    }
-    let clip = "model/vision_tower_clipmodel";
-    if variant.has(clip) {
-        let options = LoadOptions {
-            vision_tower: Some(variant.path(clip)),
-            ..LoadOptions::default()
-        };
-        let report = check("model/llava_bin", &options);
-        assert!(report.tower.chosen && report.tower.folder == variant.path(clip));
-        assert!(!report.ignored.is_empty(), "the text part of a CLIP");
-    } else {
-        variant.absent(clip);
-    }
-    bf16(variant, &plan, pixels.clone());
-
-    let mut other = variant.model(VocabRows::AsStored);
-    other.projector = model.config().projector_config().init(&Device::flex());
-    let path = variant.path("model/mm_projector.bin");
-    let other = load_projector(other, path, &LoadOptions::default()).unwrap();
-    let found = values(other.forward(&plan, pixels));
-    assert!(found == reference, "{}", variant.at("mm_projector.bin"));
-}
-
-/// Compares logits over the original's words with stored ones, which have the rows of llava-hf too.
-fn assert_words(what: &str, found: &[f32], words: usize, golden: &Golden) {
-    let stored_rows = golden.shape[2];
-    let rows = golden.values.chunks(stored_rows);
-    let stored: Vec<f32> = rows.flat_map(|row| row[..words].to_vec()).collect();
-    // Only the last positions may be stored.
-    let worst = distance(&found[found.len() - stored.len()..], &stored);
-    assert!(worst <= LOGITS, "{what}: differs by {worst:e}");
-}
-
-/// Weights stored in bf16, some of them as views with an offset or transposed strides: computed in f32 they give the stored logits.
-fn bf16(variant: &Variant, plan: &SplicePlan, pixels: Option<Tensor<4>>) {
-    let folder = "model/llava_bin_bf16";
-    if !variant.has(folder) {
-        variant.absent(folder);
-        return;
-    }
-    let device = Device::flex();
-    let (kept, report) =
-        load_model(variant.path(folder), &device, &LoadOptions::default()).unwrap();
-    assert!(
-        report
-            .used
-            .iter()
-            .any(|used| used.dtype == TensorDtype::BF16)
-    );
-    assert_eq!(kept.dtype(), burn::tensor::DType::BF16);
-    let options = LoadOptions {
-        dtype: Some(TensorDtype::F32),
-        ..LoadOptions::default()
-    };
-    let (model, _) = load_model(variant.path(folder), &device, &options).unwrap();
-    let found = values(model.forward(plan, pixels));
-    let golden = &variant.tensors("model/llava_bin_bf16/expected.safetensors")["image.logits"];
-    let words = model.config().llama.vocab_size;
-    assert_words(&variant.at(folder), &found, words, golden);
 }
