@@ -1,22 +1,29 @@
-//! Asks a model about a picture and prints the answer as it is written.
+//! Asks a model about pictures: one is answered as it is written, many in batches.
 //!
 //! ```sh
 //! cargo run --release --example caption
 //! cargo run --release --example caption -- --base llava-1.5-7b-hf --adapter runs/finetune-1/adapter --image painting.jpg
+//! cargo run --release --example caption -- --image paintings 'more/*.png' --output captions.jsonl
 //! ```
 
-#![allow(clippy::print_stderr, reason = "a program talks on the terminal")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program talks on the terminal"
+)]
 
 use std::{
     io::{ErrorKind, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
+use anyhow::{Context, bail, ensure};
 use clap::Parser;
-use gallery_gpt::prelude::*;
+use gallery_gpt::{eval::PredictionsFile, prelude::*, vision::PixelValues};
 use gallery_gpt_scenes::QUESTIONS;
+use indicatif::{ProgressBar, ProgressStyle};
 
-/// Asks a model about a picture.
+/// Asks a model about pictures.
 #[derive(Parser)]
 #[command(rename_all = "snake_case")]
 struct Arguments {
@@ -29,13 +36,20 @@ struct Arguments {
     /// Folder of the vision tower, in place of the one that the config names.
     #[arg(long)]
     vision_tower: Option<PathBuf>,
-    /// The picture.
+    /// Pictures, folders of pictures, or patterns.
     #[arg(
         long,
         alias = "image_file",
+        num_args = 1..,
         default_value = "datasets/painting-form-mini/images/test_0.jpg"
     )]
-    image: PathBuf,
+    image: Vec<String>,
+    /// File of JSON lines for the answers; pictures that are in it already are not asked about again.
+    #[arg(long)]
+    output: Option<PathBuf>,
+    /// Pictures at a time, where there are many.
+    #[arg(long, default_value_t = 8)]
+    batch_size: usize,
     /// What to ask.
     #[arg(long, alias = "query", default_value = QUESTIONS[3])]
     question: String,
@@ -57,6 +71,18 @@ struct Arguments {
     /// Sample from so many of the likeliest tokens; 0 is all.
     #[arg(long, default_value_t = 50)]
     top_k: usize,
+    /// Hypotheses of a beam search, with temperature 0; 1 is none.
+    #[arg(long, default_value_t = 1)]
+    num_beams: usize,
+    /// Power of the length that a hypothesis' score is divided by.
+    #[arg(long, default_value_t = 1.0)]
+    length_penalty: f32,
+    /// Divides the logits of tokens already written.
+    #[arg(long, default_value_t = 1.0)]
+    repetition_penalty: f32,
+    /// No run of so many tokens twice; 0 allows all.
+    #[arg(long, default_value_t = 0)]
+    no_repeat_ngram_size: usize,
     /// Most tokens to write.
     #[arg(long, default_value_t = 512)]
     max_new_tokens: usize,
@@ -75,17 +101,42 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         temperature: arguments.temperature,
         top_p: arguments.top_p,
         top_k: arguments.top_k,
+        num_beams: arguments.num_beams,
+        length_penalty: arguments.length_penalty,
+        repetition_penalty: arguments.repetition_penalty,
+        no_repeat_ngram_size: arguments.no_repeat_ngram_size,
         seed: arguments.seed,
         ..GenerationConfig::greedy(arguments.max_new_tokens)
     };
     config.validate()?;
+    ensure!(arguments.batch_size > 0, "--batch_size must be at least 1");
+    let pictures = pictures(&arguments.image)?;
     let gallery = load(arguments)?.template(arguments.conv_mode);
     for note in gallery.notes() {
         eprintln!("note: {note}");
     }
-    let picture = gallery.processor().open(&arguments.image)?;
+    match &pictures[..] {
+        [picture] if arguments.output.is_none() => {
+            answer_one(&gallery, picture, &arguments.question, &config)
+        }
+        _ => answer_all(arguments, &gallery, &pictures, &config),
+    }
+}
+
+/// Writes an answer as it comes.
+fn answer_one(
+    gallery: &GalleryGpt,
+    picture: &Path,
+    question: &str,
+    config: &GenerationConfig,
+) -> anyhow::Result<()> {
+    let picture = gallery.processor().open(picture)?;
+    if config.num_beams > 1 {
+        println!("{}", gallery.describe_image(&picture, question, config)?);
+        return Ok(());
+    }
     let mut output = std::io::stdout().lock();
-    for piece in gallery.stream(&picture, &arguments.question, &config)? {
+    for piece in gallery.stream(&picture, question, config)? {
         let written = write!(output, "{}", piece?).and_then(|()| output.flush());
         match written {
             // Nobody reads on.
@@ -95,6 +146,107 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     writeln!(output)?;
     Ok(())
+}
+
+/// Answers in batches. A picture that cannot be read is named and does not end the run.
+fn answer_all(
+    arguments: &Arguments,
+    gallery: &GalleryGpt,
+    pictures: &[PathBuf],
+    config: &GenerationConfig,
+) -> anyhow::Result<()> {
+    let mut file = arguments
+        .output
+        .as_ref()
+        .map(PredictionsFile::resume)
+        .transpose()?;
+    let name = |path: &Path| path.display().to_string();
+    let wanted: Vec<(u64, &PathBuf)> = (0..)
+        .zip(pictures)
+        .filter(|(_, path)| file.as_ref().is_none_or(|file| !file.has(&name(path))))
+        .collect();
+    if wanted.len() < pictures.len() {
+        eprintln!(
+            "{} of {} are done already",
+            pictures.len() - wanted.len(),
+            pictures.len()
+        );
+    }
+    let progress = ProgressBar::new(wanted.len() as u64).with_style(ProgressStyle::with_template(
+        "{bar:30} {pos}/{len} pictures, {per_sec}, {elapsed} gone, {eta} left",
+    )?);
+    let mut bad = 0;
+    for batch in wanted.chunks(arguments.batch_size) {
+        let mut asked = Vec::with_capacity(batch.len());
+        let mut prompts = Vec::with_capacity(batch.len());
+        for (number, path) in batch {
+            let read: Result<PixelValues, _> = gallery.processor().process_file(path);
+            match read {
+                Ok(picture) => {
+                    let mut prompt = gallery.prompt(&arguments.question, vec![picture])?;
+                    // Its own random numbers, whatever batch it is in.
+                    prompt.stream = *number;
+                    prompts.push(prompt);
+                    asked.push(path);
+                }
+                Err(error) => {
+                    bad += 1;
+                    progress.suspend(|| eprintln!("{error}"));
+                }
+            }
+        }
+        if !prompts.is_empty() {
+            let written = Generator::new(gallery.model(), config.clone()).generate(&prompts)?;
+            for (path, written) in asked.into_iter().zip(written) {
+                let text = gallery.text_of(&written.ids);
+                match &mut file {
+                    Some(file) => file.push(&name(path), &text)?,
+                    None => progress.suspend(|| println!("{}\n  {text}", path.display())),
+                }
+            }
+        }
+        progress.inc(batch.len() as u64);
+    }
+    progress.finish_and_clear();
+    if bad > 0 {
+        bail!(
+            "{bad} of {} pictures could not be read; they are named above",
+            pictures.len()
+        );
+    }
+    Ok(())
+}
+
+/// The pictures that the arguments mean: files as they are, folders' pictures and what fits a pattern by name.
+fn pictures(arguments: &[String]) -> anyhow::Result<Vec<PathBuf>> {
+    const ENDINGS: [&str; 7] = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tiff"];
+    let mut pictures = Vec::new();
+    for argument in arguments {
+        let path = Path::new(argument);
+        let before = pictures.len();
+        if path.is_dir() {
+            let entries = std::fs::read_dir(path).with_context(|| argument.clone())?;
+            let mut found: Vec<PathBuf> = entries
+                .filter_map(Result::ok)
+                .map(|entry| entry.path())
+                .filter(|path| {
+                    let ending = path
+                        .extension()
+                        .map(|end| end.to_string_lossy().to_lowercase());
+                    ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
+                })
+                .collect();
+            found.sort();
+            pictures.extend(found);
+        } else if path.exists() || !argument.contains(['*', '?', '[']) {
+            pictures.push(path.to_owned());
+        } else {
+            let found = glob::glob(argument).with_context(|| argument.clone())?;
+            pictures.extend(found.filter_map(Result::ok).filter(|path| path.is_file()));
+        }
+        ensure!(pictures.len() > before, "no picture in {argument}");
+    }
+    Ok(pictures)
 }
 
 fn load(arguments: &Arguments) -> anyhow::Result<GalleryGpt> {

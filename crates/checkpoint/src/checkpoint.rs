@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     CheckpointError, Layout, LoadOptions, LoadReport, Placement, Problem, StoredTensor, Strictness,
     TensorDtype, TowerSource, UsedTensor, VocabRows, WeightFiles, checkpoint_key,
-    config_file::{ConfigFile, read_config},
+    config_file::{ConfigFile, read_config, read_vision_config},
     layout::projector_hub_key,
     stored_tensor::{Numbers, first_not_finite, tensor_of},
     tower,
@@ -77,13 +77,12 @@ impl Checkpoint {
             fingerprint: None,
         };
         let mut vision = vision;
-        if let Some(tower_folder) = &tower_folder {
-            let (config, weights) = tower::open(tower_folder)?;
-            vision = Some(config);
+        if let Some(tower_folder) = tower_folder {
+            vision = Some(read_vision_config(&tower_folder)?);
             if tower.chosen || !has_tower {
                 opened.forget("vision_tower.");
-                opened.add(&weights, tower::hub_key);
-                tower.folder.clone_from(tower_folder);
+                opened.add(&WeightFiles::open(&tower_folder)?, tower::hub_key);
+                tower.folder = tower_folder;
             }
         }
         let vision = vision

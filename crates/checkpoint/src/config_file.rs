@@ -365,8 +365,9 @@ impl LlavaConfig {
     }
 }
 
-/// Reads the `config.json` of a vision tower: a `CLIPVisionModel`'s, or a whole `CLIPModel`'s.
-pub(crate) fn read_vision_config(path: &Path) -> Result<VisionConfig, CheckpointError> {
+/// Reads the `config.json` of a vision tower's folder: a `CLIPVisionModel`'s, or a whole `CLIPModel`'s.
+pub(crate) fn read_vision_config(folder: &Path) -> Result<VisionConfig, CheckpointError> {
+    let path = &folder.join("config.json");
     let mut json = read_json(path)?;
     if let Some(vision) = json.get_mut("vision_config") {
         json = vision.take();

@@ -4,9 +4,7 @@ use std::path::{Path, PathBuf};
 
 use gallery_gpt_vision::{HiddenAct, VisionConfig};
 
-use crate::{
-    CheckpointError, StoredTensor, WeightFiles, config_file::read_vision_config, load_report::short,
-};
+use crate::{CheckpointError, StoredTensor, load_report::short};
 
 /// Where a model's vision tower came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,12 +84,6 @@ pub(crate) fn hub_key(key: &str) -> Option<String> {
     }
     let rest = key.strip_prefix("vision_model.").unwrap_or(key);
     Some(format!("vision_tower.vision_model.{rest}"))
-}
-
-/// A tower's folder, opened.
-pub(crate) fn open(folder: &Path) -> Result<(VisionConfig, WeightFiles), CheckpointError> {
-    let config = read_vision_config(&folder.join("config.json"))?;
-    Ok((config, WeightFiles::open(folder)?))
 }
 
 /// The config of a tower whose folder is not there, from the shapes of its tensors. Heads are 64 wide and the activation is CLIP's,

@@ -1,6 +1,6 @@
 //! Keys and values of the tokens already seen.
 
-use burn::tensor::{Bool, DType, Device, Tensor, TensorData};
+use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 
 use crate::LlamaConfig;
 
@@ -129,6 +129,28 @@ impl KvCache {
         self.prefilled = written;
         self.row_lengths = rows.to_vec();
         self.prefilled_rows = rows.to_vec();
+    }
+
+    /// Goes on with copies of some rows, in the given order; a row may be copied several times or be left out.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn select_rows(&mut self, rows: &[usize]) {
+        if rows.iter().copied().eq(0..self.row_lengths.len()) {
+            return;
+        }
+        let pick = |lengths: &Vec<usize>| rows.iter().map(|&row| lengths[row]).collect();
+        self.row_lengths = pick(&self.row_lengths);
+        self.prefilled_rows = pick(&self.prefilled_rows);
+        let indices: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
+        for layer in &mut self.layers {
+            for store in [&mut layer.keys, &mut layer.values] {
+                let whole = store.take().expect("a cache outlives its writes");
+                let data = TensorData::new(indices.clone(), [rows.len()]);
+                let indices = Tensor::<1, Int>::from_data(data, &whole.device());
+                *store = Some(whole.select(0, indices));
+            }
+        }
     }
 
     pub(crate) fn advance(&mut self) {

@@ -1,6 +1,6 @@
 //! How to choose the next token, with the names of `transformers`' `GenerationConfig`.
 
-use crate::GenerationError;
+use crate::{EarlyStopping, GenerationError};
 
 /// Settings of a generation.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,6 +17,12 @@ pub struct GenerationConfig {
     pub repetition_penalty: f32,
     /// No run of so many tokens twice; 0 is off.
     pub no_repeat_ngram_size: usize,
+    /// Hypotheses kept by a beam search; 1 is none.
+    pub num_beams: usize,
+    /// Power of the length that a hypothesis' score is divided by: above 0 favours long answers.
+    pub length_penalty: f32,
+    /// When a beam search ends.
+    pub early_stopping: EarlyStopping,
     /// Ids that end an answer.
     pub stop_ids: Vec<u32>,
     /// Seed of the sampler.
@@ -34,6 +40,9 @@ impl GenerationConfig {
             top_p: 1.0,
             repetition_penalty: 1.0,
             no_repeat_ngram_size: 0,
+            num_beams: 1,
+            length_penalty: 1.0,
+            early_stopping: EarlyStopping::Heuristic,
             stop_ids: vec![2],
             seed: 42,
         }
@@ -75,6 +84,17 @@ impl GenerationConfig {
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             return wrong("top_p", f64::from(self.top_p), "above 0 and at most 1");
+        }
+        if self.num_beams == 0 {
+            return wrong("num_beams", 0.0, "at least 1");
+        }
+        if self.num_beams > 1 && self.do_sample() {
+            let found = f64::from(self.temperature);
+            return wrong("temperature", found, "0 with several beams");
+        }
+        if !self.length_penalty.is_finite() {
+            let found = f64::from(self.length_penalty);
+            return wrong("length_penalty", found, "a finite number");
         }
         if !(self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite()) {
             return wrong(

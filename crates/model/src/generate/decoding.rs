@@ -60,8 +60,8 @@ pub struct Generation {
 /// Writes answers with one model and one set of settings.
 #[derive(Debug)]
 pub struct Generator<'a> {
-    model: &'a GalleryModel,
-    config: GenerationConfig,
+    pub(super) model: &'a GalleryModel,
+    pub(super) config: GenerationConfig,
 }
 
 impl<'a> Generator<'a> {
@@ -76,6 +76,13 @@ impl<'a> Generator<'a> {
     /// # Errors
     /// A prompt that does not fit its pictures or the context, or a setting out of range.
     pub fn generate(&self, prompts: &[Prompt]) -> Result<Vec<Generation>, GenerationError> {
+        if self.config.num_beams > 1 {
+            let found = self.beam_search(prompts)?;
+            let best = found
+                .into_iter()
+                .filter_map(|found| found.into_iter().next());
+            return Ok(best.map(|best| best.generation).collect());
+        }
         let mut decoding = self.start(prompts)?;
         while decoding.step()?.is_some() {}
         Ok(decoding.finish())
@@ -84,8 +91,20 @@ impl<'a> Generator<'a> {
     /// Reads the prompts and stops before the first token, for callers who want them one by one.
     ///
     /// # Errors
-    /// As [`Generator::generate`].
+    /// As [`Generator::generate`]; and with several beams, which write nothing before their end.
     pub fn start(&self, prompts: &[Prompt]) -> Result<Decoding<'a>, GenerationError> {
+        if self.config.num_beams > 1 {
+            return Err(GenerationError::Config {
+                field: "num_beams",
+                found: self.config.num_beams as f64,
+                expected: "1 where tokens are wanted one by one",
+            });
+        }
+        self.read(prompts)
+    }
+
+    /// Reads the prompts.
+    pub(super) fn read(&self, prompts: &[Prompt]) -> Result<Decoding<'a>, GenerationError> {
         self.config.validate()?;
         let model = self.model;
         let config = model.config();
@@ -213,24 +232,16 @@ impl Decoding<'_> {
         if self.rows.iter().all(|row| row.finish.is_some()) {
             return Ok(None);
         }
-        let vocab = self.logits.dims()[1];
-        let logits: Vec<f32> = self
-            .logits
-            .clone()
-            .into_data()
-            .convert::<f32>()
-            .try_into_vec()
-            .expect("converted to f32");
+        let all = self.next_logits();
         let context = self.model.config().llama.max_position_embeddings;
         let mut written = Vec::with_capacity(self.rows.len());
         let mut fed = Vec::with_capacity(self.rows.len());
-        for (number, row) in self.rows.iter_mut().enumerate() {
+        for ((number, row), mut logits) in self.rows.iter_mut().enumerate().zip(all) {
             if row.finish.is_some() {
                 written.push(None);
                 fed.push(0);
                 continue;
             }
-            let mut logits = logits[number * vocab..(number + 1) * vocab].to_vec();
             if logits.iter().any(|logit| logit.is_nan()) {
                 return Err(GenerationError::NotFinite {
                     row: number,
@@ -255,20 +266,44 @@ impl Decoding<'_> {
         }
         self.written += 1;
         if self.rows.iter().any(|row| row.finish.is_none()) {
-            let device = self.model.device();
-            let ids =
-                Tensor::<2, Int>::from_data(TensorData::new(fed, [self.rows.len(), 1]), &device);
-            let inputs_embeds = self.model.language_model.embed(ids);
-            let hidden_states = self
-                .model
-                .language_model
-                .decode(inputs_embeds, &mut self.cache);
-            self.logits = self
-                .model
-                .language_model
-                .logits(hidden_states.squeeze_dim::<2>(1));
+            self.feed(fed);
         }
         Ok(Some(written))
+    }
+
+    /// Logits of the next token of each row.
+    pub(super) fn next_logits(&self) -> Vec<Vec<f32>> {
+        let vocab = self.logits.dims()[1];
+        let logits: Vec<f32> = self
+            .logits
+            .clone()
+            .into_data()
+            .convert::<f32>()
+            .try_into_vec()
+            .expect("converted to f32");
+        logits.chunks(vocab).map(<[f32]>::to_vec).collect()
+    }
+
+    /// Lets every row read one more token.
+    fn feed(&mut self, ids: Vec<i64>) {
+        let device = self.model.device();
+        let rows = ids.len();
+        let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [rows, 1]), &device);
+        let language_model = &self.model.language_model;
+        let inputs_embeds = language_model.embed(ids);
+        let hidden_states = language_model.decode(inputs_embeds, &mut self.cache);
+        self.logits = language_model.logits(hidden_states.squeeze_dim::<2>(1));
+    }
+
+    /// Tokens of the longest row.
+    pub(super) fn length(&self) -> usize {
+        self.cache.row_lengths().iter().copied().max().unwrap_or(0)
+    }
+
+    /// Goes on with copies of some rows, each with a token of its own.
+    pub(super) fn follow(&mut self, rows: &[usize], ids: Vec<i64>) {
+        self.cache.select_rows(rows);
+        self.feed(ids);
     }
 
     /// The answers so far. Unfinished rows count as ended by length.

@@ -1,10 +1,12 @@
 //! Writing, token by token.
 
+mod beam;
 mod config;
 mod decoding;
 mod logits;
 mod sampler;
 
+pub use beam::{EarlyStopping, Hypothesis};
 pub use config::GenerationConfig;
 pub use decoding::{Decoding, FinishReason, Generation, Generator, Prompt};
 pub use logits::LogitsProcessor;

@@ -1,0 +1,222 @@
+//! Beam search, in the order and meaning of `transformers` 5: several hypotheses are kept, those that end compete by their mean
+//! log-probability, and the search ends when no running one can still win.
+
+use crate::{
+    FinishReason, Generation, GenerationError, Generator, LogitsProcessor, Prompt,
+    generate::decoding::Decoding,
+};
+
+/// When a beam search ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EarlyStopping {
+    /// When no running hypothesis of the present length can be better than the worst finished one.
+    #[default]
+    Heuristic,
+    /// As soon as there are as many finished hypotheses as beams (`early_stopping=True`).
+    WhenFull,
+    /// When no running hypothesis could be better even at the greatest length (`early_stopping="never"`).
+    Never,
+}
+
+/// A finished hypothesis.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hypothesis {
+    /// What was written.
+    pub generation: Generation,
+    /// Sum of log-probabilities, divided by the length to the power of `length_penalty`.
+    pub score: f32,
+}
+
+struct Running {
+    ids: Vec<u32>,
+    score: f32,
+}
+
+struct Candidate {
+    beam: usize,
+    id: u32,
+    score: f32,
+    /// Whether it ends here, by a stop id or by length.
+    stop: Option<Option<u32>>,
+}
+
+/// Search for one prompt.
+struct Search<'a> {
+    generator: &'a Generator<'a>,
+    most: usize,
+    running: Vec<Running>,
+    finished: Vec<Hypothesis>,
+    /// Whether a running hypothesis may still become one of the finished.
+    improvable: bool,
+}
+
+impl Generator<'_> {
+    /// The best hypotheses for each prompt, best first, `num_beams` at most. Each prompt is searched alone.
+    ///
+    /// # Errors
+    /// As [`Generator::generate`].
+    pub fn beam_search(&self, prompts: &[Prompt]) -> Result<Vec<Vec<Hypothesis>>, GenerationError> {
+        prompts.iter().map(|prompt| self.search(prompt)).collect()
+    }
+
+    fn search(&self, prompt: &Prompt) -> Result<Vec<Hypothesis>, GenerationError> {
+        let mut decoding = self.read(std::slice::from_ref(prompt))?;
+        let config = &self.config;
+        let context = self.model.config().llama.max_position_embeddings;
+        let processor = LogitsProcessor::new(config.clone());
+        let mut search = Search {
+            generator: self,
+            most: config.max_new_tokens.min(context - decoding.length()),
+            // The others would say the same.
+            running: vec![Running {
+                ids: Vec::new(),
+                score: 0.0,
+            }],
+            finished: Vec::new(),
+            improvable: true,
+        };
+        loop {
+            let candidates = search.candidates(&decoding, &processor)?;
+            let sources = search.advance(&candidates);
+            if search.is_over(&candidates) {
+                return Ok(search.finished);
+            }
+            let ids = search.running.iter().filter_map(|beam| beam.ids.last());
+            let ids = ids.map(|id| i64::from(*id)).collect();
+            decoding.follow(&sources, ids);
+        }
+    }
+}
+
+impl Search<'_> {
+    /// The likeliest continuations of all running hypotheses, best first.
+    fn candidates(
+        &self,
+        decoding: &Decoding<'_>,
+        processor: &LogitsProcessor,
+    ) -> Result<Vec<Candidate>, GenerationError> {
+        let config = &self.generator.config;
+        let keep = config.num_beams * (1 + config.stop_ids.len()).max(2);
+        let written = self.running[0].ids.len();
+        let mut candidates = Vec::new();
+        for (beam, (running, mut logits)) in
+            self.running.iter().zip(decoding.next_logits()).enumerate()
+        {
+            if logits.iter().any(|logit| logit.is_nan()) {
+                return Err(GenerationError::NotFinite {
+                    row: beam,
+                    token: written,
+                });
+            }
+            log_softmax(&mut logits);
+            processor.apply(&running.ids, &mut logits);
+            let each = logits.into_iter().enumerate();
+            candidates.extend(each.map(|(id, log_probability)| Candidate {
+                beam,
+                id: id as u32,
+                score: log_probability + running.score,
+                stop: None,
+            }));
+        }
+        let better = |a: &Candidate, b: &Candidate| b.score.total_cmp(&a.score);
+        if candidates.len() > keep {
+            candidates.select_nth_unstable_by(keep - 1, better);
+            candidates.truncate(keep);
+        }
+        candidates.sort_by(|a, b| better(a, b).then((a.beam, a.id).cmp(&(b.beam, b.id))));
+        for candidate in &mut candidates {
+            if config.stop_ids.contains(&candidate.id) {
+                candidate.stop = Some(Some(candidate.id));
+            } else if written + 1 >= self.most {
+                candidate.stop = Some(None);
+            }
+        }
+        Ok(candidates)
+    }
+
+    /// Moves what ends to the finished and goes on with the best of the rest; returns which beam each of them comes from.
+    fn advance(&mut self, candidates: &[Candidate]) -> Vec<usize> {
+        let config = &self.generator.config;
+        let length = self.running[0].ids.len() + 1;
+        let full = self.finished.len() == config.num_beams;
+        let closed = full && config.early_stopping == EarlyStopping::WhenFull;
+        if self.improvable && !closed {
+            // Only what is among the best may finish: a poor ending does not end a search.
+            for candidate in candidates.iter().take(config.num_beams) {
+                if let Some(stop_id) = candidate.stop {
+                    self.finished.push(self.finish(candidate, stop_id, length));
+                }
+            }
+            self.finished.sort_by(|a, b| b.score.total_cmp(&a.score));
+            self.finished.truncate(config.num_beams);
+        }
+        let going = candidates
+            .iter()
+            .filter(|candidate| candidate.stop.is_none());
+        let going: Vec<&Candidate> = going.take(config.num_beams).collect();
+        let sources = going.iter().map(|candidate| candidate.beam).collect();
+        if !going.is_empty() {
+            let next = going.into_iter().map(|candidate| {
+                let mut ids = self.running[candidate.beam].ids.clone();
+                ids.push(candidate.id);
+                Running {
+                    ids,
+                    score: candidate.score,
+                }
+            });
+            self.running = next.collect();
+        }
+        sources
+    }
+
+    fn finish(&self, candidate: &Candidate, stop_id: Option<u32>, length: usize) -> Hypothesis {
+        let mut ids = self.running[candidate.beam].ids.clone();
+        if stop_id.is_none() {
+            ids.push(candidate.id);
+        }
+        Hypothesis {
+            score: candidate.score / self.penalty(length),
+            generation: Generation {
+                ids,
+                stop_id,
+                finish: if stop_id.is_some() {
+                    FinishReason::Stop
+                } else {
+                    FinishReason::Length
+                },
+            },
+        }
+    }
+
+    fn penalty(&self, length: usize) -> f32 {
+        (length as f32).powf(self.generator.config.length_penalty)
+    }
+
+    fn is_over(&mut self, candidates: &[Candidate]) -> bool {
+        let config = &self.generator.config;
+        let full = self.finished.len() == config.num_beams;
+        if candidates.iter().all(|candidate| candidate.stop.is_some()) {
+            return true;
+        }
+        let length = match config.early_stopping {
+            EarlyStopping::Never if config.length_penalty > 0.0 => self.most,
+            _ => self.running[0].ids.len(),
+        };
+        let possible = self.running[0].score / self.penalty(length);
+        let worst = self.finished.last().map(|hypothesis| hypothesis.score);
+        self.improvable &= !full || worst.is_none_or(|worst| possible > worst);
+        !self.improvable || (full && config.early_stopping == EarlyStopping::WhenFull)
+    }
+}
+
+fn log_softmax(logits: &mut [f32]) {
+    let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits
+        .iter()
+        .map(|logit| f64::from(logit - most).exp())
+        .sum();
+    let log = sum.ln() as f32;
+    for logit in logits {
+        *logit = *logit - most - log;
+    }
+}
