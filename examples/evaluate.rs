@@ -302,34 +302,19 @@ fn describe_all(
         .with_context(|| format!("cannot make {}", arguments.output_dir.display()))?;
     let path = arguments.output_dir.join(format!("{name}-{key}.jsonl"));
     let mut file = PredictionsFile::resume(path)?;
-    let missing: Vec<&TestPainting> = paintings
-        .iter()
-        .filter(|painting| !file.has(&painting_name(painting)))
-        .collect();
-    let progress = ProgressBar::new(missing.len() as u64).with_style(ProgressStyle::with_template(
-        &format!("{name} {{bar:30}} {{pos}}/{{len}} paintings, {{per_sec}}, {{eta}} left"),
-    )?);
-    let config = GenerationConfig::greedy(arguments.max_new_tokens);
-    for batch in missing.chunks(arguments.batch_size) {
-        let mut prompts = Vec::with_capacity(batch.len());
-        for painting in batch {
-            let image = painting
-                .image
-                .as_ref()
-                .with_context(|| format!("test record {} names no picture", painting.index))?;
-            let picture = gallery
-                .processor()
-                .process_file(arguments.images.join(image))?;
-            prompts.push(gallery.prompt(&arguments.question, vec![picture])?);
-        }
-        let written = Generator::new(gallery.model(), config.clone()).generate(&prompts)?;
-        for (painting, written) in batch.iter().zip(written) {
-            file.push(&painting_name(painting), &gallery.text_of(&written.ids))?;
-        }
-        progress.inc(batch.len() as u64);
-    }
+    let progress = ProgressBar::new(0).with_style(ProgressStyle::with_template(&format!(
+        "{name} {{bar:30}} {{pos}}/{{len}} paintings, {{per_sec}}, {{eta}} left"
+    ))?);
+    let predictions = Evaluator::new(gallery, &arguments.images)
+        .with_question(&arguments.question)
+        .with_generation(GenerationConfig::greedy(arguments.max_new_tokens))
+        .with_batch_size(arguments.batch_size)
+        .predict(paintings, &mut file, |done, total| {
+            progress.set_length(total as u64);
+            progress.set_position(done as u64);
+        })?;
     progress.finish_and_clear();
-    Ok(file.done().clone())
+    Ok(predictions)
 }
 
 fn print_table(

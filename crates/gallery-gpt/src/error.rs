@@ -1,7 +1,8 @@
 //! What can go wrong between a picture and its analysis.
 
 use crate::{
-    checkpoint::CheckpointError, model::GenerationError, text::TokenizerError, vision::ImageError,
+    checkpoint::CheckpointError, eval::EvalError, model::GenerationError, text::TokenizerError,
+    vision::ImageError,
 };
 
 /// An error of [`crate::GalleryGpt`].
@@ -20,6 +21,15 @@ pub enum GalleryError {
     /// A generation.
     #[error(transparent)]
     Generation(#[from] GenerationError),
+    /// An evaluation.
+    #[error(transparent)]
+    Eval(#[from] EvalError),
+    /// A test record without a picture, as the first generation of test files has them.
+    #[error("test record {index} names no picture; take the current test files")]
+    NoPicture {
+        /// Zero-based record.
+        index: usize,
+    },
     /// The processor and the tower disagree.
     #[error(
         "{path}: pictures are made {found} pixels wide, the vision tower takes {expected}; the file belongs to another model"

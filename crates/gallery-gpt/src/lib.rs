@@ -13,7 +13,7 @@
 //! | a decoder with adapters | [`llama::LlamaModel`], [`llama::LoraConfig`] | |
 //! | PaintingForm, batches | [`data::PaintingForm`], [`data::Batcher`] | `finetune` |
 //! | checkpoints, read and written | [`checkpoint::load_model`], [`checkpoint::save_adapter`] | `inspect`, `merge`, `convert` |
-//! | scores of texts | [`eval::SystemScores`], [`eval::SacreBleu`], [`eval::Meteor`], [`eval::Rouge`] | `evaluate` |
+//! | scores of texts | [`Evaluator`], [`eval::SystemScores`], [`eval::SacreBleu`], [`eval::Meteor`], [`eval::Rouge`] | `evaluate` |
 //!
 //! ```
 //! use gallery_gpt::prelude::*;
@@ -39,10 +39,12 @@ pub mod prelude;
 
 mod device;
 mod error;
+mod evaluator;
 mod pipeline;
 
 pub use device::{DeviceKind, UnknownDevice};
 pub use error::GalleryError;
+pub use evaluator::Evaluator;
 pub use gallery_gpt_checkpoint as checkpoint;
 pub use gallery_gpt_data as data;
 pub use gallery_gpt_eval as eval;

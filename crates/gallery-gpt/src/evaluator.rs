@@ -1,0 +1,124 @@
+//! A model's texts about a test set.
+
+use std::path::PathBuf;
+
+use crate::{
+    GalleryError, GalleryGpt,
+    data::TestPainting,
+    eval::{Predictions, PredictionsFile, painting_name},
+    model::{GenerationConfig, Generator},
+};
+
+/// Asks a model the same question about every painting of a test set.
+///
+/// What it writes goes to a [`PredictionsFile`] text by text, so that a broken run goes on where it stopped;
+/// [`crate::eval::SystemScores`] scores it.
+///
+/// ```
+/// use gallery_gpt::{Evaluator, eval::{OnUnscorable, PredictionsFile, Score, Scorer, SystemScores}, prelude::*};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let datasets = concat!(env!("CARGO_MANIFEST_DIR"), "/../../datasets");
+/// # std::env::set_current_dir(datasets)?;
+/// # let runs = tempfile::tempdir()?;
+/// let gallery = GalleryGpt::load("tiny-base", &Device::flex())?;
+/// let test = TestSet::load(&["painting-form-mini/formalanalysis_test_gpt.json".into()])?;
+/// let paintings = &test.paintings[..2];
+///
+/// let mut file = PredictionsFile::resume(runs.path().join("base.jsonl"))?;
+/// let predictions = Evaluator::new(&gallery, "painting-form-mini/images")
+///     .with_question("Describe the painting.")
+///     .with_generation(GenerationConfig::greedy(20))
+///     .predict(paintings, &mut file, |done, total| println!("{done} of {total}"))?;
+///
+/// let scorer = Scorer::paper(None);
+/// let scores = SystemScores::new("base", &predictions, paintings, &scorer, OnUnscorable::Fail)?;
+/// let bleu = scores.interval(Score::Bleu, &scorer, 100, 42);
+/// assert!(bleu.low <= bleu.score && bleu.score <= bleu.high);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Evaluator<'a> {
+    gallery: &'a GalleryGpt,
+    images: PathBuf,
+    question: String,
+    generation: GenerationConfig,
+    batch_size: usize,
+}
+
+impl<'a> Evaluator<'a> {
+    /// For pictures in a folder: PaintingForm's plainest question, greedily, up to 512 tokens, eight paintings at a time.
+    #[must_use]
+    pub fn new(gallery: &'a GalleryGpt, images: impl Into<PathBuf>) -> Self {
+        Self {
+            gallery,
+            images: images.into(),
+            question: "Please write a paragraph of formal analysis for this painting.".to_owned(),
+            generation: GenerationConfig::greedy(512),
+            batch_size: 8,
+        }
+    }
+
+    /// Sets the question.
+    #[must_use]
+    pub fn with_question(mut self, question: impl Into<String>) -> Self {
+        self.question = question.into();
+        self
+    }
+
+    /// Sets how answers are written.
+    #[must_use]
+    pub fn with_generation(mut self, generation: GenerationConfig) -> Self {
+        self.generation = generation;
+        self
+    }
+
+    /// Sets how many paintings are asked about at a time; at least one.
+    #[must_use]
+    pub fn with_batch_size(mut self, batch_size: usize) -> Self {
+        self.batch_size = batch_size.max(1);
+        self
+    }
+
+    /// Asks about every painting that `file` has no text of, and returns all texts in it. `observe` is told how many of
+    /// how many are done, after every batch.
+    ///
+    /// # Errors
+    /// A painting names no picture, a picture cannot be read, or the file cannot be written.
+    pub fn predict(
+        &self,
+        paintings: &[TestPainting],
+        file: &mut PredictionsFile,
+        mut observe: impl FnMut(usize, usize),
+    ) -> Result<Predictions, GalleryError> {
+        let missing: Vec<&TestPainting> = paintings
+            .iter()
+            .filter(|painting| !file.has(&painting_name(painting)))
+            .collect();
+        let mut done = 0;
+        for batch in missing.chunks(self.batch_size) {
+            let mut prompts = Vec::with_capacity(batch.len());
+            for painting in batch {
+                let image = painting.image.as_ref().ok_or(GalleryError::NoPicture {
+                    index: painting.index,
+                })?;
+                let picture = self
+                    .gallery
+                    .processor()
+                    .process_file(self.images.join(image))?;
+                let mut prompt = self.gallery.prompt(&self.question, vec![picture])?;
+                // Its own random numbers, whatever batch it is in.
+                prompt.stream = painting.index as u64;
+                prompts.push(prompt);
+            }
+            let generator = Generator::new(self.gallery.model(), self.generation.clone());
+            for (painting, written) in batch.iter().zip(generator.generate(&prompts)?) {
+                let text = self.gallery.text_of(&written.ids);
+                file.push(&painting_name(painting), &text)?;
+            }
+            done += batch.len();
+            observe(done, missing.len());
+        }
+        Ok(file.done().clone())
+    }
+}
