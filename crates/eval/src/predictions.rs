@@ -5,15 +5,13 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{File, OpenOptions},
-    io::Write,
     path::{Path, PathBuf},
 };
 
 use gallery_gpt_data::TestPainting;
 use serde_json::{Value, json};
 
-use crate::EvalError;
+use crate::{EvalError, JsonLinesFile};
 
 const NAMES: [&str; 4] = ["image", "id", "question_id", "index"];
 const TEXTS: [&str; 4] = ["text", "prediction", "answer", "formal_analysis"];
@@ -253,8 +251,7 @@ fn found(value: Option<&Value>) -> String {
 /// A file of predictions that grows as they are made, so that a broken run goes on where it stopped.
 #[derive(Debug)]
 pub struct PredictionsFile {
-    path: PathBuf,
-    file: File,
+    lines: JsonLinesFile,
     done: Predictions,
 }
 
@@ -264,30 +261,9 @@ impl PredictionsFile {
     /// # Errors
     /// It cannot be read or written, or holds something else than predictions.
     pub fn resume(path: impl Into<PathBuf>) -> Result<Self, EvalError> {
-        let path = path.into();
-        let write = |source| EvalError::Write {
-            path: path.clone(),
-            source,
-        };
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(write)?;
-        let bytes = std::fs::read(&path).map_err(|source| EvalError::Read {
-            path: path.clone(),
-            source,
-        })?;
-        let whole = bytes
-            .iter()
-            .rposition(|byte| *byte == b'\n')
-            .map_or(0, |at| at + 1);
-        if whole < bytes.len() {
-            file.set_len(whole as u64).map_err(write)?;
-            file.flush().map_err(write)?;
-        }
-        let done = Predictions::load(&path)?;
-        Ok(Self { path, file, done })
+        let lines = JsonLinesFile::resume(path)?;
+        let done = Predictions::load(lines.path())?;
+        Ok(Self { lines, done })
     }
 
     /// What is in it.
@@ -307,14 +283,7 @@ impl PredictionsFile {
     /// # Errors
     /// The disk refuses it.
     pub fn push(&mut self, name: &str, text: &str) -> Result<(), EvalError> {
-        let line = format!("{}\n", json!({ "image": name, "text": text }));
-        self.file
-            .write_all(line.as_bytes())
-            .and_then(|()| self.file.sync_data())
-            .map_err(|source| EvalError::Write {
-                path: self.path.clone(),
-                source,
-            })?;
+        self.lines.push(&json!({ "image": name, "text": text }))?;
         self.done.push(name, text);
         Ok(())
     }
