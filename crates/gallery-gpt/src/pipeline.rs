@@ -184,10 +184,19 @@ impl GalleryGpt {
         pictures: Vec<PixelValues>,
     ) -> Result<Prompt, GalleryError> {
         let question = image_question(question, pictures.len());
-        let text = self
-            .template
-            .template()
-            .prompt(&Conversation::question(question));
+        self.continuation(&Conversation::question(question), pictures)
+    }
+
+    /// The prompt for the next answer of a conversation, whose turns have the `<image>` marks of its pictures.
+    ///
+    /// # Errors
+    /// The tokenizer refuses a turn.
+    pub fn continuation(
+        &self,
+        conversation: &Conversation,
+        pictures: Vec<PixelValues>,
+    ) -> Result<Prompt, GalleryError> {
+        let text = self.template.template().prompt(conversation);
         Ok(Prompt::with_pictures(
             encode_prompt(&self.tokenizer, &text)?,
             pictures,
@@ -256,6 +265,18 @@ impl GalleryGpt {
         config: &GenerationConfig,
     ) -> Result<TextStream<'_>, GalleryError> {
         let prompt = self.prompt(question, vec![self.processor.process(picture)])?;
+        self.stream_prompt(prompt, config)
+    }
+
+    /// What the model answers to a prompt, piece by piece as it is written.
+    ///
+    /// # Errors
+    /// The prompt does not fit the context.
+    pub fn stream_prompt(
+        &self,
+        prompt: Prompt,
+        config: &GenerationConfig,
+    ) -> Result<TextStream<'_>, GalleryError> {
         let decoding = Generator::new(&self.model, config.clone()).start(&[prompt])?;
         Ok(TextStream {
             tokenizer: &self.tokenizer,
