@@ -458,43 +458,48 @@ fn fill(
     let (tensors, layout) = AdapterTensors::open(folder)?;
     let mut adapter = read_adapter_config(folder, &tensors, layout)?;
     model.language_model = model.language_model.apply_lora(&adapter.lora);
-    let model = fill_from(model, tensors, adapter.has_projector, read, &mut adapter);
-    Ok((model, adapter))
+    let filled = fill_from(model, tensors, layout, adapter.has_projector, read);
+    (adapter.used, adapter.problems) = (filled.used, filled.problems);
+    Ok((filled.model, adapter))
+}
+
+struct Filled {
+    model: GalleryModel,
+    used: Vec<(String, PathBuf)>,
+    problems: Vec<Problem>,
 }
 
 fn fill_from(
     model: GalleryModel,
     mut tensors: AdapterTensors,
+    layout: AdapterLayout,
     has_projector: bool,
     read: bool,
-    adapter: &mut AdapterFile,
-) -> GalleryModel {
-    let mut problems = std::mem::take(&mut tensors.problems);
+) -> Filled {
     let mut filler = Filler {
         tensors: &mut tensors.tensors,
         read,
-        layout: adapter.layout,
+        layout,
         stack: Vec::new(),
         used: Vec::new(),
         has_projector,
-        problems: Vec::new(),
+        problems: tensors.problems,
     };
     let model = model.map(&mut filler);
     let Filler {
-        used,
-        problems: more,
-        ..
+        used, mut problems, ..
     } = filler;
-    problems.extend(more);
     for (key, tensor) in tensors.tensors.into_values() {
         problems.push(Problem::Unused {
             key,
             file: tensor.file,
         });
     }
-    adapter.used = used;
-    adapter.problems = problems;
-    model
+    Filled {
+        model,
+        used,
+        problems,
+    }
 }
 
 /// Puts a projector that was trained alone (`mm_projector.bin`, or a folder with one) on a model.
@@ -512,24 +517,14 @@ pub fn load_projector(
     } else {
         path.to_owned()
     };
-    let mut tensors = AdapterTensors::default();
-    tensors.add(&WeightFiles::open_single(&file)?);
-    let mut adapter = AdapterFile {
-        lora: LoraConfig::gallery_gpt(),
-        base_model: None,
-        has_projector: true,
-        layout: AdapterLayout::LlavaLora,
-        origin: None,
-        used: Vec::new(),
-        problems: Vec::new(),
-    };
-    let lora = model.language_model.has_lora();
-    if lora {
+    if model.language_model.has_lora() {
         return Err(CheckpointError::HasAdapter { path: file });
     }
-    let model = fill_from(model, tensors, true, true, &mut adapter);
-    refuse(&file, &adapter.problems, options)?;
-    Ok(model)
+    let mut tensors = AdapterTensors::default();
+    tensors.add(&WeightFiles::open_single(&file)?);
+    let filled = fill_from(model, tensors, AdapterLayout::LlavaLora, true, true);
+    refuse(&file, &filled.problems, options)?;
+    Ok(filled.model)
 }
 
 struct Filler<'a> {
