@@ -149,6 +149,9 @@ fn scale(canvas: &Canvas<'_>, window: &Window) -> Vec<u8> {
     output
 }
 
+/// Rows that the horizontal pass takes at once: their pixels, with a fourth, empty channel, are one wide vector.
+const ROWS: usize = 4;
+
 /// The horizontal pass over the covered rows: `rows x size x 3`.
 #[inline(always)]
 fn horizontal(
@@ -158,49 +161,50 @@ fn horizontal(
     left: usize,
     size: usize,
 ) -> Vec<u8> {
-    let stride = canvas.image.width() as usize * 3;
+    let width = canvas.image.width() as usize;
     let pixels = canvas.image.as_raw();
-    let padded = canvas.width != canvas.image.width() as usize;
-    let mut buffer = if padded {
-        canvas.fill.repeat(canvas.width)
-    } else {
-        Vec::new()
+    let picture_row = |y: usize| &pixels[(y - canvas.top) * width * 3..][..width * 3];
+    let mut narrow = vec![0; covered.len() * size * 3];
+    let Some(taps) = taps else {
+        // As wide as the canvas: only padded and cut.
+        let mut row = canvas.fill.repeat(canvas.width);
+        for (y, out) in covered.clone().zip(narrow.chunks_exact_mut(size * 3)) {
+            row[canvas.left * 3..][..width * 3].copy_from_slice(picture_row(y));
+            out.copy_from_slice(&row[left * 3..(left + size) * 3]);
+        }
+        return narrow;
     };
-    let mut narrow = Vec::with_capacity(covered.len() * size * 3);
-    // One row with a fourth, empty channel, so that a pixel is one vector of four lanes.
-    let mut lanes: Vec<[i32; 4]> = Vec::with_capacity(canvas.width);
-    for y in covered.clone() {
-        let at = (y - canvas.top) * stride;
-        let picture_row = &pixels[at..at + stride];
-        let row = if padded {
-            buffer[canvas.left * 3..canvas.left * 3 + stride].copy_from_slice(picture_row);
-            &buffer[..]
-        } else {
-            picture_row
-        };
-        match taps {
-            None => narrow.extend_from_slice(&row[left * 3..(left + size) * 3]),
-            Some(taps) => {
-                lanes.clear();
-                lanes.extend(row.chunks_exact(3).map(|pixel| {
-                    [
-                        i32::from(pixel[0]),
-                        i32::from(pixel[1]),
-                        i32::from(pixel[2]),
-                        0,
-                    ]
-                }));
-                for (first, range) in &taps.spans {
-                    let weights = &taps.weights[range.clone()];
-                    let mut sums = [HALF; 4];
-                    for (pixel, &weight) in lanes[*first..].iter().zip(weights) {
-                        for (sum, &value) in sums.iter_mut().zip(pixel) {
-                            *sum += value * weight;
-                        }
-                    }
-                    let [red, green, blue, _] = sums.map(clip8);
-                    narrow.extend([red, green, blue]);
+    let mut lanes = vec![[0_i32; 4 * ROWS]; canvas.width];
+    for lane in &mut lanes {
+        for pixel in lane.chunks_exact_mut(4) {
+            for (level, fill) in pixel.iter_mut().zip(canvas.fill) {
+                *level = i32::from(fill);
+            }
+        }
+    }
+    for (block, out) in narrow.chunks_mut(ROWS * size * 3).enumerate() {
+        let rows = out.len() / (size * 3);
+        // A last block of fewer rows repeats its last one; what comes of that is not kept.
+        let sources: [&[u8]; ROWS] = std::array::from_fn(|nth| {
+            picture_row(covered.start + block * ROWS + nth.min(rows - 1))
+        });
+        let inside = &mut lanes[canvas.left..canvas.left + width];
+        for (x, lane) in inside.iter_mut().enumerate() {
+            for (pixel, source) in lane.chunks_exact_mut(4).zip(sources) {
+                for channel in 0..3 {
+                    pixel[channel] = i32::from(source[3 * x + channel]);
                 }
+            }
+        }
+        for (x, (first, range)) in taps.spans.iter().enumerate() {
+            let mut sums = [HALF; 4 * ROWS];
+            for (lane, &weight) in lanes[*first..].iter().zip(&taps.weights[range.clone()]) {
+                sums = std::array::from_fn(|at| sums[at] + lane[at] * weight);
+            }
+            let levels = sums.map(clip8);
+            for nth in 0..rows {
+                let at = (nth * size + x) * 3;
+                out[at..at + 3].copy_from_slice(&levels[4 * nth..4 * nth + 3]);
             }
         }
     }
