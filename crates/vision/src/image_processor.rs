@@ -402,15 +402,14 @@ impl ImageProcessor {
     pub fn process(&self, picture: &RgbImage) -> PixelValues {
         let size = self.config.image_size;
         let pixels = self.resized(picture);
-        let mut values = Vec::with_capacity(3 * size * size);
-        for (channel, levels) in self.levels.iter().enumerate() {
-            values.extend(
-                pixels
-                    .iter()
-                    .skip(channel)
-                    .step_by(3)
-                    .map(|&level| levels[usize::from(level)]),
-            );
+        let mut values = vec![0.0; 3 * size * size];
+        let (red, rest) = values.split_at_mut(size * size);
+        let (green, blue) = rest.split_at_mut(size * size);
+        let channels = red.iter_mut().zip(green).zip(blue);
+        for (((red, green), blue), pixel) in channels.zip(pixels.chunks_exact(3)) {
+            *red = self.levels[0][usize::from(pixel[0])];
+            *green = self.levels[1][usize::from(pixel[1])];
+            *blue = self.levels[2][usize::from(pixel[2])];
         }
         PixelValues { values, size }
     }

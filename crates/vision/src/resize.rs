@@ -149,8 +149,8 @@ fn scale(canvas: &Canvas<'_>, window: &Window) -> Vec<u8> {
     output
 }
 
-/// Rows that the horizontal pass takes at once: their pixels, with a fourth, empty channel, are one wide vector.
-const ROWS: usize = 4;
+/// Rows that the horizontal pass takes at once: their pixels, with a fourth, empty channel, are one vector of eight lanes.
+const ROWS: usize = 2;
 
 /// The horizontal pass over the covered rows: `rows x size x 3`.
 #[inline(always)]
