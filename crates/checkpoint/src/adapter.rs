@@ -15,15 +15,14 @@ use burn::{
 };
 use gallery_gpt_llama::{LoraConfig, LoraTarget, LoraTargets};
 use gallery_gpt_model::GalleryModel;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    AtomicFolder, CheckpointError, Layout, LoadOptions, Placement, Problem, StoredTensor,
-    Strictness, TensorDtype, WeightFiles, checkpoint_key,
+    AdapterLayout, AdapterOrigin, AtomicFolder, CheckpointError, LoadOptions, Placement, Problem,
+    StoredTensor, Strictness, TensorDtype, WeightFiles,
+    adapter_key::{AdapterKey, PROJECTOR},
     config_file::llava_json,
-    layout::projector_hub_key,
-    load_report::short,
     pickle_writer::write_pickle,
     save::{Outgoing, write_json, write_tensors},
     stored_tensor::{first_not_finite, tensor_of},
@@ -35,82 +34,6 @@ const SAFETENSORS: &str = "adapter_model.safetensors";
 const PYTORCH: &str = "adapter_model.bin";
 const NON_LORA: &str = "non_lora_trainables.bin";
 const ORIGIN: &str = "gallery_gpt.json";
-const PROJECTOR: &str = "multi_modal_projector";
-
-/// A way to lay out an adapter's folder.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AdapterLayout {
-    /// PEFT's, on transformers' LLaVA.
-    #[default]
-    Peft,
-    /// LLaVA's and GalleryGPT's.
-    LlavaLora,
-}
-
-/// What an adapter was trained on and with, written beside it as `gallery_gpt.json`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AdapterOrigin {
-    /// The base, as the trainer was told it.
-    pub base_model: String,
-    /// The base's fingerprint, as of [`crate::LoadReport::fingerprint`].
-    pub base_fingerprint: Option<String>,
-    /// The vision tower, as the base's config names it.
-    pub vision_tower: Option<String>,
-    /// Conversation template.
-    pub template: Option<String>,
-    /// How pictures were made square.
-    pub image_aspect_ratio: Option<String>,
-    /// Side of a picture in pixels.
-    pub image_size: Option<usize>,
-}
-
-impl From<&str> for AdapterOrigin {
-    /// A base of which only the name is known.
-    fn from(base_model: &str) -> Self {
-        Self {
-            base_model: base_model.to_owned(),
-            ..Self::default()
-        }
-    }
-}
-
-impl AdapterOrigin {
-    /// Where a use differs from the training, a sentence each; what either does not say is no difference.
-    #[must_use]
-    pub fn differences(&self, here: &Self) -> Vec<String> {
-        let mut differences = Vec::new();
-        if let (Some(there), Some(found)) = (&self.base_fingerprint, &here.base_fingerprint)
-            && there != found
-        {
-            differences.push(format!(
-                "the adapter was trained on another base: {} with fingerprint {}, this is {} with {}",
-                self.base_model,
-                short(Some(there)),
-                here.base_model,
-                short(Some(found)),
-            ));
-        }
-        let size = |origin: &Self| origin.image_size.map(|size| size.to_string());
-        for (what, there, found) in [
-            ("template", &self.template, &here.template),
-            (
-                "image_aspect_ratio",
-                &self.image_aspect_ratio,
-                &here.image_aspect_ratio,
-            ),
-            ("image_size", &size(self), &size(here)),
-        ] {
-            if let (Some(there), Some(found)) = (there, found)
-                && there != found
-            {
-                differences.push(format!(
-                    "the adapter was trained with {what} {there}, this is {found}"
-                ));
-            }
-        }
-        differences
-    }
-}
 
 /// What an adapter folder says about itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -151,108 +74,6 @@ struct ConfigJson {
     #[serde(default)]
     alpha_pattern: Option<serde_json::Map<String, Value>>,
     base_model_name_or_path: Option<String>,
-}
-
-/// A parameter that an adapter brings, whatever its tensor is called.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum AdapterKey {
-    Lora {
-        layer: usize,
-        target: LoraTarget,
-        is_a: bool,
-    },
-    Projector {
-        hub_key: String,
-    },
-}
-
-impl AdapterKey {
-    /// Understands the names of PEFT on llava-hf models (old and new nesting) and on LLaVA's own, with or without `.default`,
-    /// and the names of the original's projector.
-    fn parse(key: &str) -> Option<Self> {
-        let key = key.replace(".default.", ".");
-        if let Some(hub_key) = projector_hub_key(&key) {
-            return Some(Self::Projector { hub_key });
-        }
-        if let Some(at) = key.find(PROJECTOR) {
-            let hub_key = key[at..].replace("modules_to_save.", "");
-            return Some(Self::Projector { hub_key });
-        }
-        let rest = &key[key.find("layers.")? + "layers.".len()..];
-        let mut parts = rest.split('.');
-        let layer = parts.next()?.parse().ok()?;
-        let _block = parts
-            .next()
-            .filter(|part| ["self_attn", "mlp"].contains(part))?;
-        let target = parts.next()?.parse().ok()?;
-        let is_a = match parts.next()? {
-            "lora_A" => true,
-            "lora_B" => false,
-            _ => return None,
-        };
-        let is_weight = parts.next()? == "weight" && parts.next().is_none();
-        (is_weight && !key.contains("vision")).then_some(Self::Lora {
-            layer,
-            target,
-            is_a,
-        })
-    }
-
-    /// The parameter at a path of the model.
-    fn of_path(path: &str) -> Option<(Self, Placement)> {
-        if let Some(rest) = path.strip_prefix("language_model.layers.") {
-            let mut parts = rest.split('.');
-            let layer = parts.next()?.parse().ok()?;
-            let target = parts.nth(1)?.parse().ok()?;
-            let is_a = match (parts.next()?, parts.next()?) {
-                ("lora", "lora_a") => true,
-                ("lora", "lora_b") => false,
-                _ => return None,
-            };
-            let key = Self::Lora {
-                layer,
-                target,
-                is_a,
-            };
-            return Some((key, Placement::Transposed));
-        }
-        if path.starts_with("projector.") {
-            let key = checkpoint_key(path)?;
-            return Some((Self::Projector { hub_key: key.key }, key.placement));
-        }
-        None
-    }
-
-    /// The name in a folder we write.
-    fn name(&self, layout: AdapterLayout) -> String {
-        match self {
-            Self::Lora {
-                layer,
-                target,
-                is_a,
-            } => {
-                let block = match target {
-                    LoraTarget::GateProj | LoraTarget::UpProj | LoraTarget::DownProj => "mlp",
-                    _ => "self_attn",
-                };
-                let nesting = match layout {
-                    AdapterLayout::Peft => "language_model.layers",
-                    AdapterLayout::LlavaLora => "layers",
-                };
-                let matrix = if *is_a { "lora_A" } else { "lora_B" };
-                format!(
-                    "base_model.model.model.{nesting}.{layer}.{block}.{}.{matrix}.weight",
-                    target.name()
-                )
-            }
-            Self::Projector { hub_key } => match layout {
-                AdapterLayout::Peft => format!("base_model.model.model.{hub_key}"),
-                AdapterLayout::LlavaLora => {
-                    format!("base_model.model.{}", Layout::Llava.key_of(hub_key))
-                }
-            },
-        }
-    }
 }
 
 /// The tensors of an adapter folder, by what they are for.
@@ -716,56 +537,6 @@ impl ModuleVisitor for Collector {
         if let Some((key, placement)) = AdapterKey::of_path(&self.stack.join(".")) {
             self.tensors
                 .push((key, Outgoing::new(param.val(), placement, None)));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_name_of_an_adapter_is_understood() {
-        let lora = AdapterKey::Lora {
-            layer: 3,
-            target: LoraTarget::UpProj,
-            is_a: true,
-        };
-        for key in [
-            "base_model.model.model.layers.3.mlp.up_proj.lora_A.weight",
-            "base_model.model.model.layers.3.mlp.up_proj.lora_A.default.weight",
-            "base_model.model.model.language_model.layers.3.mlp.up_proj.lora_A.weight",
-            "base_model.model.language_model.model.layers.3.mlp.up_proj.lora_A.weight",
-            "model.layers.3.mlp.up_proj.lora_A.weight",
-        ] {
-            assert_eq!(AdapterKey::parse(key).as_ref(), Some(&lora), "{key}");
-        }
-        let projector = AdapterKey::Projector {
-            hub_key: "multi_modal_projector.linear_2.bias".to_owned(),
-        };
-        for key in [
-            "base_model.model.model.mm_projector.2.bias",
-            "base_model.model.mm_projector.2.bias",
-            "model.mm_projector.2.bias",
-            "mm_projector.2.bias",
-            "base_model.model.model.multi_modal_projector.linear_2.bias",
-            "base_model.model.model.multi_modal_projector.modules_to_save.default.linear_2.bias",
-        ] {
-            assert_eq!(AdapterKey::parse(key).as_ref(), Some(&projector), "{key}");
-        }
-        for key in [
-            "base_model.model.lm_head.lora_A.weight",
-            "base_model.model.model.layers.3.mlp.up_proj.lora_C.weight",
-            "base_model.model.model.layers.3.mlp.up_proj.lora_A.weight.more",
-            "base_model.model.model.vision_tower.encoder.layers.3.self_attn.q_proj.lora_A.weight",
-            "base_model.model.model.mm_projector.1.weight",
-        ] {
-            assert_eq!(AdapterKey::parse(key), None, "{key}");
-        }
-        for layout in [AdapterLayout::Peft, AdapterLayout::LlavaLora] {
-            for key in [&lora, &projector] {
-                assert_eq!(AdapterKey::parse(&key.name(layout)).as_ref(), Some(key));
-            }
         }
     }
 }

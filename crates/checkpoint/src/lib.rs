@@ -26,6 +26,8 @@
 //! ```
 
 mod adapter;
+mod adapter_key;
+mod adapter_origin;
 mod atomic;
 mod checkpoint;
 mod config_file;
@@ -42,10 +44,9 @@ mod stored_tensor;
 mod tower;
 mod weight_files;
 
-pub use adapter::{
-    AdapterFile, AdapterLayout, AdapterOrigin, inspect_adapter, load_adapter, load_projector,
-    save_adapter,
-};
+pub use adapter::{AdapterFile, inspect_adapter, load_adapter, load_projector, save_adapter};
+pub use adapter_key::AdapterLayout;
+pub use adapter_origin::AdapterOrigin;
 pub use atomic::{AtomicFolder, write_file};
 pub use checkpoint::Checkpoint;
 pub use error::{CheckpointError, Problem};

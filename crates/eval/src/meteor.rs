@@ -14,7 +14,7 @@ pub struct Meteor<'a, W: ?Sized> {
     pub beta: f64,
     /// Weight of the penalty.
     pub gamma: f64,
-    /// Where synonyms come from; none leaves the third stage out, which lowers scores by a point or so.
+    /// Where synonyms come from; none leaves the third stage out, and the signature says so.
     pub synonyms: Option<&'a W>,
 }
 

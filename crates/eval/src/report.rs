@@ -169,7 +169,7 @@ impl Report<'_> {
         page: &mut String,
         picture: &mut impl FnMut(&TestPainting) -> Option<String>,
     ) {
-        // METEOR, where it is a column: of the four it follows a reader's judgement best.
+        // METEOR, where it is a column: a painting's own score is what the column is the mean of.
         let column = self.columns.iter().find(|column| **column == Score::Meteor);
         let (Some(first), Some(last), Some(&column)) = (
             self.systems.first(),

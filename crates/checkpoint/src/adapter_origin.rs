@@ -1,0 +1,70 @@
+//! What an adapter was trained on, carried beside it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::load_report::short;
+
+/// What an adapter was trained on and with, written beside it as `gallery_gpt.json`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdapterOrigin {
+    /// The base, as the trainer was told it.
+    pub base_model: String,
+    /// The base's fingerprint, as of [`crate::LoadReport::fingerprint`].
+    pub base_fingerprint: Option<String>,
+    /// The vision tower, as the base's config names it.
+    pub vision_tower: Option<String>,
+    /// Conversation template.
+    pub template: Option<String>,
+    /// How pictures were made square.
+    pub image_aspect_ratio: Option<String>,
+    /// Side of a picture in pixels.
+    pub image_size: Option<usize>,
+}
+
+impl From<&str> for AdapterOrigin {
+    /// A base of which only the name is known.
+    fn from(base_model: &str) -> Self {
+        Self {
+            base_model: base_model.to_owned(),
+            ..Self::default()
+        }
+    }
+}
+
+impl AdapterOrigin {
+    /// Where a use differs from the training, a sentence each; what either does not say is no difference.
+    #[must_use]
+    pub fn differences(&self, here: &Self) -> Vec<String> {
+        let mut differences = Vec::new();
+        if let (Some(there), Some(found)) = (&self.base_fingerprint, &here.base_fingerprint)
+            && there != found
+        {
+            differences.push(format!(
+                "the adapter was trained on another base: {} with fingerprint {}, this is {} with {}",
+                self.base_model,
+                short(Some(there)),
+                here.base_model,
+                short(Some(found)),
+            ));
+        }
+        let size = |origin: &Self| origin.image_size.map(|size| size.to_string());
+        for (what, there, found) in [
+            ("template", &self.template, &here.template),
+            (
+                "image_aspect_ratio",
+                &self.image_aspect_ratio,
+                &here.image_aspect_ratio,
+            ),
+            ("image_size", &size(self), &size(here)),
+        ] {
+            if let (Some(there), Some(found)) = (there, found)
+                && there != found
+            {
+                differences.push(format!(
+                    "the adapter was trained with {what} {there}, this is {found}"
+                ));
+            }
+        }
+        differences
+    }
+}
