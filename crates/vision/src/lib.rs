@@ -25,6 +25,7 @@ mod mlp;
 mod patch_embedding;
 mod resize;
 mod vision_tower;
+mod weighted_sum;
 
 pub use attention::VisionAttention;
 pub use config::{HiddenAct, VisionConfig};

@@ -6,8 +6,7 @@
 
 use image::RgbImage;
 
-/// Fraction bits of a coefficient: 32 bits less 8 of a pixel and 2 of head room.
-const PRECISION_BITS: u32 = 32 - 8 - 2;
+use crate::weighted_sum::{PRECISION_BITS, Portable, Weigh};
 
 /// A picture lying on a canvas of one colour.
 pub(crate) struct Canvas<'a> {
@@ -30,11 +29,26 @@ pub(crate) struct Window {
     pub(crate) size: usize,
 }
 
-/// Taps of the output pixels of one axis.
+/// Taps of the output pixels of one axis: as many for each, zeros behind the last that counts, so that the loop over
+/// them is as long for every pixel.
 struct Taps {
-    /// Per output pixel: first input pixel and range in `weights`.
-    spans: Vec<(usize, std::ops::Range<usize>)>,
+    /// First input pixel of each output pixel.
+    starts: Vec<usize>,
+    /// Input pixels of an output pixel.
+    count: usize,
+    /// `count` of each output pixel.
     weights: Vec<i32>,
+}
+
+impl Taps {
+    /// First input pixel and weights of an output pixel.
+    #[inline(always)]
+    fn of(&self, out: usize) -> (usize, &[i32]) {
+        (
+            self.starts[out],
+            &self.weights[out * self.count..][..self.count],
+        )
+    }
 }
 
 /// Keys' cubic with a = -0.5.
@@ -59,18 +73,24 @@ fn taps(input: usize, output: usize, from: usize, count: usize) -> Option<Taps> 
     let scale = input as f64 / output as f64;
     let filter_scale = scale.max(1.0);
     let support = 2.0 * filter_scale;
-    let mut spans = Vec::with_capacity(count);
-    let mut weights = Vec::new();
-    for out in from..from + count {
+    let range = |out: usize| {
         let center = (out as f64 + 0.5) * scale;
         // Casts truncate toward zero, as C's do; negative values stop at 0 either way.
         let first = (center - support + 0.5).max(0.0) as usize;
         let last = ((center + support + 0.5) as usize).min(input);
-        let raw: Vec<f64> = (first..last)
+        (center, first..last)
+    };
+    let outputs = from..from + count;
+    let longest = outputs.clone().map(|out| range(out).1.len()).max()?;
+    let mut starts = Vec::with_capacity(count);
+    let mut weights = Vec::with_capacity(count * longest);
+    for out in outputs {
+        let (center, inputs) = range(out);
+        starts.push(inputs.start);
+        let raw: Vec<f64> = inputs
             .map(|at| bicubic((at as f64 - center + 0.5) * (1.0 / filter_scale)))
             .collect();
         let total: f64 = raw.iter().sum();
-        let start = weights.len();
         weights.extend(raw.into_iter().map(|weight| {
             let weight = if total == 0.0 { weight } else { weight / total };
             let scaled = weight * f64::from(1_u32 << PRECISION_BITS);
@@ -80,29 +100,29 @@ fn taps(input: usize, output: usize, from: usize, count: usize) -> Option<Taps> 
                 scaled + 0.5
             }) as i32
         }));
-        spans.push((first, start..weights.len()));
+        weights.resize(starts.len() * longest, 0);
     }
-    Some(Taps { spans, weights })
+    Some(Taps {
+        starts,
+        count: longest,
+        weights,
+    })
 }
-
-#[inline(always)]
-fn clip8(sum: i32) -> u8 {
-    (sum >> PRECISION_BITS).clamp(0, 255) as u8
-}
-
-const HALF: i32 = 1 << (PRECISION_BITS - 1);
 
 /// Scales the canvas and returns the window's pixels, `size x size x 3`, row by row.
 pub(crate) fn resize(canvas: &Canvas<'_>, window: &Window) -> Vec<u8> {
-    // The same integer arithmetic, compiled for the widest vectors this processor has.
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || scale(canvas, window),
-    )
+    #[cfg(target_arch = "x86_64")]
+    if let Some(simd) = pulp::x86::V3::try_new() {
+        return simd.vectorize(
+            #[inline(always)]
+            || scale(simd, canvas, window),
+        );
+    }
+    scale(Portable, canvas, window)
 }
 
 #[inline(always)]
-fn scale(canvas: &Canvas<'_>, window: &Window) -> Vec<u8> {
+fn scale(way: impl Weigh, canvas: &Canvas<'_>, window: &Window) -> Vec<u8> {
     let size = window.size;
     let columns = taps(canvas.width, window.scaled_width, window.left, size);
     let rows = taps(canvas.height, window.scaled_height, window.top, size);
@@ -110,51 +130,60 @@ fn scale(canvas: &Canvas<'_>, window: &Window) -> Vec<u8> {
     // Canvas rows that the window needs and the picture covers.
     let needed = match &rows {
         None => window.top..window.top + size,
-        Some(taps) => {
-            let first = taps.spans[0].0;
-            let (last, range) = &taps.spans[size - 1];
-            first..last + range.len()
-        }
+        Some(taps) => taps.starts[0]..taps.starts[size - 1] + taps.count,
     };
     let picture_rows = canvas.top..canvas.top + canvas.image.height() as usize;
     let covered = needed.start.max(picture_rows.start)..needed.end.min(picture_rows.end);
-    let narrow = horizontal(canvas, &covered, columns.as_ref(), window.left, size);
+    let narrow = horizontal(way, canvas, &covered, columns.as_ref(), window.left, size);
 
     // Scaling a row of one colour gives that colour: the weights of a pixel sum to one within a rounding.
-    let fill_row: Vec<u8> = canvas.fill.repeat(size);
-    let row = |y: usize| -> &[u8] {
-        if covered.contains(&y) {
-            let at = (y - covered.start) * size * 3;
-            &narrow[at..at + size * 3]
+    let mut fill_row = canvas.fill.repeat(size);
+    fill_row.resize(row_stride(size), 0);
+    let row = |y: usize| -> &[[u8; 16]] {
+        let row = if covered.contains(&y) {
+            &narrow[(y - covered.start) * row_stride(size)..][..row_stride(size)]
         } else {
             &fill_row
-        }
+        };
+        row.as_chunks().0
     };
-    let mut output = Vec::with_capacity(size * size * 3);
-    match &rows {
-        None => (window.top..window.top + size).for_each(|y| output.extend_from_slice(row(y))),
-        Some(taps) => {
-            let mut sums = vec![0_i32; size * 3];
-            for (first, range) in &taps.spans {
-                sums.fill(HALF);
-                for (offset, &weight) in taps.weights[range.clone()].iter().enumerate() {
-                    for (sum, &pixel) in sums.iter_mut().zip(row(first + offset)) {
-                        *sum += i32::from(pixel) * weight;
-                    }
-                }
-                output.extend(sums.iter().map(|&sum| clip8(sum)));
-            }
+    let Some(taps) = rows else {
+        let wanted = (window.top..window.top + size).map(row);
+        return wanted
+            .flat_map(|row| &row.as_flattened()[..size * 3])
+            .copied()
+            .collect();
+    };
+    let mut output = vec![0; size * size * 3];
+    for (y, out) in output.chunks_exact_mut(size * 3).enumerate() {
+        let (start, weights) = taps.of(y);
+        let inputs: Vec<(&[[u8; 16]], i32)> = (start..)
+            .map(row)
+            .zip(weights.iter().copied())
+            .filter(|&(_, weight)| weight != 0)
+            .collect();
+        for (nth, out) in out.chunks_mut(16).enumerate() {
+            let levels = way.weigh(inputs.iter().map(|&(row, weight)| (&row[nth], weight)));
+            out.copy_from_slice(&levels[..out.len()]);
         }
     }
     output
 }
 
-/// Rows that the horizontal pass takes at once: their pixels, with a fourth, empty channel, are one vector of eight lanes.
-const ROWS: usize = 2;
+/// Rows that the horizontal pass takes at once: their pixels lie side by side, four bytes each, so that one weight
+/// goes to all of them.
+const ROWS: usize = 4;
 
-/// The horizontal pass over the covered rows: `rows x size x 3`.
+/// Bytes from one row to the next after the horizontal pass: whole groups of sixteen, and at least one more than the
+/// pixels have, for they are written four bytes at a time.
+fn row_stride(size: usize) -> usize {
+    (size * 3 + 1).next_multiple_of(16)
+}
+
+/// The horizontal pass over the covered rows: `rows x row_stride(size)`.
 #[inline(always)]
 fn horizontal(
+    way: impl Weigh,
     canvas: &Canvas<'_>,
     covered: &std::ops::Range<usize>,
     taps: Option<&Taps>,
@@ -164,47 +193,36 @@ fn horizontal(
     let width = canvas.image.width() as usize;
     let pixels = canvas.image.as_raw();
     let picture_row = |y: usize| &pixels[(y - canvas.top) * width * 3..][..width * 3];
-    let mut narrow = vec![0; covered.len() * size * 3];
+    let stride = row_stride(size);
+    let mut narrow = vec![0; covered.len() * stride];
     let Some(taps) = taps else {
         // As wide as the canvas: only padded and cut.
         let mut row = canvas.fill.repeat(canvas.width);
-        for (y, out) in covered.clone().zip(narrow.chunks_exact_mut(size * 3)) {
+        for (y, out) in covered.clone().zip(narrow.chunks_exact_mut(stride)) {
             row[canvas.left * 3..][..width * 3].copy_from_slice(picture_row(y));
-            out.copy_from_slice(&row[left * 3..(left + size) * 3]);
+            out[..size * 3].copy_from_slice(&row[left * 3..(left + size) * 3]);
         }
         return narrow;
     };
-    let mut lanes = vec![[0_i32; 4 * ROWS]; canvas.width];
-    for lane in &mut lanes {
-        for pixel in lane.chunks_exact_mut(4) {
-            for (level, fill) in pixel.iter_mut().zip(canvas.fill) {
-                *level = i32::from(fill);
+    let [red, green, blue] = canvas.fill;
+    let fill = std::array::from_fn(|at| [red, green, blue, 0][at % 4]);
+    let mut lanes: Vec<[u8; 4 * ROWS]> = vec![fill; canvas.width + taps.count];
+    for (block, out) in narrow.chunks_mut(ROWS * stride).enumerate() {
+        let rows = out.len() / stride;
+        for nth in 0..rows {
+            let source = picture_row(covered.start + block * ROWS + nth)
+                .as_chunks()
+                .0;
+            for (lane, &[red, green, blue]) in lanes[canvas.left..].iter_mut().zip(source) {
+                lane.as_chunks_mut().0[nth] = [red, green, blue, 0];
             }
         }
-    }
-    for (block, out) in narrow.chunks_mut(ROWS * size * 3).enumerate() {
-        let rows = out.len() / (size * 3);
-        // A last block of fewer rows repeats its last one; what comes of that is not kept.
-        let sources: [&[u8]; ROWS] = std::array::from_fn(|nth| {
-            picture_row(covered.start + block * ROWS + nth.min(rows - 1))
-        });
-        let inside = &mut lanes[canvas.left..canvas.left + width];
-        for (x, lane) in inside.iter_mut().enumerate() {
-            for (pixel, source) in lane.chunks_exact_mut(4).zip(sources) {
-                for channel in 0..3 {
-                    pixel[channel] = i32::from(source[3 * x + channel]);
-                }
-            }
-        }
-        for (x, (first, range)) in taps.spans.iter().enumerate() {
-            let mut sums = [HALF; 4 * ROWS];
-            for (lane, &weight) in lanes[*first..].iter().zip(&taps.weights[range.clone()]) {
-                sums = std::array::from_fn(|at| sums[at] + lane[at] * weight);
-            }
-            let levels = sums.map(clip8);
-            for nth in 0..rows {
-                let at = (nth * size + x) * 3;
-                out[at..at + 3].copy_from_slice(&levels[4 * nth..4 * nth + 3]);
+        for x in 0..size {
+            let (start, weights) = taps.of(x);
+            let inputs = lanes[start..][..taps.count].iter().zip(weights);
+            let levels = way.weigh(inputs.map(|(lane, &weight)| (lane, weight)));
+            for (row, pixel) in out.chunks_exact_mut(stride).zip(levels.as_chunks::<4>().0) {
+                row[x * 3..][..4].copy_from_slice(pixel);
             }
         }
     }

@@ -1,0 +1,81 @@
+//! The inner loop of resampling: weighted sums of sixteen levels at once, in fixed point, rounded and clamped to u8.
+
+/// Fraction bits of a weight: 32 bits less 8 of a level and 2 of head room, as in Pillow.
+pub(crate) const PRECISION_BITS: u32 = 32 - 8 - 2;
+
+/// A half, in fixed point: the sum begins with it, so that cutting the fraction off rounds.
+const HALF: i32 = 1 << (PRECISION_BITS - 1);
+
+/// A processor's way to weigh sixteen levels. All ways give the same integers.
+pub(crate) trait Weigh: Copy {
+    /// Per lane, the sum of level times weight, rounded and clamped.
+    fn weigh<'a>(self, inputs: impl Iterator<Item = (&'a [u8; 16], i32)>) -> [u8; 16];
+}
+
+/// Plain Rust.
+#[derive(Clone, Copy)]
+pub(crate) struct Portable;
+
+impl Weigh for Portable {
+    #[inline(always)]
+    fn weigh<'a>(self, inputs: impl Iterator<Item = (&'a [u8; 16], i32)>) -> [u8; 16] {
+        let mut sums = [HALF; 16];
+        for (levels, weight) in inputs {
+            for (sum, &level) in sums.iter_mut().zip(levels) {
+                *sum += i32::from(level) * weight;
+            }
+        }
+        sums.map(|sum| (sum >> PRECISION_BITS).clamp(0, 255) as u8)
+    }
+}
+
+/// AVX2: two vectors of eight sums. Left to itself the compiler spreads these lanes over many shuffles.
+#[cfg(target_arch = "x86_64")]
+impl Weigh for pulp::x86::V3 {
+    #[inline(always)]
+    fn weigh<'a>(self, inputs: impl Iterator<Item = (&'a [u8; 16], i32)>) -> [u8; 16] {
+        let half = self.avx._mm256_set1_epi32(HALF);
+        let (mut low, mut high) = (half, half);
+        for (levels, weight) in inputs {
+            let weight = self.avx._mm256_set1_epi32(weight);
+            let levels = pulp::cast(*levels);
+            let upper = self.sse2._mm_srli_si128::<8>(levels);
+            let add = |sum, levels| {
+                let levels = self.avx2._mm256_cvtepu8_epi32(levels);
+                let weighted = self.avx2._mm256_mullo_epi32(levels, weight);
+                self.avx2._mm256_add_epi32(sum, weighted)
+            };
+            low = add(low, levels);
+            high = add(high, upper);
+        }
+        let whole = |sum| {
+            self.avx2
+                ._mm256_srai_epi32::<{ PRECISION_BITS as i32 }>(sum)
+        };
+        // Packing interleaves halves of 128 bits; the permutation puts them back in order.
+        let words = self.avx2._mm256_packs_epi32(whole(low), whole(high));
+        let words = self.avx2._mm256_permute4x64_epi64::<0b11_01_10_00>(words);
+        let first = self.avx._mm256_castsi256_si128(words);
+        let second = self.avx2._mm256_extracti128_si256::<1>(words);
+        pulp::cast(self.sse2._mm_packus_epi16(first, second))
+    }
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn vectors_give_the_portable_sums(
+            levels in prop::collection::vec(any::<[u8; 16]>(), 1..20),
+            weights in prop::collection::vec(-(1_i32 << 19)..1 << 20, 20),
+        ) {
+            let Some(simd) = pulp::x86::V3::try_new() else { return Ok(()) };
+            let inputs = || levels.iter().zip(weights.iter().copied());
+            prop_assert_eq!(simd.weigh(inputs()), Portable.weigh(inputs()));
+        }
+    }
+}
