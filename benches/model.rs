@@ -43,7 +43,8 @@ fn benches(criterion: &mut Criterion) {
     let decoder = &model.language_model;
     let prefill = || {
         let mut cache = KvCache::new(&config, 1, 700, model.dtype(), &device);
-        decoder.prefill(embeds.clone(), plan.row_lengths(), &mut cache);
+        decoder.prefill(embeds.clone(), &mut cache);
+        cache.end_prefill(plan.row_lengths());
         cache
     };
     group.bench_function("llama_prefill/1x600_512x8", |bencher| {

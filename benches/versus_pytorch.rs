@@ -28,7 +28,7 @@ use gallery_gpt::{
     data::Batch,
     llama::LoraConfig,
     model::{GenerationConfig, Generator, Prompt},
-    train::{MicroBatches, TrainState, TrainingConfig},
+    train::{MicroBatches, TrainState, Trainable, TrainableParts, TrainingConfig},
     vision::ImageProcessorConfig,
 };
 use image::{Rgb, RgbImage};
@@ -86,6 +86,10 @@ fn main() -> anyhow::Result<()> {
 
     let batch = medium::batch(ROWS);
     let training = TrainingConfig {
+        parts: TrainableParts {
+            projector: Trainable::Frozen,
+            ..TrainableParts::LORA
+        },
         warmup_ratio: 0.0,
         max_grad_norm: Some(1.0),
         micro_batches: MicroBatches::InParallel,

@@ -10,11 +10,14 @@
 
 #![allow(clippy::print_stderr, reason = "a program talks on the terminal")]
 
+mod flags;
+
 use std::{collections::HashSet, path::PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
-use gallery_gpt::{eval::JsonLinesFile, prelude::*};
+use flags::{GenerationFlags, ModelFlags};
+use gallery_gpt::eval::JsonLinesFile;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -23,12 +26,8 @@ use sha2::{Digest, Sha256};
 #[derive(Parser)]
 #[command(rename_all = "snake_case")]
 struct Arguments {
-    /// Folder of the base model, in any layout, with its tokenizer.
-    #[arg(long, alias = "model_base", default_value = "datasets/tiny-base")]
-    base: PathBuf,
-    /// Folder of an adapter, PEFT's or the original's.
-    #[arg(long, alias = "model_path")]
-    adapter: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelFlags,
     /// Questions, a JSON object a line.
     #[arg(long)]
     question_file: PathBuf,
@@ -47,30 +46,8 @@ struct Arguments {
     /// Questions at a time.
     #[arg(long, default_value_t = 8)]
     batch_size: usize,
-    /// cpu, cuda or cuda:N.
-    #[arg(long, default_value = "cpu")]
-    device: DeviceKind,
-    /// Conversation template.
-    #[arg(long, default_value = "vicuna_v1")]
-    conv_mode: TemplateKind,
-    /// 0 is greedy.
-    #[arg(long, default_value_t = 0.2)]
-    temperature: f32,
-    /// Sample from the likeliest tokens that together have this probability.
-    #[arg(long, default_value_t = 1.0)]
-    top_p: f32,
-    /// Sample from so many of the likeliest tokens; 0 is all.
-    #[arg(long, default_value_t = 50)]
-    top_k: usize,
-    /// Hypotheses of a beam search, with temperature 0; 1 is none.
-    #[arg(long, default_value_t = 1)]
-    num_beams: usize,
-    /// Most tokens to write.
-    #[arg(long, default_value_t = 1024)]
-    max_new_tokens: usize,
-    /// Seed of the sampling.
-    #[arg(long, default_value_t = 42)]
-    seed: u64,
+    #[command(flatten)]
+    generation: GenerationFlags,
 }
 
 struct Question {
@@ -93,15 +70,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         arguments.chunk_idx,
         arguments.num_chunks
     );
-    let config = GenerationConfig {
-        temperature: arguments.temperature,
-        top_p: arguments.top_p,
-        top_k: arguments.top_k,
-        num_beams: arguments.num_beams,
-        seed: arguments.seed,
-        ..GenerationConfig::greedy(arguments.max_new_tokens)
-    };
-    config.validate()?;
+    let config = arguments.generation.config(1024)?;
     let questions = questions(&arguments.question_file)?;
     let size = questions.len().div_ceil(arguments.num_chunks).max(1);
     let chunk = questions
@@ -122,19 +91,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         );
     }
 
-    let mut gallery = GalleryGpt::load(&arguments.base, &arguments.device.device())?
-        .template(arguments.conv_mode);
-    if let Some(adapter) = &arguments.adapter {
-        gallery = gallery.adapter(adapter)?;
-    }
-    for note in gallery.notes() {
-        eprintln!("note: {note}");
-    }
-    let model = arguments.adapter.as_ref().unwrap_or(&arguments.base);
-    let model = model
-        .file_name()
-        .unwrap_or(model.as_os_str())
-        .to_string_lossy();
+    let gallery = arguments.model.load()?;
+    let model = arguments.model.name();
     let progress = ProgressBar::new(left.len() as u64).with_style(ProgressStyle::with_template(
         "{bar:30} {pos}/{len} questions, {per_sec}, {elapsed} gone, {eta} left",
     )?);
@@ -166,9 +124,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             }
         }
         if !prompts.is_empty() {
-            let written = Generator::new(gallery.model(), config.clone()).generate(&prompts)?;
+            let written = gallery.generator(&config).generate(&prompts)?;
             for (question, written) in asked.into_iter().zip(written) {
-                let text = gallery.text_of(&written.ids);
+                let text = gallery.answer(&written);
                 let id = Sha256::digest(format!("{model}\n{}\n{text}", question.id));
                 let id: String = id
                     .iter()

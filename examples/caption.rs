@@ -12,6 +12,8 @@
     reason = "a program talks on the terminal"
 )]
 
+mod flags;
+
 use std::{
     io::{ErrorKind, Write},
     path::{Path, PathBuf},
@@ -19,6 +21,7 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
+use flags::{GenerationFlags, ModelFlags};
 use gallery_gpt::{eval::PredictionsFile, prelude::*, vision::PixelValues};
 use gallery_gpt_scenes::QUESTIONS;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -27,15 +30,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 #[derive(Parser)]
 #[command(rename_all = "snake_case")]
 struct Arguments {
-    /// Folder of the base model, in any layout, with its tokenizer.
-    #[arg(long, alias = "model_base", default_value = "datasets/tiny-base")]
-    base: PathBuf,
-    /// Folder of an adapter, PEFT's or the original's, or an `mm_projector.bin`.
-    #[arg(long, alias = "model_path")]
-    adapter: Option<PathBuf>,
-    /// Folder of the vision tower, in place of the one that the config names.
-    #[arg(long)]
-    vision_tower: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelFlags,
     /// Pictures, folders of pictures, or patterns.
     #[arg(
         long,
@@ -44,6 +40,9 @@ struct Arguments {
         default_value = "datasets/painting-form-mini/images/test_0.jpg"
     )]
     image: Vec<String>,
+    /// Ask about all pictures in one prompt, a mark for each where the question has none.
+    #[arg(long, conflicts_with = "output")]
+    together: bool,
     /// File of JSON lines for the answers; pictures that are in it already are not asked about again.
     #[arg(long)]
     output: Option<PathBuf>,
@@ -53,42 +52,8 @@ struct Arguments {
     /// What to ask.
     #[arg(long, alias = "query", default_value = QUESTIONS[3])]
     question: String,
-    /// cpu, cuda or cuda:N.
-    #[arg(long, default_value = "cpu")]
-    device: DeviceKind,
-    /// f32, f16 or bf16; by default bf16 on a GPU, and on a CPU f32 for small models and the stored one for large ones.
-    #[arg(long)]
-    dtype: Option<TensorDtype>,
-    /// Conversation template. The original falls back to `llava_v0` for adapters whose name lacks "v1"; training uses v1.
-    #[arg(long, default_value = "vicuna_v1")]
-    conv_mode: TemplateKind,
-    /// 0 is greedy.
-    #[arg(long, default_value_t = 0.2)]
-    temperature: f32,
-    /// Sample from the likeliest tokens that together have this probability.
-    #[arg(long, default_value_t = 1.0)]
-    top_p: f32,
-    /// Sample from so many of the likeliest tokens; 0 is all.
-    #[arg(long, default_value_t = 50)]
-    top_k: usize,
-    /// Hypotheses of a beam search, with temperature 0; 1 is none.
-    #[arg(long, default_value_t = 1)]
-    num_beams: usize,
-    /// Power of the length that a hypothesis' score is divided by.
-    #[arg(long, default_value_t = 1.0)]
-    length_penalty: f32,
-    /// Divides the logits of tokens already written.
-    #[arg(long, default_value_t = 1.0)]
-    repetition_penalty: f32,
-    /// No run of so many tokens twice; 0 allows all.
-    #[arg(long, default_value_t = 0)]
-    no_repeat_ngram_size: usize,
-    /// Most tokens to write.
-    #[arg(long, default_value_t = 512)]
-    max_new_tokens: usize,
-    /// Seed of the sampling.
-    #[arg(long, default_value_t = 42)]
-    seed: u64,
+    #[command(flatten)]
+    generation: GenerationFlags,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -97,46 +62,39 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let config = GenerationConfig {
-        temperature: arguments.temperature,
-        top_p: arguments.top_p,
-        top_k: arguments.top_k,
-        num_beams: arguments.num_beams,
-        length_penalty: arguments.length_penalty,
-        repetition_penalty: arguments.repetition_penalty,
-        no_repeat_ngram_size: arguments.no_repeat_ngram_size,
-        seed: arguments.seed,
-        ..GenerationConfig::greedy(arguments.max_new_tokens)
-    };
-    config.validate()?;
+    let config = arguments.generation.config(512)?;
     ensure!(arguments.batch_size > 0, "--batch_size must be at least 1");
     let pictures = pictures(&arguments.image)?;
-    let gallery = load(arguments)?.template(arguments.conv_mode);
-    for note in gallery.notes() {
-        eprintln!("note: {note}");
+    let gallery = arguments.model.load()?;
+    if arguments.together {
+        return answer_one(&gallery, &pictures, &arguments.question, &config);
     }
     match &pictures[..] {
-        [picture] if arguments.output.is_none() => {
-            answer_one(&gallery, picture, &arguments.question, &config)
+        [_] if arguments.output.is_none() => {
+            answer_one(&gallery, &pictures, &arguments.question, &config)
         }
         _ => answer_all(arguments, &gallery, &pictures, &config),
     }
 }
 
-/// Writes an answer as it comes.
+/// Writes the answer to one prompt as it comes.
 fn answer_one(
     gallery: &GalleryGpt,
-    picture: &Path,
+    pictures: &[PathBuf],
     question: &str,
     config: &GenerationConfig,
 ) -> anyhow::Result<()> {
-    let picture = gallery.processor().open(picture)?;
+    let pictures = pictures
+        .iter()
+        .map(|path| gallery.processor().process_file(path));
+    let prompt = gallery.prompt(question, pictures.collect::<Result<_, _>>()?)?;
     if config.num_beams > 1 {
-        println!("{}", gallery.describe_image(&picture, question, config)?);
+        let written = gallery.generator(config).generate(&[prompt])?;
+        println!("{}", gallery.answer(&written[0]));
         return Ok(());
     }
     let mut output = std::io::stdout().lock();
-    for piece in gallery.stream(&picture, question, config)? {
+    for piece in gallery.stream_prompt(prompt, config)? {
         let written = write!(output, "{}", piece?).and_then(|()| output.flush());
         match written {
             // Nobody reads on.
@@ -196,9 +154,9 @@ fn answer_all(
             }
         }
         if !prompts.is_empty() {
-            let written = Generator::new(gallery.model(), config.clone()).generate(&prompts)?;
+            let written = gallery.generator(config).generate(&prompts)?;
             for (path, written) in asked.into_iter().zip(written) {
-                let text = gallery.text_of(&written.ids);
+                let text = gallery.answer(&written);
                 match &mut file {
                     Some(file) => file.push(&name(path), &text)?,
                     None => progress.suspend(|| println!("{}\n  {text}", path.display())),
@@ -247,17 +205,4 @@ fn pictures(arguments: &[String]) -> anyhow::Result<Vec<PathBuf>> {
         ensure!(pictures.len() > before, "no picture in {argument}");
     }
     Ok(pictures)
-}
-
-fn load(arguments: &Arguments) -> anyhow::Result<GalleryGpt> {
-    let options = LoadOptions {
-        dtype: arguments.dtype,
-        vision_tower: arguments.vision_tower.clone(),
-        ..LoadOptions::default()
-    };
-    let gallery = GalleryGpt::load_with(&arguments.base, &arguments.device.device(), &options)?;
-    Ok(match &arguments.adapter {
-        Some(adapter) => gallery.adapter(adapter)?,
-        None => gallery,
-    })
 }

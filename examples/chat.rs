@@ -13,31 +13,31 @@
     reason = "a program talks on the terminal"
 )]
 
+mod flags;
+
 use std::{
-    io::{IsTerminal, Write},
+    io::{IsTerminal, Stdin, Write},
     path::{Path, PathBuf},
 };
 
 use anyhow::Context;
 use clap::Parser;
+use flags::{GenerationFlags, ModelFlags};
 use gallery_gpt::{
     checkpoint::write_file,
     prelude::*,
     text::{Turn, image_question},
     vision::PixelValues,
 };
+use rustyline::{DefaultEditor, error::ReadlineError};
 use serde_json::{Value, json};
 
 /// Talks about a picture.
 #[derive(Parser)]
 #[command(rename_all = "snake_case")]
 struct Arguments {
-    /// Folder of the base model, in any layout, with its tokenizer.
-    #[arg(long, alias = "model_base", default_value = "datasets/tiny-base")]
-    base: PathBuf,
-    /// Folder of an adapter, PEFT's or the original's.
-    #[arg(long, alias = "model_path")]
-    adapter: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelFlags,
     /// The picture.
     #[arg(
         long,
@@ -45,21 +45,8 @@ struct Arguments {
         default_value = "datasets/painting-form-mini/images/test_0.jpg"
     )]
     image: PathBuf,
-    /// cpu, cuda or cuda:N.
-    #[arg(long, default_value = "cpu")]
-    device: DeviceKind,
-    /// Conversation template.
-    #[arg(long, default_value = "vicuna_v1")]
-    conv_mode: TemplateKind,
-    /// 0 is greedy.
-    #[arg(long, default_value_t = 0.2)]
-    temperature: f32,
-    /// Most tokens of an answer.
-    #[arg(long, default_value_t = 512)]
-    max_new_tokens: usize,
-    /// Seed of the sampling.
-    #[arg(long, default_value_t = 42)]
-    seed: u64,
+    #[command(flatten)]
+    generation: GenerationFlags,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -67,38 +54,17 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let config = GenerationConfig {
-        temperature: arguments.temperature,
-        top_k: 50,
-        seed: arguments.seed,
-        ..GenerationConfig::greedy(arguments.max_new_tokens)
-    };
-    config.validate()?;
-    let mut gallery = GalleryGpt::load(&arguments.base, &arguments.device.device())?
-        .template(arguments.conv_mode);
-    if let Some(adapter) = &arguments.adapter {
-        gallery = gallery.adapter(adapter)?;
-    }
-    for note in gallery.notes() {
-        eprintln!("note: {note}");
-    }
+    let config = arguments.generation.config(512)?;
+    let gallery = arguments.model.load()?;
     let mut chat = Chat::about(&gallery, &arguments.image)?;
-    let is_terminal = std::io::stdin().is_terminal();
-    if is_terminal {
+    let mut input = Input::open()?;
+    if let Input::Terminal(_) = input {
         println!(
             "{}; /image FILE, /clear, /save FILE, /quit",
             arguments.image.display()
         );
     }
-    loop {
-        if is_terminal {
-            print!("> ");
-            std::io::stdout().flush()?;
-        }
-        let mut line = String::new();
-        if std::io::stdin().read_line(&mut line)? == 0 {
-            return Ok(());
-        }
+    while let Some(line) = input.line()? {
         let line = line.trim();
         if line.is_empty() {
             continue;
@@ -120,6 +86,44 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         };
         if let Err(error) = done {
             eprintln!("{error:#}");
+        }
+    }
+    Ok(())
+}
+
+/// Where the lines come from.
+enum Input {
+    /// With editing and a history.
+    Terminal(Box<DefaultEditor>),
+    Pipe(Stdin),
+}
+
+impl Input {
+    fn open() -> anyhow::Result<Self> {
+        let stdin = std::io::stdin();
+        Ok(if stdin.is_terminal() {
+            Self::Terminal(Box::new(DefaultEditor::new()?))
+        } else {
+            Self::Pipe(stdin)
+        })
+    }
+
+    /// The next line, nothing at the end.
+    fn line(&mut self) -> anyhow::Result<Option<String>> {
+        match self {
+            Self::Terminal(editor) => match editor.readline("> ") {
+                Ok(line) => {
+                    editor.add_history_entry(&line)?;
+                    Ok(Some(line))
+                }
+                Err(ReadlineError::Interrupted) => Ok(Some(String::new())),
+                Err(ReadlineError::Eof) => Ok(None),
+                Err(error) => Err(error.into()),
+            },
+            Self::Pipe(stdin) => {
+                let mut line = String::new();
+                Ok((stdin.read_line(&mut line)? > 0).then_some(line))
+            }
         }
     }
 }
@@ -153,15 +157,13 @@ impl Chat {
             .clone()
             .ask(image_question(line, pictures));
         let prompt = gallery.continuation(&asked, vec![self.picture.clone()])?;
-        let mut answer = String::new();
-        for piece in gallery.stream_prompt(prompt, config)? {
-            let piece = piece?;
-            print!("{piece}");
+        let mut stream = gallery.stream_prompt(prompt, config)?;
+        for piece in &mut stream {
+            print!("{}", piece?);
             std::io::stdout().flush()?;
-            answer.push_str(&piece);
         }
         println!();
-        self.conversation = asked.answer(answer.trim());
+        self.conversation = asked.answer(stream.text().trim());
         Ok(())
     }
 

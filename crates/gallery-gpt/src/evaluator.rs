@@ -6,7 +6,7 @@ use crate::{
     GalleryError, GalleryGpt,
     data::TestPainting,
     eval::{Predictions, PredictionsFile, painting_name},
-    model::{GenerationConfig, Generator},
+    model::GenerationConfig,
 };
 
 /// Asks a model the same question about every painting of a test set.
@@ -111,9 +111,9 @@ impl<'a> Evaluator<'a> {
                 prompt.stream = painting.index as u64;
                 prompts.push(prompt);
             }
-            let generator = Generator::new(self.gallery.model(), self.generation.clone());
+            let generator = self.gallery.generator(&self.generation);
             for (painting, written) in batch.iter().zip(generator.generate(&prompts)?) {
-                let text = self.gallery.text_of(&written.ids);
+                let text = self.gallery.answer(&written);
                 file.push(&painting_name(painting), &text)?;
             }
             done += batch.len();

@@ -1,6 +1,6 @@
 //! From a checkpoint folder to texts about pictures.
 
-use std::path::Path;
+use std::{ops::ControlFlow, path::Path};
 
 use burn::tensor::{Device, Tensor};
 use image::RgbImage;
@@ -12,7 +12,8 @@ use crate::{
         load_projector,
     },
     model::{
-        Decoding, GalleryModel, GenerationConfig, GenerationError, Generator, Prompt, SplicePlan,
+        CancelToken, Decoding, GalleryModel, Generation, GenerationConfig, GenerationError,
+        Generator, Prompt, SplicePlan,
     },
     text::{Conversation, TemplateKind, Tokenizer, encode_prompt, image_question},
     vision::{ImageProcessor, ImageProcessorConfig, PixelValues},
@@ -250,8 +251,35 @@ impl GalleryGpt {
         config: &GenerationConfig,
     ) -> Result<String, GalleryError> {
         let prompt = self.prompt(question, vec![self.processor.process(picture)])?;
-        let written = Generator::new(&self.model, config.clone()).generate(&[prompt])?;
-        Ok(self.text_of(&written[0].ids))
+        let written = self.generator(config).generate(&[prompt])?;
+        Ok(self.answer(&written[0]))
+    }
+
+    /// As [`GalleryGpt::describe_image`], calling `on_piece` with each piece of text as it is written; `Break` ends the answer
+    /// there. Returns what was written.
+    ///
+    /// # Errors
+    /// The prompt does not fit the context.
+    pub fn describe_with(
+        &self,
+        picture: &RgbImage,
+        question: &str,
+        config: &GenerationConfig,
+        mut on_piece: impl FnMut(&str) -> ControlFlow<()>,
+    ) -> Result<String, GalleryError> {
+        let mut stream = self.stream(picture, question, config)?;
+        for piece in &mut stream {
+            if on_piece(&piece?).is_break() {
+                break;
+            }
+        }
+        Ok(stream.text().trim().to_owned())
+    }
+
+    /// Writes answers with this model, looking for stop strings with its tokenizer.
+    #[must_use]
+    pub fn generator(&self, config: &GenerationConfig) -> Generator<'_> {
+        Generator::new(&self.model, config.clone()).with_tokenizer(&self.tokenizer)
     }
 
     /// What the model says about a picture, piece by piece as it is written.
@@ -277,14 +305,37 @@ impl GalleryGpt {
         prompt: Prompt,
         config: &GenerationConfig,
     ) -> Result<TextStream<'_>, GalleryError> {
-        let decoding = Generator::new(&self.model, config.clone()).start(&[prompt])?;
+        self.stream_until(prompt, config, CancelToken::new())
+    }
+
+    /// As [`GalleryGpt::stream_prompt`], ending when `cancel` says so. (On its own thread a stream is cancelled by dropping it.)
+    ///
+    /// # Errors
+    /// The prompt does not fit the context, or it was cancelled while the prompt was read.
+    pub fn stream_until(
+        &self,
+        prompt: Prompt,
+        config: &GenerationConfig,
+        cancel: CancelToken,
+    ) -> Result<TextStream<'_>, GalleryError> {
+        let generator = self.generator(config).with_cancel(cancel);
         Ok(TextStream {
             tokenizer: &self.tokenizer,
-            decoding,
+            stop_strings: config.stop_strings.clone(),
+            decoding: generator.start(&[prompt])?,
             ids: Vec::new(),
             shown: String::new(),
             done: false,
         })
+    }
+
+    /// The text of an answer: up to its stop string, special tokens skipped, blanks at the ends removed.
+    #[must_use]
+    pub fn answer(&self, generation: &Generation) -> String {
+        let text = self.tokenizer.decode(&generation.ids, true);
+        let stop = generation.stop_string.as_ref();
+        let end = stop.and_then(|stop| text.find(stop.as_str()));
+        text[..end.unwrap_or(text.len())].trim().to_owned()
     }
 
     /// The text of written ids, as an answer: special tokens skipped, blanks at the ends removed.
@@ -306,10 +357,12 @@ fn is_cpu(device: &Device) -> bool {
     }
 }
 
-/// Pieces of an answer. A piece never ends inside a character; together the pieces are the whole answer.
+/// Pieces of an answer. A piece never ends inside a character, nor holds any of a stop string; together the pieces are the
+/// whole answer.
 #[derive(Debug)]
 pub struct TextStream<'a> {
     tokenizer: &'a Tokenizer,
+    stop_strings: Vec<String>,
     decoding: Decoding<'a>,
     ids: Vec<u32>,
     shown: String,
@@ -317,16 +370,46 @@ pub struct TextStream<'a> {
 }
 
 impl TextStream<'_> {
-    /// What is new in the text of all ids, once its last character is whole.
+    /// What was written so far.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.shown
+    }
+
+    /// The ids written and why the answer ended; one that did not end yet counts as cut by length.
+    #[must_use]
+    pub fn finish(self) -> Generation {
+        let mut rows = self.decoding.finish();
+        rows.swap_remove(0)
+    }
+
+    /// What is new in the text of all ids, once its last character is whole and cannot be the start of a stop string.
     fn news(&mut self, last: bool) -> Option<String> {
-        let text = self.tokenizer.decode(&self.ids, true);
+        let mut text = self.tokenizer.decode(&self.ids, true);
         if !last && text.ends_with(char::REPLACEMENT_CHARACTER) {
             return None;
+        }
+        let stops = self.stop_strings.iter();
+        let found = stops.clone().filter_map(|stop| text.find(stop.as_str()));
+        if let Some(stop) = found.min() {
+            text.truncate(stop);
+        } else if !last {
+            let held = stops.map(|stop| beginning_at_end(&text, stop)).max();
+            text.truncate(text.len() - held.unwrap_or(0));
         }
         let news = text.strip_prefix(&self.shown)?.to_owned();
         self.shown = text;
         (!news.is_empty()).then_some(news)
     }
+}
+
+/// Bytes at the end of a text that a stop string could begin with.
+fn beginning_at_end(text: &str, stop: &str) -> usize {
+    let lengths = stop.char_indices().map(|(at, _)| at).rev();
+    lengths
+        .filter(|&length| text.ends_with(&stop[..length]))
+        .max()
+        .unwrap_or(0)
 }
 
 impl Iterator for TextStream<'_> {

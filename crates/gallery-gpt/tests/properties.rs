@@ -147,9 +147,14 @@ proptest! {
         }
     }
 
-    /// Decoding with the cache equals a full forward pass over everything written so far.
+    /// Decoding with the cache equals a full forward pass over everything written so far, whatever the chunks that the prompts
+    /// are read in.
     #[test]
-    fn cached_decode_equals_full_forward(rows in prop::collection::vec(row(), 1..4), seed in 0_u64..50) {
+    fn cached_decode_equals_full_forward(
+        rows in prop::collection::vec(row(), 1..4),
+        seed in 0_u64..50,
+        prefill_chunk_size in 1_usize..20,
+    ) {
         let model = model(seed);
         let mut next = 0..;
         let prompts: Vec<Prompt> = rows
@@ -160,7 +165,8 @@ proptest! {
             })
             .collect();
         let config = GenerationConfig { stop_ids: Vec::new(), ..GenerationConfig::greedy(6) };
-        let written = Generator::new(&model, config.clone()).generate(&prompts).unwrap();
+        let chunked = GenerationConfig { prefill_chunk_size, ..config.clone() };
+        let written = Generator::new(&model, chunked).generate(&prompts).unwrap();
         for (prompt, written) in prompts.iter().zip(&written) {
             let single = Generator::new(&model, config.clone()).generate(std::slice::from_ref(prompt)).unwrap();
             prop_assert_eq!(&single[0], written);

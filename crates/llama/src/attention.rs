@@ -26,12 +26,36 @@ pub fn causal_attention(
 ) -> Tensor<4> {
     let [batch, heads, queries, _] = query.dims();
     let keys = key.dims()[2];
-    let options = AttentionModuleOptions {
+    let causal = |queries| AttentionModuleOptions {
         is_causal: queries > 1,
         ..Default::default()
     };
+    if hidden.is_none() && queries > QUERY_BLOCK && keeps_scores(&query.device()) {
+        let blocks = (0..queries).step_by(QUERY_BLOCK).map(|from| {
+            let to = queries.min(from + QUERY_BLOCK);
+            let seen = 0..keys - queries + to;
+            attention(
+                query.clone().slice_dim(2, from..to),
+                key.clone().slice_dim(2, seen.clone()),
+                value.clone().slice_dim(2, seen),
+                None,
+                None,
+                causal(to - from),
+            )
+        });
+        return Tensor::cat(blocks.collect(), 2);
+    }
     let hidden = hidden.map(|mask| mask.expand([batch, heads, queries, keys]));
-    attention(query, key, value, hidden, None, options)
+    attention(query, key, value, hidden, None, causal(queries))
+}
+
+/// Queries that look at once where scores are kept: blocks leave out most of what lies in the future.
+const QUERY_BLOCK: usize = 128;
+
+/// Whether Burn differentiates attention through its scores. It does on the CPU; only a device with memory of its own has
+/// a fused backward.
+fn keeps_scores(device: &Device) -> bool {
+    device.is_autodiff() && device.memory_capacity().is_none()
 }
 
 /// Attention of a decoder block.
@@ -97,5 +121,46 @@ impl LlamaAttention {
             .swap_dims(1, 2)
             .reshape([batch, seq, width]);
         self.o_proj.forward(mixed, dropout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Distribution;
+
+    use super::*;
+
+    #[test]
+    fn blocks_of_queries_change_neither_output_nor_gradients() {
+        let device = Device::flex().autodiff();
+        let (queries, keys) = (2 * QUERY_BLOCK + 1, 2 * QUERY_BLOCK + 40);
+        let random = |heads, length| {
+            Tensor::<4>::random([2, heads, length, 8], Distribution::Default, &device)
+                .require_grad()
+        };
+        let inputs = [random(4, queries), random(2, keys), random(2, keys)];
+        let weights = Tensor::random([2, 4, queries, 8], Distribution::Default, &device);
+        let run = |blocks: bool| {
+            let [q, k, v] = inputs.clone();
+            let output = if blocks {
+                causal_attention(q, k, v, None)
+            } else {
+                let options = AttentionModuleOptions {
+                    is_causal: true,
+                    ..Default::default()
+                };
+                attention(q, k, v, None, None, options)
+            };
+            let grads = (output.clone() * weights.clone()).sum().backward();
+            let mut found: Vec<Tensor<4>> = inputs.iter().filter_map(|x| x.grad(&grads)).collect();
+            found.push(output.inner());
+            found
+        };
+        let (blocks, whole) = (run(true), run(false));
+        assert_eq!((blocks.len(), whole.len()), (4, 4));
+        for (blocks, whole) in blocks.into_iter().zip(whole) {
+            let difference = (blocks - whole).abs().max().into_scalar::<f32>();
+            assert!(difference < 2e-6, "{difference}");
+        }
     }
 }

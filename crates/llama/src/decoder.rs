@@ -210,28 +210,24 @@ impl LlamaModel {
         Rotary::range(&self.config, 0, seq, &inputs_embeds.device())
     }
 
-    /// Reads the prompts into an empty cache.
+    /// Reads the next tokens of the prompts into the cache, all of them or a chunk. After the last chunk
+    /// [`KvCache::end_prefill`] tells which tokens were padding.
     ///
     /// # Shapes
-    /// - `inputs_embeds`: `[batch, seq, hidden]`, padded on the right
-    /// - `row_lengths`: real tokens of each row
-    /// - output: `[batch, seq, hidden]`
+    /// - `inputs_embeds`: `[batch, chunk, hidden]`, rows padded on the right
+    /// - output: `[batch, chunk, hidden]`
     ///
     /// # Panics
-    /// If the cache is not empty or too small, or there are not as many lengths as rows.
-    pub fn prefill(
-        &self,
-        inputs_embeds: Tensor<3>,
-        row_lengths: &[usize],
-        cache: &mut KvCache,
-    ) -> Tensor<3> {
-        let seq = inputs_embeds.dims()[1];
-        let rotary = self.rotary(&inputs_embeds);
+    /// If the cache has no room for them.
+    pub fn prefill(&self, inputs_embeds: Tensor<3>, cache: &mut KvCache) -> Tensor<3> {
+        let chunk = inputs_embeds.dims()[1];
+        let start = cache.length();
+        let rotary = Rotary::range(&self.config, start, chunk, &inputs_embeds.device());
         let mut x = inputs_embeds;
         for (layer, store) in self.layers.iter().zip(&mut cache.layers) {
-            x = layer.run(x, &rotary, Some((store, 0)), None, AdapterDropout::Off);
+            x = layer.run(x, &rotary, Some((store, start)), None, AdapterDropout::Off);
         }
-        cache.prefill(row_lengths, seq);
+        cache.extend(chunk);
         self.norm.forward(x)
     }
 

@@ -50,7 +50,7 @@ impl LayerCache {
 
 /// Keys and values of all blocks.
 ///
-/// Rows of different lengths are stored right-padded: the padding of the first call stays where it is, later tokens are
+/// Rows of different lengths are stored right-padded: the padding of the prompts stays where it is, later tokens are
 /// written behind the longest row, and a mask hides the gap. Rows of one length need no mask.
 #[derive(Clone, Debug)]
 pub struct KvCache {
@@ -59,9 +59,9 @@ pub struct KvCache {
     length: usize,
     /// Tokens of each row that are real.
     row_lengths: Vec<usize>,
-    /// Slots written by the first call, where rows may have a gap.
+    /// Slots written by the prompts, where rows may have a gap.
     prefilled: usize,
-    /// Tokens of each row in the first call.
+    /// Tokens of each prompt.
     prefilled_rows: Vec<usize>,
     capacity: usize,
 }
@@ -118,15 +118,23 @@ impl KvCache {
         &self.row_lengths
     }
 
-    /// Notes the real lengths of the rows of the first call.
+    /// Counts slots that were written in every row.
+    pub(crate) fn extend(&mut self, written: usize) {
+        self.length += written;
+    }
+
+    /// Notes the real lengths of the rows once the prompts are read.
     ///
     /// # Panics
-    /// If there are not as many lengths as rows, or the cache is not empty.
-    pub(crate) fn prefill(&mut self, rows: &[usize], written: usize) {
+    /// If there are not as many lengths as rows, or one is longer than what was written.
+    pub fn end_prefill(&mut self, rows: &[usize]) {
         assert_eq!(rows.len(), self.row_lengths.len(), "one length per row");
-        assert_eq!(self.length, 0, "the first call finds an empty cache");
-        self.length = written;
-        self.prefilled = written;
+        assert!(
+            rows.iter().all(|&row| row <= self.length),
+            "a row is longer than the {} slots written",
+            self.length
+        );
+        self.prefilled = self.length;
         self.row_lengths = rows.to_vec();
         self.prefilled_rows = rows.to_vec();
     }

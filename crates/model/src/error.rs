@@ -93,6 +93,14 @@ pub enum GenerationError {
         /// What it has to be.
         expected: &'static str,
     },
+    /// Stop strings without a tokenizer to find them with.
+    #[error(
+        "stop strings are set, but the generator has no tokenizer; give it one with `with_tokenizer`"
+    )]
+    NoTokenizer,
+    /// Cancelled before the first token.
+    #[error("cancelled while the prompt was read")]
+    Cancelled,
     /// The model's numbers are not numbers.
     #[error(
         "row {row}: the logits of token {token} are not finite; the weights or the input are damaged"

@@ -29,7 +29,7 @@ pub use config::GalleryModelConfig;
 pub use error::{GenerationError, ModelConfigError, SpliceError};
 pub use gallery_model::GalleryModel;
 pub use generate::{
-    Decoding, EarlyStopping, FinishReason, Generation, GenerationConfig, Generator, Hypothesis,
-    LogitsProcessor, Prompt, Sampler,
+    CancelToken, Decoding, EarlyStopping, FinishReason, Generation, GenerationConfig, Generator,
+    Hypothesis, LogitsProcessor, Prompt, Sampler,
 };
 pub use splice::{SplicePlan, SplicedLabels};

@@ -143,6 +143,27 @@ impl std::fmt::Display for TemplateKind {
 }
 
 impl TemplateKind {
+    /// What `run_llava.py` picks by the name of a model: `llava_v1` if it has "v1" in it, else `llava_v0`.
+    ///
+    /// A trap of the original: its documented adapter is called `llava-lora-model`, so its own command asks with `llava_v0` what
+    /// was trained with `vicuna_v1`. For comparisons with it; nothing here guesses unless told to.
+    ///
+    /// # Errors
+    /// The original would pick a template that is not known here.
+    pub fn guess_as_run_llava(model: &str) -> Result<Self, UnknownTemplate> {
+        let name = model.to_lowercase();
+        let rules = [
+            ("llama-2", Err("llava_llama_2")),
+            ("mistral", Err("mistral_instruct")),
+            ("v1.6-34b", Err("chatml_direct")),
+            ("v1", Ok(Self::LlavaV1)),
+            ("mpt", Err("mpt")),
+        ];
+        let rule = rules.into_iter().find(|(part, _)| name.contains(part));
+        rule.map_or(Ok(Self::LlavaV0), |(_, picked)| picked)
+            .map_err(|picked| UnknownTemplate(picked.to_owned()))
+    }
+
     /// The layout.
     #[must_use]
     pub fn template(self) -> Template {
@@ -278,5 +299,13 @@ mod tests {
             assert_eq!(kind.to_string().parse(), Ok(kind));
         }
         assert!("vicuna".parse::<TemplateKind>().is_err());
+    }
+
+    #[test]
+    fn the_originals_guess_is_wrong_about_its_own_adapter() {
+        let guess = TemplateKind::guess_as_run_llava;
+        assert_eq!(guess("llava-lora-model"), Ok(TemplateKind::LlavaV0));
+        assert_eq!(guess("llava-v1.5-7b"), Ok(TemplateKind::LlavaV1));
+        assert!(guess("llava-llama-2-13b").is_err());
     }
 }

@@ -24,7 +24,7 @@ mod special_tokens;
 mod tokenizer;
 mod training;
 
-pub use conversation::{Conversation, Role, Style, Template, TemplateKind, Turn};
+pub use conversation::{Conversation, Role, Style, Template, TemplateKind, Turn, UnknownTemplate};
 pub use error::{ConversationError, TokenizerError};
 pub use labels::{EncodedConversation, encode_conversation};
 pub use prompt::{encode_prompt, image_first, image_question};

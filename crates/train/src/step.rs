@@ -8,6 +8,7 @@ use burn::{
 use gallery_gpt_data::Batch;
 use gallery_gpt_model::{GalleryModel, SpliceError, SplicePlan};
 use gallery_gpt_vision::PixelValues;
+use rayon::prelude::*;
 
 use crate::{
     CosineSchedule, CrossEntropy, Dropout, Gradients, MicroBatches, ParamGroups, TrainError,
@@ -186,24 +187,19 @@ impl TrainState {
                     add(part(model, number, batch))?;
                 }
             }
-            MicroBatches::InParallel => std::thread::scope(|scope| {
-                let threads: Vec<_> = micro_batches
-                    .iter()
+            // On the pool's own threads: a product within a micro-batch then finds no idle thread to wait for.
+            MicroBatches::InParallel => {
+                let parts: Vec<_> = micro_batches
+                    .par_iter()
                     .enumerate()
                     .map(|(number, batch)| {
                         // The same storage under leaves of its own: graphs that share a leaf share a lock.
-                        let model = model.valid().train();
-                        let part = &part;
-                        scope.spawn(move || part(&model, number, batch))
+                        part(&model.valid().train(), number, batch)
                     })
                     .collect();
                 // In their order, so that the sum does not depend on which is done first.
-                threads.into_iter().try_for_each(|thread| {
-                    add(thread
-                        .join()
-                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-                })
-            })?,
+                parts.into_iter().try_for_each(add)?;
+            }
         }
         let mut grads = accumulator.grads();
         let norm = global_norm(model, &grads);

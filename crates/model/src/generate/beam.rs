@@ -1,9 +1,11 @@
 //! Beam search, in the order and meaning of `transformers` 5: several hypotheses are kept, those that end compete by their mean
 //! log-probability, and the search ends when no running one can still win.
 
+use std::str::FromStr;
+
 use crate::{
     FinishReason, Generation, GenerationError, Generator, LogitsProcessor, Prompt,
-    generate::decoding::Decoding,
+    generate::{decoding::Decoding, stop::StopStrings},
 };
 
 /// When a beam search ends.
@@ -16,6 +18,21 @@ pub enum EarlyStopping {
     WhenFull,
     /// When no running hypothesis could be better even at the greatest length (`early_stopping="never"`).
     Never,
+}
+
+impl FromStr for EarlyStopping {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "false" => Ok(Self::Heuristic),
+            "true" => Ok(Self::WhenFull),
+            "never" => Ok(Self::Never),
+            other => Err(format!(
+                "unknown early stopping `{other}`, expected true, false or never"
+            )),
+        }
+    }
 }
 
 /// A finished hypothesis.
@@ -36,13 +53,22 @@ struct Candidate {
     beam: usize,
     id: u32,
     score: f32,
-    /// Whether it ends here, by a stop id or by length.
-    stop: Option<Option<u32>>,
+    /// Whether and how it ends here.
+    end: Option<End>,
+}
+
+/// How a hypothesis ends.
+#[derive(Clone)]
+enum End {
+    StopId(u32),
+    StopString(String),
+    Length,
 }
 
 /// Search for one prompt.
 struct Search<'a> {
     generator: &'a Generator<'a>,
+    stops: Option<StopStrings<'a>>,
     most: usize,
     running: Vec<Running>,
     finished: Vec<Hypothesis>,
@@ -66,6 +92,7 @@ impl Generator<'_> {
         let processor = LogitsProcessor::new(config.clone());
         let mut search = Search {
             generator: self,
+            stops: self.stop_strings()?,
             most: config.max_new_tokens.min(context - decoding.length()),
             // The others would say the same.
             running: vec![Running {
@@ -76,6 +103,9 @@ impl Generator<'_> {
             improvable: true,
         };
         loop {
+            if decoding.is_cancelled() {
+                return Err(GenerationError::Cancelled);
+            }
             let candidates = search.candidates(&decoding, &processor)?;
             let sources = search.advance(&candidates);
             if search.is_over(&candidates) {
@@ -115,7 +145,7 @@ impl Search<'_> {
                 beam,
                 id: id as u32,
                 score: log_probability + running.score,
-                stop: None,
+                end: None,
             }));
         }
         let better = |a: &Candidate, b: &Candidate| b.score.total_cmp(&a.score);
@@ -125,11 +155,13 @@ impl Search<'_> {
         }
         candidates.sort_by(|a, b| better(a, b).then((a.beam, a.id).cmp(&(b.beam, b.id))));
         for candidate in &mut candidates {
-            if config.stop_ids.contains(&candidate.id) {
-                candidate.stop = Some(Some(candidate.id));
-            } else if written + 1 >= self.most {
-                candidate.stop = Some(None);
-            }
+            candidate.end = if config.stop_ids.contains(&candidate.id) {
+                Some(End::StopId(candidate.id))
+            } else if let Some(stop) = self.stop_string(candidate) {
+                Some(End::StopString(stop))
+            } else {
+                (written + 1 >= self.most).then_some(End::Length)
+            };
         }
         Ok(candidates)
     }
@@ -143,8 +175,8 @@ impl Search<'_> {
         if self.improvable && !closed {
             // Only what is among the best may finish: a poor ending does not end a search.
             for candidate in candidates.iter().take(config.num_beams) {
-                if let Some(stop_id) = candidate.stop {
-                    self.finished.push(self.finish(candidate, stop_id, length));
+                if let Some(end) = &candidate.end {
+                    self.finished.push(self.finish(candidate, end, length));
                 }
             }
             self.finished.sort_by(|a, b| b.score.total_cmp(&a.score));
@@ -152,7 +184,7 @@ impl Search<'_> {
         }
         let going = candidates
             .iter()
-            .filter(|candidate| candidate.stop.is_none());
+            .filter(|candidate| candidate.end.is_none());
         let going: Vec<&Candidate> = going.take(config.num_beams).collect();
         let sources = going.iter().map(|candidate| candidate.beam).collect();
         if !going.is_empty() {
@@ -169,22 +201,35 @@ impl Search<'_> {
         sources
     }
 
-    fn finish(&self, candidate: &Candidate, stop_id: Option<u32>, length: usize) -> Hypothesis {
+    /// The stop string that a candidate completes.
+    fn stop_string(&self, candidate: &Candidate) -> Option<String> {
+        let stops = self.stops.as_ref()?;
         let mut ids = self.running[candidate.beam].ids.clone();
-        if stop_id.is_none() {
-            ids.push(candidate.id);
+        ids.push(candidate.id);
+        stops.find(&ids).cloned()
+    }
+
+    fn finish(&self, candidate: &Candidate, end: &End, length: usize) -> Hypothesis {
+        let mut generation = Generation {
+            ids: self.running[candidate.beam].ids.clone(),
+            stop_id: None,
+            stop_string: None,
+            finish: FinishReason::Stop,
+        };
+        match end {
+            End::StopId(id) => generation.stop_id = Some(*id),
+            End::StopString(stop) => {
+                generation.ids.push(candidate.id);
+                generation.stop_string = Some(stop.clone());
+            }
+            End::Length => {
+                generation.ids.push(candidate.id);
+                generation.finish = FinishReason::Length;
+            }
         }
         Hypothesis {
             score: candidate.score / self.penalty(length),
-            generation: Generation {
-                ids,
-                stop_id,
-                finish: if stop_id.is_some() {
-                    FinishReason::Stop
-                } else {
-                    FinishReason::Length
-                },
-            },
+            generation,
         }
     }
 
@@ -195,7 +240,7 @@ impl Search<'_> {
     fn is_over(&mut self, candidates: &[Candidate]) -> bool {
         let config = &self.generator.config;
         let full = self.finished.len() == config.num_beams;
-        if candidates.iter().all(|candidate| candidate.stop.is_some()) {
+        if candidates.iter().all(|candidate| candidate.end.is_some()) {
             return true;
         }
         let length = match config.early_stopping {

@@ -25,6 +25,10 @@ pub struct GenerationConfig {
     pub early_stopping: EarlyStopping,
     /// Ids that end an answer.
     pub stop_ids: Vec<u32>,
+    /// Texts that end an answer; they need [`Generator::with_tokenizer`](crate::Generator::with_tokenizer).
+    pub stop_strings: Vec<String>,
+    /// Tokens of the prompts that are read at once, which bounds the memory of a long prompt.
+    pub prefill_chunk_size: usize,
     /// Seed of the sampler.
     pub seed: u64,
 }
@@ -44,6 +48,8 @@ impl GenerationConfig {
             length_penalty: 1.0,
             early_stopping: EarlyStopping::Heuristic,
             stop_ids: vec![2],
+            stop_strings: Vec::new(),
+            prefill_chunk_size: 1024,
             seed: 42,
         }
     }
@@ -84,6 +90,16 @@ impl GenerationConfig {
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
             return wrong("top_p", f64::from(self.top_p), "above 0 and at most 1");
+        }
+        if self.prefill_chunk_size == 0 {
+            return wrong("prefill_chunk_size", 0.0, "at least 1");
+        }
+        if let Some(empty) = self.stop_strings.iter().position(String::is_empty) {
+            return wrong(
+                "stop_strings",
+                empty as f64,
+                "a text, not an empty one, in this place",
+            );
         }
         if self.num_beams == 0 {
             return wrong("num_beams", 0.0, "at least 1");

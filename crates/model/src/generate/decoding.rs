@@ -1,11 +1,16 @@
 //! The loop: read the prompts once, then one token of every row at a time.
 
+use std::ops::ControlFlow;
+
 use burn::tensor::{Int, Tensor, TensorData};
 use gallery_gpt_llama::KvCache;
+use gallery_gpt_text::Tokenizer;
 use gallery_gpt_vision::PixelValues;
 
+use super::stop::StopStrings;
 use crate::{
-    GalleryModel, GenerationConfig, GenerationError, LogitsProcessor, Sampler, SplicePlan,
+    CancelToken, GalleryModel, GenerationConfig, GenerationError, LogitsProcessor, Sampler,
+    SplicePlan,
 };
 
 /// What an answer is wanted to.
@@ -40,19 +45,23 @@ impl Prompt {
 /// Why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishReason {
-    /// The model wrote one of the stop ids.
+    /// The model wrote one of the stop ids or stop strings.
     Stop,
     /// `max_new_tokens`, or the context, was reached.
     Length,
+    /// A [`CancelToken`] or a callback ended it.
+    Cancelled,
 }
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Generation {
-    /// The ids written, without the stop id.
+    /// The ids written, without the stop id, but with those of a stop string.
     pub ids: Vec<u32>,
     /// The stop id, if one was written.
     pub stop_id: Option<u32>,
+    /// The stop string, if one was written.
+    pub stop_string: Option<String>,
     /// Why it ended.
     pub finish: FinishReason,
 }
@@ -62,13 +71,34 @@ pub struct Generation {
 pub struct Generator<'a> {
     pub(super) model: &'a GalleryModel,
     pub(super) config: GenerationConfig,
+    tokenizer: Option<&'a Tokenizer>,
+    cancel: CancelToken,
 }
 
 impl<'a> Generator<'a> {
     /// A generator.
     #[must_use]
     pub fn new(model: &'a GalleryModel, config: GenerationConfig) -> Self {
-        Self { model, config }
+        Self {
+            model,
+            config,
+            tokenizer: None,
+            cancel: CancelToken::new(),
+        }
+    }
+
+    /// Gives it the tokenizer that stop strings are looked for with.
+    #[must_use]
+    pub fn with_tokenizer(mut self, tokenizer: &'a Tokenizer) -> Self {
+        self.tokenizer = Some(tokenizer);
+        self
+    }
+
+    /// Lets it end when `cancel` says so.
+    #[must_use]
+    pub fn with_cancel(mut self, cancel: CancelToken) -> Self {
+        self.cancel = cancel;
+        self
     }
 
     /// Answers to a batch of prompts, token for token what each alone would get.
@@ -83,8 +113,27 @@ impl<'a> Generator<'a> {
                 .filter_map(|found| found.into_iter().next());
             return Ok(best.map(|best| best.generation).collect());
         }
+        self.generate_with(prompts, |_, _| ControlFlow::Continue(()))
+    }
+
+    /// As [`Generator::generate`], calling `on_token` with the number of a prompt and each id written for it; `Break` ends that
+    /// prompt's answer.
+    ///
+    /// # Errors
+    /// As [`Generator::start`].
+    pub fn generate_with(
+        &self,
+        prompts: &[Prompt],
+        mut on_token: impl FnMut(usize, u32) -> ControlFlow<()>,
+    ) -> Result<Vec<Generation>, GenerationError> {
         let mut decoding = self.start(prompts)?;
-        while decoding.step()?.is_some() {}
+        while let Some(written) = decoding.step()? {
+            for (row, id) in written.into_iter().enumerate() {
+                if id.is_some_and(|id| on_token(row, id).is_break()) {
+                    decoding.cancel(row);
+                }
+            }
+        }
         Ok(decoding.finish())
     }
 
@@ -106,6 +155,7 @@ impl<'a> Generator<'a> {
     /// Reads the prompts.
     pub(super) fn read(&self, prompts: &[Prompt]) -> Result<Decoding<'a>, GenerationError> {
         self.config.validate()?;
+        let stops = self.stop_strings()?;
         let model = self.model;
         let config = model.config();
         let rows: Vec<Vec<i64>> = prompts
@@ -155,29 +205,13 @@ impl<'a> Generator<'a> {
             model.dtype(),
             &device,
         );
-        let hidden_states =
-            model
-                .language_model
-                .prefill(inputs_embeds, plan.row_lengths(), &mut cache);
-        // Only the last real token of each row predicts.
-        let last: Vec<i64> = plan
-            .row_lengths()
-            .iter()
-            .enumerate()
-            .map(|(row, &length)| (row * plan.seq() + length - 1) as i64)
-            .collect();
-        let hidden = config.llama.hidden_size;
-        let last_states = hidden_states
-            .reshape([plan.batch() * plan.seq(), hidden])
-            .select(
-                0,
-                Tensor::<1, Int>::from_data(TensorData::new(last, [plan.batch()]), &device),
-            );
+        let last_states = self.prefill(&inputs_embeds, plan.row_lengths(), &mut cache)?;
         let rows = prompts
             .iter()
             .map(|prompt| Row {
                 ids: Vec::new(),
                 stop_id: None,
+                stop_string: None,
                 finish: None,
                 sampler: if self.config.do_sample() {
                     Sampler::seeded(self.config.seed, prompt.stream)
@@ -194,7 +228,47 @@ impl<'a> Generator<'a> {
             logits: model.language_model.logits(last_states),
             rows,
             written: 0,
+            stops,
+            cancel: self.cancel.clone(),
         })
+    }
+
+    /// What finds the stop strings, if there are any.
+    pub(super) fn stop_strings(&self) -> Result<Option<StopStrings<'a>>, GenerationError> {
+        if self.config.stop_strings.is_empty() {
+            return Ok(None);
+        }
+        let tokenizer = self.tokenizer.ok_or(GenerationError::NoTokenizer)?;
+        let strings = self.config.stop_strings.clone();
+        Ok(Some(StopStrings::new(tokenizer, strings)))
+    }
+
+    /// Reads the prompts a chunk at a time and returns the hidden state of the last token of each row, `[batch, hidden]`.
+    fn prefill(
+        &self,
+        inputs_embeds: &Tensor<3>,
+        row_lengths: &[usize],
+        cache: &mut KvCache,
+    ) -> Result<Tensor<2>, GenerationError> {
+        let seq = inputs_embeds.dims()[1];
+        let mut last_states = vec![None; row_lengths.len()];
+        for start in (0..seq).step_by(self.config.prefill_chunk_size) {
+            if self.cancel.is_cancelled() {
+                return Err(GenerationError::Cancelled);
+            }
+            let chunk = start..seq.min(start + self.config.prefill_chunk_size);
+            let embeds = inputs_embeds.clone().slice_dim(1, chunk.clone());
+            let hidden_states = self.model.language_model.prefill(embeds, cache);
+            for (row, &length) in row_lengths.iter().enumerate() {
+                if chunk.contains(&(length - 1)) {
+                    let last = length - 1 - start;
+                    let state = hidden_states.clone().slice([row..row + 1, last..last + 1]);
+                    last_states[row] = Some(state.squeeze_dim::<2>(1));
+                }
+            }
+        }
+        cache.end_prefill(row_lengths);
+        Ok(Tensor::cat(last_states.into_iter().flatten().collect(), 0))
     }
 }
 
@@ -202,6 +276,7 @@ impl<'a> Generator<'a> {
 struct Row {
     ids: Vec<u32>,
     stop_id: Option<u32>,
+    stop_string: Option<String>,
     finish: Option<FinishReason>,
     sampler: Sampler,
 }
@@ -217,6 +292,8 @@ pub struct Decoding<'a> {
     logits: Tensor<2>,
     rows: Vec<Row>,
     written: usize,
+    stops: Option<StopStrings<'a>>,
+    cancel: CancelToken,
 }
 
 impl Decoding<'_> {
@@ -229,6 +306,9 @@ impl Decoding<'_> {
     /// # Panics
     /// Never: logits are f32 when they are read.
     pub fn step(&mut self) -> Result<Option<Vec<Option<u32>>>, GenerationError> {
+        if self.cancel.is_cancelled() {
+            (0..self.rows.len()).for_each(|row| self.cancel(row));
+        }
         if self.rows.iter().all(|row| row.finish.is_some()) {
             return Ok(None);
         }
@@ -257,7 +337,11 @@ impl Decoding<'_> {
             } else {
                 row.ids.push(id);
                 let length = self.cache.row_lengths()[number] + 1;
-                if row.ids.len() >= self.config.max_new_tokens || length >= context {
+                let stop = self.stops.as_ref().and_then(|stops| stops.find(&row.ids));
+                if let Some(stop) = stop {
+                    row.stop_string = Some(stop.clone());
+                    row.finish = Some(FinishReason::Stop);
+                } else if row.ids.len() >= self.config.max_new_tokens || length >= context {
                     row.finish = Some(FinishReason::Length);
                 }
                 written.push(Some(id));
@@ -269,6 +353,19 @@ impl Decoding<'_> {
             self.feed(fed);
         }
         Ok(Some(written))
+    }
+
+    /// Ends the answer of a row, if it has not ended already.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn cancel(&mut self, row: usize) {
+        self.rows[row].finish.get_or_insert(FinishReason::Cancelled);
+    }
+
+    /// Whether a [`CancelToken`] asked for the end.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
     }
 
     /// Logits of the next token of each row.
@@ -314,6 +411,7 @@ impl Decoding<'_> {
             .map(|row| Generation {
                 ids: row.ids,
                 stop_id: row.stop_id,
+                stop_string: row.stop_string,
                 finish: row.finish.unwrap_or(FinishReason::Length),
             })
             .collect()

@@ -1,0 +1,140 @@
+//! Answers of the tiny base as a user gets them: streamed, stopped, cancelled.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::{ops::ControlFlow, path::PathBuf};
+
+use gallery_gpt::{
+    model::{CancelToken, FinishReason, GenerationError},
+    prelude::*,
+};
+use image::RgbImage;
+
+fn datasets() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../datasets")
+}
+
+fn gallery() -> GalleryGpt {
+    GalleryGpt::load(datasets().join("tiny-base"), &Device::flex()).unwrap()
+}
+
+fn painting(gallery: &GalleryGpt) -> RgbImage {
+    let path = datasets().join("painting-form-mini/images/test_0.jpg");
+    gallery.processor().open(path).unwrap()
+}
+
+const QUESTION: &str = "Please write a paragraph of formal analysis for this painting.";
+
+#[test]
+fn a_stop_string_ends_every_way_of_writing_alike() {
+    let gallery = gallery();
+    let painting = painting(&gallery);
+    let greedy = GenerationConfig::greedy(60);
+    let whole = gallery
+        .describe_image(&painting, QUESTION, &greedy)
+        .unwrap();
+    // From inside a word to inside another, so that it does not end with a token.
+    let words: Vec<&str> = whole.split(' ').collect();
+    let stop = format!("{} {}", &words[5][1..], &words[6][..1]);
+    let expected = whole[..whole.find(&stop).unwrap()].trim().to_owned();
+    assert!(!expected.is_empty() && expected.len() < whole.len());
+
+    for num_beams in [1, 3] {
+        let config = GenerationConfig {
+            stop_strings: vec!["never written".to_owned(), stop.clone()],
+            num_beams,
+            ..greedy.clone()
+        };
+        let pixels = gallery.processor().process(&painting);
+        let prompt = gallery.prompt(QUESTION, vec![pixels]).unwrap();
+        let written = gallery
+            .generator(&config)
+            .generate(&[prompt.clone()])
+            .unwrap();
+        if num_beams > 1 {
+            // Another hypothesis may win; whatever does, nothing of the stop string is shown.
+            assert!(!gallery.answer(&written[0]).contains(&stop));
+            continue;
+        }
+        assert_eq!(gallery.answer(&written[0]), expected);
+        assert_eq!(written[0].finish, FinishReason::Stop);
+        assert_eq!(written[0].stop_string.as_ref(), Some(&stop));
+
+        let mut stream = gallery.stream_prompt(prompt, &config).unwrap();
+        let pieces: Vec<String> = stream.by_ref().map(Result::unwrap).collect();
+        assert!(pieces.len() > 3);
+        assert_eq!(pieces.concat().trim(), expected);
+        assert_eq!(stream.finish().stop_string.as_ref(), Some(&stop));
+    }
+}
+
+#[test]
+fn stop_strings_need_a_tokenizer() {
+    let gallery = gallery();
+    let config = GenerationConfig {
+        stop_strings: vec!["x".to_owned()],
+        ..GenerationConfig::greedy(1)
+    };
+    let prompt = gallery.prompt("Why?", vec![]).unwrap();
+    let error = Generator::new(gallery.model(), config)
+        .generate(&[prompt])
+        .unwrap_err();
+    assert!(matches!(error, GenerationError::NoTokenizer), "{error}");
+}
+
+#[test]
+fn an_answer_can_be_ended_from_outside() {
+    let gallery = gallery();
+    let painting = painting(&gallery);
+    let config = GenerationConfig::greedy(60);
+
+    let mut pieces = 0;
+    let shown = gallery
+        .describe_with(&painting, QUESTION, &config, |_| {
+            pieces += 1;
+            if pieces == 4 {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })
+        .unwrap();
+    let whole = gallery
+        .describe_image(&painting, QUESTION, &config)
+        .unwrap();
+    assert_eq!(pieces, 4);
+    assert!(whole.starts_with(&shown) && shown.len() < whole.len());
+
+    let prompt = |question| {
+        let pixels = gallery.processor().process(&painting);
+        gallery.prompt(question, vec![pixels]).unwrap()
+    };
+    // One of two rows: the other is written to its end.
+    let prompts = [prompt(QUESTION), prompt(QUESTION)];
+    let written = gallery
+        .generator(&config)
+        .generate_with(&prompts, |row, _| match row {
+            0 => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        })
+        .unwrap();
+    assert_eq!(written[0].finish, FinishReason::Cancelled);
+    assert_eq!(written[0].ids.len(), 1);
+    assert_eq!(gallery.answer(&written[1]), whole);
+
+    let cancel = CancelToken::new();
+    let mut stream = gallery
+        .stream_until(prompt(QUESTION), &config, cancel.clone())
+        .unwrap();
+    assert!(stream.next().is_some());
+    cancel.cancel();
+    assert!(stream.by_ref().count() <= 1);
+    assert_eq!(stream.finish().finish, FinishReason::Cancelled);
+    let error = gallery
+        .stream_until(prompt(QUESTION), &config, cancel)
+        .unwrap_err();
+    assert!(
+        matches!(error, GalleryError::Generation(GenerationError::Cancelled)),
+        "{error}"
+    );
+}
