@@ -15,15 +15,16 @@
 mod flags;
 
 use std::{
-    io::{ErrorKind, Write},
+    io::{Cursor, ErrorKind, Write},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
 use flags::{GenerationFlags, ModelFlags};
-use gallery_gpt::{eval::PredictionsFile, prelude::*, vision::PixelValues};
+use gallery_gpt::{checkpoint::write_file, eval::PredictionsFile, prelude::*, vision::PixelValues};
 use gallery_gpt_scenes::QUESTIONS;
+use image::ImageFormat;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Asks a model about pictures.
@@ -52,6 +53,12 @@ struct Arguments {
     /// What to ask.
     #[arg(long, alias = "query", default_value = QUESTIONS[3])]
     question: String,
+    /// File for a picture of where the decoder looked while it wrote the phrase; one picture alone.
+    #[arg(long, requires = "phrase", conflicts_with_all = ["output", "together"])]
+    attention: Option<PathBuf>,
+    /// Words of the answer.
+    #[arg(long, requires = "attention")]
+    phrase: Option<String>,
     #[command(flatten)]
     generation: GenerationFlags,
 }
@@ -68,6 +75,22 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let gallery = arguments.model.load()?;
     if arguments.together {
         return answer_one(&gallery, &pictures, &arguments.question, &config);
+    }
+    if let (Some(file), Some(phrase)) = (&arguments.attention, &arguments.phrase) {
+        let [picture] = &pictures[..] else {
+            bail!(
+                "--attention is of one picture, {} were given",
+                pictures.len()
+            );
+        };
+        return attend(
+            &gallery,
+            picture,
+            &arguments.question,
+            &config,
+            phrase,
+            file,
+        );
     }
     match &pictures[..] {
         [_] if arguments.output.is_none() => {
@@ -103,6 +126,34 @@ fn answer_one(
         }
     }
     writeln!(output)?;
+    Ok(())
+}
+
+/// Answers, then shows where the decoder looked.
+fn attend(
+    gallery: &GalleryGpt,
+    picture: &Path,
+    question: &str,
+    config: &GenerationConfig,
+    phrase: &str,
+    file: &Path,
+) -> anyhow::Result<()> {
+    let picture = gallery.processor().open(picture)?;
+    let prompt = gallery.prompt(question, vec![gallery.processor().process(&picture)])?;
+    let written = gallery
+        .generator(config)
+        .generate(std::slice::from_ref(&prompt))?;
+    println!("{}", gallery.answer(&written[0]));
+    for map in gallery.attention_maps(&prompt, &written[0].ids, phrase)? {
+        let mut bytes = Cursor::new(Vec::new());
+        map.overlay(gallery, &picture)
+            .write_to(&mut bytes, ImageFormat::Png)?;
+        write_file(file, bytes.get_ref()).with_context(|| file.display().to_string())?;
+        eprintln!(
+            "where it looked while it wrote {phrase:?}: {}",
+            file.display()
+        );
+    }
     Ok(())
 }
 

@@ -21,6 +21,14 @@ pub enum GalleryError {
     /// A generation.
     #[error(transparent)]
     Generation(#[from] GenerationError),
+    /// A phrase that the answer does not have.
+    #[error("the answer has no {phrase:?} in it; it is {answer:?}")]
+    NoPhrase {
+        /// What was looked for.
+        phrase: String,
+        /// Where.
+        answer: String,
+    },
     /// An evaluation.
     #[error(transparent)]
     Eval(#[from] EvalError),

@@ -37,11 +37,13 @@
 
 pub mod prelude;
 
+mod attention_map;
 mod device;
 mod error;
 mod evaluator;
 mod pipeline;
 
+pub use attention_map::AttentionMap;
 pub use device::{DeviceKind, UnknownDevice};
 pub use error::GalleryError;
 pub use evaluator::Evaluator;

@@ -49,7 +49,7 @@ fn a_stop_string_ends_every_way_of_writing_alike() {
         let prompt = gallery.prompt(QUESTION, vec![pixels]).unwrap();
         let written = gallery
             .generator(&config)
-            .generate(&[prompt.clone()])
+            .generate(std::slice::from_ref(&prompt))
             .unwrap();
         if num_beams > 1 {
             // Another hypothesis may win; whatever does, nothing of the stop string is shown.
@@ -137,4 +137,46 @@ fn an_answer_can_be_ended_from_outside() {
         matches!(error, GalleryError::Generation(GenerationError::Cancelled)),
         "{error}"
     );
+}
+
+#[test]
+fn attention_goes_where_the_words_say() {
+    let gallery = gallery();
+    let painting = painting(&gallery);
+    let pixels = gallery.processor().process(&painting);
+    let prompt = gallery.prompt(QUESTION, vec![pixels]).unwrap();
+    let written = gallery
+        .generator(&GenerationConfig::greedy(60))
+        .generate(std::slice::from_ref(&prompt))
+        .unwrap();
+    let answer = &written[0].ids;
+    let text = gallery.answer(&written[0]);
+    // "... a bottle in white at the left ... an apple in red at the right ..."
+    let across = |ending: &str| {
+        let end = text.find(ending).unwrap() + ending.len();
+        let start = text[..end - ending.len()].rfind(" a").unwrap();
+        let phrase = &text[start..end];
+        let maps = gallery.attention_maps(&prompt, answer, phrase).unwrap();
+        assert_eq!(
+            (maps.len(), maps[0].patches.len()),
+            (1, maps[0].side.pow(2))
+        );
+        let (mut sum, mut total) = (0.0, 0.0);
+        for (at, &value) in maps[0].patches.iter().enumerate() {
+            assert!(value.is_finite() && value >= 0.0);
+            let column = (at % maps[0].side) as f32;
+            sum += column * value;
+            total += value;
+        }
+        let overlay = maps[0].overlay(&gallery, &painting);
+        assert_eq!(overlay.dimensions(), painting.dimensions());
+        sum / total
+    };
+    let (left, right) = (across(" at the left"), across(" at the right"));
+    assert!(left < right, "{left} {right}");
+
+    let error = gallery
+        .attention_maps(&prompt, answer, "a green dragon")
+        .unwrap_err();
+    assert!(error.to_string().contains("a green dragon"), "{error}");
 }

@@ -203,6 +203,31 @@ impl LlamaModel {
         states
     }
 
+    /// How much some tokens look at every token, as the mean over all heads of all blocks: for looking into a model, away from
+    /// the path that trains and writes.
+    ///
+    /// # Shapes
+    /// - `inputs_embeds`: `[1, seq, hidden]`
+    /// - output: `[positions, seq]` in f32; each row sums to 1
+    ///
+    /// # Panics
+    /// If there are several rows, or a position lies outside.
+    #[must_use]
+    pub fn mean_attention(&self, inputs_embeds: Tensor<3>, positions: &[usize]) -> Tensor<2> {
+        let rotary = self.rotary(&inputs_embeds);
+        let seq = inputs_embeds.dims()[1];
+        let shape = [positions.len(), seq];
+        let mut total = Tensor::<2>::zeros(shape, (&inputs_embeds.device(), DType::F32));
+        let mut x = inputs_embeds;
+        for layer in &self.layers {
+            let normed = layer.input_layernorm.forward(x.clone());
+            let of_heads = layer.self_attn.probabilities(normed, &rotary, positions);
+            total = total + of_heads.mean_dim(0).squeeze_dim(0);
+            x = layer.forward(x, &rotary, AdapterDropout::Off);
+        }
+        total / self.layers.len() as f64
+    }
+
     /// The rotary tables of rows that start at position 0.
     #[must_use]
     pub fn rotary(&self, inputs_embeds: &Tensor<3>) -> Rotary {

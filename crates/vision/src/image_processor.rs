@@ -194,6 +194,17 @@ impl ImageProcessorConfig {
     }
 }
 
+/// A square in the plane of a picture, in its pixels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FieldOfView {
+    /// Left edge, negative where the picture is padded.
+    pub left: f64,
+    /// Top edge, negative where the picture is padded.
+    pub top: f64,
+    /// Side.
+    pub side: f64,
+}
+
 /// One picture for the tower: `[3, size, size]`, normalised, channel by channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PixelValues {
@@ -412,6 +423,22 @@ impl ImageProcessor {
             *blue = self.levels[2][usize::from(pixel[2])];
         }
         PixelValues { values, size }
+    }
+
+    /// The square of a picture's plane that the tower sees, in the picture's pixels: larger than the picture where it is padded,
+    /// smaller where it is cropped.
+    #[must_use]
+    pub fn field_of_view(&self, width: u32, height: u32) -> FieldOfView {
+        let (width, height) = (f64::from(width), f64::from(height));
+        let side = match self.config.aspect_ratio {
+            AspectRatio::Pad => width.max(height),
+            AspectRatio::CenterCrop => width.min(height),
+        };
+        FieldOfView {
+            left: (width - side) / 2.0,
+            top: (height - side) / 2.0,
+            side,
+        }
     }
 
     /// [`ImageProcessor::open`], then [`ImageProcessor::process`].

@@ -33,8 +33,8 @@ pub use encoder::EncoderBlock;
 pub use error::{ImageError, VisionConfigError};
 pub use feature_select::{FeatureSelect, SelectLayer};
 pub use image_processor::{
-    AspectRatio, CLIP_MEAN, CLIP_STD, ImageLimits, ImageProcessor, ImageProcessorConfig,
-    PixelValues,
+    AspectRatio, CLIP_MEAN, CLIP_STD, FieldOfView, ImageLimits, ImageProcessor,
+    ImageProcessorConfig, PixelValues,
 };
 pub use mlp::VisionMlp;
 pub use patch_embedding::VisionEmbeddings;

@@ -1,0 +1,189 @@
+//! Where in a picture the decoder looked.
+
+use std::ops::Range;
+
+use image::{Rgb, RgbImage};
+
+use crate::{
+    GalleryError, GalleryGpt,
+    model::{GenerationError, Prompt, SplicePlan},
+    text::IMAGE_TOKEN_INDEX,
+    vision::PixelValues,
+};
+
+/// How much the decoder looked at each patch of a picture while it wrote some words.
+///
+/// What it is: for each token of the phrase, the attention of the position that predicts it, over the patches of the picture,
+/// averaged over the tokens and over all heads of all blocks, relative to the same average for the whole answer. So 1 is as
+/// much as always, 2 is twice as much.
+///
+/// What it is not: an explanation. Heads do many things besides looking; a patch's features have already mixed with those of
+/// all other patches in the tower; and what decided a word may have been read in earlier blocks, or at earlier words.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AttentionMap {
+    /// Row by row, `side * side`.
+    pub patches: Vec<f32>,
+    /// Patches in a row.
+    pub side: usize,
+}
+
+impl AttentionMap {
+    /// The picture, dark where the decoder looked least and with a warm tone where it looked most. What the tower never saw,
+    /// because it was cropped, is grey.
+    #[must_use]
+    pub fn overlay(&self, gallery: &GalleryGpt, picture: &RgbImage) -> RgbImage {
+        let (width, height) = picture.dimensions();
+        let field = gallery.processor().field_of_view(width, height);
+        let seen = |at: f64| (0.0..1.0).contains(&at);
+        let place = |x: u32, y: u32| {
+            let across = (f64::from(x) + 0.5 - field.left) / field.side;
+            let down = (f64::from(y) + 0.5 - field.top) / field.side;
+            (seen(across) && seen(down)).then_some((across, down))
+        };
+        // Scaled to what lies on the picture: padding often draws much attention.
+        let values: Vec<Option<f32>> = (0..height)
+            .flat_map(|y| (0..width).map(move |x| (x, y)))
+            .map(|(x, y)| place(x, y).map(|(across, down)| self.at(across, down)))
+            .collect();
+        let known = values.iter().flatten().copied();
+        let least = known.clone().fold(f32::INFINITY, f32::min);
+        let most = known.fold(f32::NEG_INFINITY, f32::max);
+        let range = (most - least).max(f32::EPSILON);
+        RgbImage::from_fn(width, height, |x, y| {
+            let pixel = picture.get_pixel(x, y).0;
+            match values[(y * width + x) as usize] {
+                None => {
+                    let grey = pixel.iter().map(|&level| u32::from(level)).sum::<u32>() / 3;
+                    Rgb([(grey / 3 + 128) as u8; 3])
+                }
+                Some(value) => warm(pixel, (value - least) / range),
+            }
+        })
+    }
+
+    /// The value at a place of the square the tower saw, between the middles of patches linearly.
+    fn at(&self, across: f64, down: f64) -> f32 {
+        let last = self.side - 1;
+        let cell = |at: f64| {
+            let at = (at * self.side as f64 - 0.5).clamp(0.0, last as f64);
+            let low = at.floor() as usize;
+            (low, (low + 1).min(last), (at - low as f64) as f32)
+        };
+        let ((left, right, x), (top, bottom, y)) = (cell(across), cell(down));
+        let patch = |row: usize, column: usize| self.patches[row * self.side + column];
+        let row = |row| patch(row, left) * (1.0 - x) + patch(row, right) * x;
+        row(top) * (1.0 - y) + row(bottom) * y
+    }
+}
+
+/// A pixel under attention from 0 to 1.
+fn warm(pixel: [u8; 3], attention: f32) -> Rgb<u8> {
+    const TONE: [f32; 3] = [255.0, 176.0, 46.0];
+    let bright = 0.3 + 0.7 * attention;
+    let tinted = 0.45 * attention * attention;
+    Rgb(std::array::from_fn(|channel| {
+        let level = f32::from(pixel[channel]) * bright;
+        (level * (1.0 - tinted) + TONE[channel] * tinted).round() as u8
+    }))
+}
+
+impl GalleryGpt {
+    /// Where the decoder looked while it wrote a phrase of an answer: a map for each picture of the prompt. One more forward
+    /// pass over prompt and answer, which keeps the attention of the answer's positions alone.
+    ///
+    /// # Errors
+    /// The phrase is not in the answer, the prompt's marks and pictures do not fit, or all is longer than the context.
+    ///
+    /// # Panics
+    /// Never: attention is read in f32.
+    pub fn attention_maps(
+        &self,
+        prompt: &Prompt,
+        answer: &[u32],
+        phrase: &str,
+    ) -> Result<Vec<AttentionMap>, GalleryError> {
+        let words = self.tokens_of(answer, phrase)?;
+        let model = self.model();
+        let config = model.config();
+        let patches = config.tokens_per_picture();
+        let mut ids = prompt.input_ids.clone();
+        ids.extend(answer.iter().map(|&id| i64::from(id)));
+        let plan = SplicePlan::new(
+            std::slice::from_ref(&ids),
+            patches,
+            prompt.pictures.len(),
+            config.llama.vocab_size,
+        )
+        .map_err(GenerationError::from)?;
+        let (length, context) = (plan.seq(), config.llama.max_position_embeddings);
+        if length > context {
+            return Err(GenerationError::PromptTooLong {
+                row: 0,
+                length,
+                context,
+            }
+            .into());
+        }
+        let pictures: Vec<&PixelValues> = prompt.pictures.iter().collect();
+        let projected = (!pictures.is_empty()).then(|| {
+            let pixels = PixelValues::stack(&pictures, &model.device());
+            model.project(model.picture_features(pixels))
+        });
+        let embeds = model.splice(&plan, projected);
+        // The position before a token predicts it.
+        let first = length - answer.len() - 1;
+        let positions: Vec<usize> = (first..length - 1).collect();
+        let attention = model.language_model.mean_attention(embeds, &positions);
+        let rows: Vec<f32> = attention
+            .into_data()
+            .try_into_vec()
+            .expect("attention is f32");
+        let mean = |tokens: Range<usize>, slot: usize| {
+            let sum: f32 = tokens
+                .clone()
+                .map(|token| rows[token * length + slot])
+                .sum();
+            sum / tokens.len() as f32
+        };
+        // A class token in front of the patches has no place in the picture.
+        let side = (config.vision.num_patches() as f64).sqrt() as usize;
+        let skipped = patches - side * side;
+        let mut slot = 0;
+        let mut maps = Vec::with_capacity(pictures.len());
+        for id in &prompt.input_ids {
+            if *id != IMAGE_TOKEN_INDEX {
+                slot += 1;
+                continue;
+            }
+            let relative = (slot + skipped..slot + patches)
+                .map(|slot| mean(words.clone(), slot) / mean(0..answer.len(), slot).max(1e-12));
+            maps.push(AttentionMap {
+                patches: relative.collect(),
+                side,
+            });
+            slot += patches;
+        }
+        Ok(maps)
+    }
+
+    /// The tokens of an answer that a phrase stands in.
+    fn tokens_of(&self, answer: &[u32], phrase: &str) -> Result<Range<usize>, GalleryError> {
+        let missing = || GalleryError::NoPhrase {
+            phrase: phrase.to_owned(),
+            answer: self.text_of(answer),
+        };
+        let ends: Vec<usize> = (0..=answer.len())
+            .map(|count| self.tokenizer().decode(&answer[..count], true).len())
+            .collect();
+        let text = self.tokenizer().decode(answer, true);
+        let start = text.find(phrase).ok_or_else(missing)?;
+        let end = start + phrase.len();
+        let tokens =
+            (0..answer.len()).filter(|&token| ends[token] < end && ends[token + 1] > start);
+        let (first, last) = (tokens.clone().min(), tokens.max());
+        first
+            .zip(last)
+            .map(|(first, last)| first..last + 1)
+            .ok_or_else(missing)
+    }
+}
