@@ -34,6 +34,8 @@ pub struct Turn {
 /// Turns in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conversation {
+    /// A text in front, in place of the template's.
+    pub system: Option<String>,
     /// The turns.
     pub turns: Vec<Turn>,
 }
@@ -43,6 +45,13 @@ impl Conversation {
     #[must_use]
     pub fn question(text: impl Into<String>) -> Self {
         Self::default().ask(text)
+    }
+
+    /// Sets the text in front. A model was trained with its template's own; another may or may not be heeded.
+    #[must_use]
+    pub fn with_system(mut self, text: impl Into<String>) -> Self {
+        self.system = Some(text.into());
+        self
     }
 
     /// Adds a turn of the user.
@@ -224,7 +233,7 @@ impl Template {
                 return prompt;
             }
             Style::Single { sep } | Style::Two { sep, .. } => {
-                prompt.push_str(self.system);
+                prompt.push_str(conversation.system.as_deref().unwrap_or(self.system));
                 prompt.push_str(sep);
             }
         }
@@ -286,6 +295,13 @@ mod tests {
             prompt.ends_with("questions.###Human: Q###Assistant:"),
             "{prompt}"
         );
+    }
+
+    #[test]
+    fn a_system_text_takes_the_templates_place() {
+        let conversation = Conversation::question("Q").with_system("Be brief.");
+        let prompt = TemplateKind::VicunaV1.template().prompt(&conversation);
+        assert_eq!(prompt, "Be brief. USER: Q ASSISTANT:");
     }
 
     #[test]

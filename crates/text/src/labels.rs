@@ -115,7 +115,10 @@ fn lay_out(
     check(template, turns, skipped)?;
 
     let (mut prompt, has_roles) = match template.style {
-        Style::Two { sep, .. } => (format!("{}{sep}", template.system), true),
+        Style::Two { sep, .. } => {
+            let system = conversation.system.as_deref().unwrap_or(template.system);
+            (format!("{system}{sep}"), true)
+        }
         Style::Plain { .. } => (String::new(), false),
         Style::Single { .. } => {
             return Err(ConversationError::NotTrainable {

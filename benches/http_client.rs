@@ -1,0 +1,89 @@
+//! A client of the server as plain as can be: one request a connection, over a blocking socket.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+};
+
+use anyhow::{Context, bail};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::{Value, json};
+
+/// What came back.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// The body; of a stream, its lines.
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or(Value::Null)
+    }
+
+    /// The text of an answer that was not streamed.
+    pub(crate) fn text(&self) -> String {
+        let value = self.json();
+        let text = value["choices"][0]["message"]["content"].as_str();
+        text.unwrap_or_default().to_owned()
+    }
+
+    /// The chunks of a stream, its `[DONE]` left out.
+    pub(crate) fn chunks(&self) -> Vec<Value> {
+        let body = String::from_utf8_lossy(&self.body);
+        let data = body.lines().filter_map(|line| line.strip_prefix("data:"));
+        data.filter_map(|data| serde_json::from_str(data.trim()).ok())
+            .collect()
+    }
+}
+
+/// A message with pictures, as OpenAI's clients write it.
+pub(crate) fn user(question: &str, files: &[&[u8]]) -> Value {
+    let pictures = files.iter().map(|file| {
+        let url = format!("data:image/jpeg;base64,{}", STANDARD.encode(file));
+        json!({ "type": "image_url", "image_url": { "url": url } })
+    });
+    let mut parts: Vec<Value> = pictures.collect();
+    parts.push(json!({ "type": "text", "text": question }));
+    json!({ "role": "user", "content": parts })
+}
+
+/// Sends a request and hangs up once so many lines of the body have come, if a number is given.
+pub(crate) fn post(
+    address: SocketAddr,
+    path: &str,
+    body: &[u8],
+    hang_up_after: Option<usize>,
+) -> anyhow::Result<Answer> {
+    let mut socket = TcpStream::connect(address).context("connect")?;
+    // HTTP/1.0: the body is not chunked and ends with the connection.
+    let head = format!(
+        "POST {path} HTTP/1.0\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    socket.write_all(head.as_bytes()).context("write")?;
+    // A server that refuses a body early may close before all of it is written; its answer is what counts.
+    let _ = socket.write_all(body);
+    let mut reader = BufReader::new(socket);
+    let mut line = String::new();
+    reader.read_line(&mut line).context("no answer")?;
+    let Some(status) = line.split(' ').nth(1).and_then(|code| code.parse().ok()) else {
+        bail!("no HTTP status in {line:?}");
+    };
+    while !line.trim().is_empty() {
+        line.clear();
+        reader.read_line(&mut line)?;
+    }
+    let mut body = Vec::new();
+    match hang_up_after {
+        None => {
+            reader.read_to_end(&mut body)?;
+        }
+        Some(lines) => {
+            for _ in 0..lines {
+                reader.read_until(b'\n', &mut body)?;
+            }
+        }
+    }
+    Ok(Answer { status, body })
+}

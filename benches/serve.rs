@@ -1,0 +1,284 @@
+//! The server under load: many clients on loopback, a third of them hanging up, broken pictures among them. Every whole answer is
+//! compared with the library's own, and the memory of the process is watched. With a Python that has `openai` and `playwright`, the
+//! page and the API are tried by a browser and OpenAI's own client first.
+//!
+//! ```sh
+//! cargo bench -p gallery-gpt --bench serve
+//! cargo bench -p gallery-gpt --bench serve -- --requests 5000 --python .venv/bin/python --chromium /usr/bin/chromium
+//! ```
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program talks on the terminal"
+)]
+
+mod http_client;
+#[path = "../examples/serve/server/mod.rs"]
+mod server;
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    process::Command,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+use clap::Parser;
+use gallery_gpt::prelude::*;
+use gallery_gpt_scenes::QUESTIONS;
+use http_client::{post, user};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use server::Limits;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Puts the server under load.
+#[derive(Parser)]
+struct Arguments {
+    /// Requests in all.
+    #[arg(long, default_value_t = 1000)]
+    requests: usize,
+    /// Clients at a time.
+    #[arg(long, default_value_t = 64)]
+    clients: usize,
+    /// Requests that may wait.
+    #[arg(long, default_value_t = 32)]
+    queue: usize,
+    /// Most tokens of an answer.
+    #[arg(long, default_value_t = 64)]
+    max_tokens: usize,
+    /// A Python with openai and playwright.
+    #[arg(long, requires = "chromium")]
+    python: Option<PathBuf>,
+    /// A Chromium.
+    #[arg(long)]
+    chromium: Option<PathBuf>,
+    /// Passed by `cargo bench`; means nothing here.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// A painting's file, and what the library says of it.
+struct Known {
+    file: Vec<u8>,
+    question: &'static str,
+    answer: String,
+}
+
+#[derive(Default)]
+struct Counts {
+    whole: AtomicUsize,
+    streamed: AtomicUsize,
+    hung_up: AtomicUsize,
+    broken: AtomicUsize,
+    busy: AtomicUsize,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let datasets = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../datasets");
+    let gallery = Arc::new(GalleryGpt::load(
+        datasets.join("tiny-base"),
+        &Device::flex(),
+    )?);
+    let greedy = GenerationConfig::greedy(arguments.max_tokens);
+    let paintings: Vec<PathBuf> = (0..16)
+        .map(|number| datasets.join(format!("painting-form-mini/images/test_{number}.jpg")))
+        .collect();
+    let known: Vec<Known> = paintings
+        .iter()
+        .zip(QUESTIONS.iter().cycle())
+        .map(|(path, question)| {
+            Ok(Known {
+                file: std::fs::read(path).with_context(|| path.display().to_string())?,
+                question,
+                answer: gallery.describe(path, question, &greedy)?,
+            })
+        })
+        .collect::<anyhow::Result<_>>()?;
+
+    let limits = Limits {
+        queue: arguments.queue,
+        body: 1 << 20,
+        pictures: 4,
+        deadline: Duration::from_secs(120),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let listener = runtime.block_on(tokio::net::TcpListener::bind(("127.0.0.1", 0)))?;
+    let address = listener.local_addr()?;
+    let defaults = GenerationConfig::greedy(512);
+    let (router, worker) = server::serve(gallery, "tiny-base".to_owned(), defaults, limits);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = runtime.spawn(async {
+        axum::serve(listener, router)
+            .with_graceful_shutdown(async { drop(stopped.await) })
+            .await
+    });
+
+    if let (Some(python), Some(chromium)) = (&arguments.python, &arguments.chromium) {
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../benches/serve.py");
+        let status = Command::new(python)
+            .args([script.as_os_str(), format!("http://{address}").as_ref()])
+            .args([paintings[0].as_os_str(), chromium.as_os_str()])
+            .status()
+            .with_context(|| format!("cannot run {}", python.display()))?;
+        ensure!(status.success(), "the clients in Python failed");
+    }
+
+    load(&arguments, address, &known)?;
+    drop(stop);
+    runtime.block_on(serving)??;
+    ensure!(worker.join().is_ok(), "the model's thread panicked");
+    println!("stopped: the queue was done and the model's thread ended without a panic");
+    Ok(())
+}
+
+fn load(arguments: &Arguments, address: SocketAddr, known: &[Known]) -> anyhow::Result<()> {
+    let counts = Counts::default();
+    let next = AtomicUsize::new(0);
+    let memory = Mutex::new(Vec::new());
+    let every = (arguments.requests / 10).max(1);
+    let progress = ProgressBar::new(arguments.requests as u64).with_style(
+        ProgressStyle::with_template("{bar:30} {pos}/{len} requests, {per_sec}, {eta} left")?,
+    );
+    let began = Instant::now();
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..arguments.clients)
+            .map(|_| {
+                scope.spawn(|| {
+                    loop {
+                        let number = next.fetch_add(1, Ordering::Relaxed);
+                        if number >= arguments.requests {
+                            return anyhow::Ok(());
+                        }
+                        request(arguments, address, known, number, &counts)
+                            .with_context(|| format!("request {number}"))?;
+                        progress.inc(1);
+                        if number.is_multiple_of(every)
+                            && let (Some(resident), Ok(mut memory)) = (resident(), memory.lock())
+                        {
+                            memory.push((number, resident));
+                        }
+                    }
+                })
+            })
+            .collect();
+        clients.into_iter().try_for_each(|client| {
+            client
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    })?;
+    progress.finish_and_clear();
+    let seconds = began.elapsed().as_secs_f64();
+    let count = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+    println!(
+        "{} requests of {} clients in {seconds:.0} s: {} whole and {} streamed answers, all equal to the library's; {} hung up; \
+         {} broken pictures refused; told busy {} times",
+        arguments.requests,
+        arguments.clients,
+        count(&counts.whole),
+        count(&counts.streamed),
+        count(&counts.hung_up),
+        count(&counts.broken),
+        count(&counts.busy),
+    );
+    println!("request   resident MB (server and clients)");
+    let mut memory = memory.into_inner().unwrap_or_default();
+    memory.sort_unstable();
+    for (number, resident) in memory {
+        println!("{number:>7}   {:.1}", resident as f64 / 1e6);
+    }
+    Ok(())
+}
+
+/// One request, tried again while the server is busy.
+fn request(
+    arguments: &Arguments,
+    address: SocketAddr,
+    known: &[Known],
+    number: usize,
+    counts: &Counts,
+) -> anyhow::Result<()> {
+    let Known {
+        file,
+        question,
+        answer,
+    } = &known[number % known.len()];
+    let broken = number % 10 == 7;
+    let hang_up = number.is_multiple_of(3);
+    let stream = hang_up || number % 3 == 1;
+    // Cut in another place each time.
+    let end = if broken {
+        1 + number * 131 % (file.len() - 2)
+    } else {
+        file.len()
+    };
+    let body = json!({
+        "messages": [user(question, &[&file[..end]])],
+        "temperature": 0,
+        "max_tokens": arguments.max_tokens,
+        "stream": stream,
+    })
+    .to_string();
+    let found = loop {
+        // Some hang up at once, some after a few words.
+        let lines = hang_up.then_some(number / 3 % 12);
+        let found = post(address, "/v1/chat/completions", body.as_bytes(), lines)?;
+        if found.status != 503 {
+            break found;
+        }
+        counts.busy.fetch_add(1, Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    let counter = if broken {
+        ensure!(found.status == 400, "a broken picture got {}", found.status);
+        &counts.broken
+    } else {
+        ensure!(
+            found.status == 200,
+            "status {}: {}",
+            found.status,
+            found.json()
+        );
+        if hang_up {
+            &counts.hung_up
+        } else if stream {
+            let chunks = found.chunks();
+            let pieces = chunks
+                .iter()
+                .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str());
+            let text: String = pieces.collect();
+            ensure!(text.trim() == answer, "{text:?} is not {answer:?}");
+            &counts.streamed
+        } else {
+            ensure!(
+                found.text() == *answer,
+                "{:?} is not {answer:?}",
+                found.text()
+            );
+            &counts.whole
+        }
+    };
+    counter.fetch_add(1, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Bytes of this process in memory, where the system tells.
+fn resident() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kilobytes * 1024)
+}
