@@ -14,6 +14,7 @@
 )]
 
 mod http_client;
+mod memory;
 #[path = "../examples/serve/server/mod.rs"]
 mod server;
 
@@ -34,6 +35,7 @@ use gallery_gpt::prelude::*;
 use gallery_gpt_scenes::QUESTIONS;
 use http_client::{post, user};
 use indicatif::{ProgressBar, ProgressStyle};
+use memory::resident;
 use serde_json::json;
 use server::Limits;
 
@@ -273,12 +275,4 @@ fn request(
     };
     counter.fetch_add(1, Ordering::Relaxed);
     Ok(())
-}
-
-/// Bytes of this process in memory, where the system tells.
-fn resident() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
-    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kilobytes * 1024)
 }

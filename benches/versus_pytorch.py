@@ -50,15 +50,21 @@ base = LlavaForConditionalGeneration.from_pretrained(os.path.join(request["folde
 base.eval()
 
 
-def decode():
-    return base.generate(input_ids=ids[:1], attention_mask=mask[:1], pixel_values=pixels[:1], do_sample=False,
+def decode(rows):
+    return base.generate(input_ids=ids[:rows], attention_mask=mask[:rows], pixel_values=pixels[:rows], do_sample=False,
                          max_new_tokens=request["new_tokens"], min_new_tokens=request["new_tokens"], eos_token_id=None,
                          pad_token_id=0)
 
 
 with torch.inference_mode():
-    decode_seconds = median(decode, 3)
-    written = decode()[0, ids.shape[1]:].tolist()
+    many = len(ids)
+    decode_seconds = median(lambda: decode(1), 3)
+    decode_many_seconds = median(lambda: decode(many), 3)
+    written = decode(1)[0, ids.shape[1]:].tolist()
+    written_many = decode(many)[:, ids.shape[1]:].tolist()
+
+rows = request["rows"]
+ids, labels, pixels, mask = ids[:rows], labels[:rows], pixels[:rows], mask[:rows]
 
 model = PeftModel.from_pretrained(base, os.path.join(request["folder"], "adapter"), is_trainable=True)
 model.train()
@@ -97,6 +103,6 @@ process_seconds = median(process, request["pictures"])
 flat = process().flatten()
 print(json.dumps({
     "versions": f"torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}, Pillow {PIL.__version__}",
-    "step": step_seconds, "decode": decode_seconds, "process": process_seconds, "first_loss": losses[0], "ids": written,
+    "step": step_seconds, "decode": decode_seconds, "decode_many": decode_many_seconds, "ids_many": written_many, "process": process_seconds, "first_loss": losses[0], "ids": written,
     "pixels": flat[::661].tolist(),
 }))

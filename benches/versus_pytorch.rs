@@ -13,8 +13,10 @@
 )]
 
 mod medium;
+mod memory;
 
 use std::{
+    ops::Range,
     path::PathBuf,
     process::{Command, Stdio},
     time::Instant,
@@ -27,11 +29,12 @@ use gallery_gpt::{
     checkpoint::{AdapterLayout, SaveOptions, save_adapter, save_model},
     data::Batch,
     llama::LoraConfig,
-    model::{GenerationConfig, Generator, Prompt},
+    model::{GalleryModel, GenerationConfig, Generator, Prompt},
     train::{MicroBatches, TrainState, Trainable, TrainableParts, TrainingConfig},
     vision::ImageProcessorConfig,
 };
 use image::{Rgb, RgbImage};
+use memory::resident;
 use serde_json::{Value, json};
 
 #[global_allocator]
@@ -54,6 +57,9 @@ struct Arguments {
 const ROWS: usize = 2;
 const STEPS: usize = 6;
 const NEW_TOKENS: usize = 64;
+const MANY: usize = 8;
+/// Tokens of the answer whose pace and memory are watched.
+const LONG: usize = 512;
 const PICTURES: usize = 30;
 
 /// The median of some seconds, the first run left out as a warm-up.
@@ -84,7 +90,6 @@ fn main() -> anyhow::Result<()> {
     let path = folder.path().join("adapter");
     save_adapter(&adapted, &lora, &"base".into(), path, AdapterLayout::Peft)?;
 
-    let batch = medium::batch(ROWS);
     let training = TrainingConfig {
         parts: TrainableParts {
             projector: Trainable::Frozen,
@@ -121,6 +126,18 @@ fn main() -> anyhow::Result<()> {
         },
         3,
     )?;
+    let prompts: Vec<Prompt> = (0..MANY)
+        .map(|row| Prompt::with_pictures(medium::row(row), vec![medium::picture(row)]))
+        .collect();
+    let mut written_many = Vec::new();
+    let decode_many = median(
+        || {
+            written_many = Generator::new(&model, config.clone()).generate(&prompts)?;
+            Ok(())
+        },
+        3,
+    )?;
+    let pace = pace(&model)?;
 
     let picture = RgbImage::from_fn(1024, 768, |x, y| {
         Rgb([(x * 7 + y) as u8, (x + y * 3) as u8, (x ^ y) as u8])
@@ -135,8 +152,9 @@ fn main() -> anyhow::Result<()> {
         PICTURES,
     )?;
 
+    let batch = medium::batch(MANY);
     let request = json!({
-        "folder": folder.path(), "threads": arguments.threads, "steps": STEPS,
+        "folder": folder.path(), "threads": arguments.threads, "steps": STEPS, "rows": ROWS,
         "input_ids": batch.input_ids, "labels": batch.labels,
         "pixel_values": batch.pictures.iter().map(|p| p.values().to_vec()).collect::<Vec<_>>(),
         "image_size": 112, "patches": 64, "image_token": 32000,
@@ -167,6 +185,7 @@ fn main() -> anyhow::Result<()> {
     for (name, ours, theirs) in [
         ("LoRA step 2x600, r 16", step, number("step")?),
         ("greedy 64 after 600", decode, number("decode")?),
+        ("the same, batch of 8", decode_many, number("decode_many")?),
         ("image 1024x768 to 336", process, number("process")?),
     ] {
         println!(
@@ -175,13 +194,64 @@ fn main() -> anyhow::Result<()> {
         );
     }
     println!(
-        "first losses {:.6} here, {:.6} there; ids equal: {}; pixels differ by at most {:.1e}",
+        "first losses {:.6} here, {:.6} there; ids equal: {}, of 8 rows: {}; pixels differ by at most {:.1e}",
         losses[0],
         number("first_loss")?,
         json!(written[0].ids) == peer["ids"],
+        json!(written_many.iter().map(|row| &row.ids).collect::<Vec<_>>()) == peer["ids_many"],
         picture_difference(processor.process(&picture).values(), &peer["pixels"])
     );
+    println!(
+        "\ntokens      seconds a token   resident MB (here, batch 1, {LONG} tokens after 500)"
+    );
+    for Pace {
+        tokens,
+        seconds,
+        resident,
+    } in pace
+    {
+        println!(
+            "{:>3} to {:<3}  {seconds:>15.4}   {:>11.1}",
+            tokens.start + 1,
+            tokens.end,
+            resident
+        );
+    }
     Ok(())
+}
+
+/// How a long answer goes on.
+struct Pace {
+    tokens: Range<usize>,
+    /// Median of a token.
+    seconds: f64,
+    resident: f64,
+}
+
+fn pace(model: &GalleryModel) -> anyhow::Result<Vec<Pace>> {
+    let config = GenerationConfig {
+        stop_ids: Vec::new(),
+        ..GenerationConfig::greedy(LONG)
+    };
+    let ids = medium::row(0).into_iter().filter(|&id| id >= 0).take(500);
+    let mut decoding = Generator::new(model, config).start(&[Prompt::text(ids.collect())])?;
+    let mut paces = Vec::new();
+    for from in (0..LONG).step_by(64) {
+        let tokens = from..from + 64;
+        let mut seconds = Vec::with_capacity(tokens.len());
+        for _ in tokens.clone() {
+            let start = Instant::now();
+            decoding.step()?;
+            seconds.push(start.elapsed().as_secs_f64());
+        }
+        seconds.sort_by(f64::total_cmp);
+        paces.push(Pace {
+            tokens,
+            seconds: seconds[seconds.len() / 2],
+            resident: resident().map_or(f64::NAN, |bytes| bytes as f64 / 1e6),
+        });
+    }
+    Ok(paces)
 }
 
 fn picture_difference(ours: &[f32], theirs: &Value) -> f64 {

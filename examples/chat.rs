@@ -54,8 +54,10 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let config = arguments.generation.config(512)?;
+    let mut config = arguments.generation.config(512)?;
     let gallery = arguments.model.load()?;
+    let stop_text = gallery.stop_text().map(str::to_owned);
+    config.stop_strings.extend(stop_text);
     let mut chat = Chat::about(&gallery, &arguments.image)?;
     let mut input = Input::open()?;
     if let Input::Terminal(_) = input {

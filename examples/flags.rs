@@ -28,6 +28,9 @@ pub(crate) struct ModelFlags {
     /// f32, f16 or bf16; by default bf16 on a GPU, and on a CPU f32 for small models and the stored one for large ones.
     #[arg(long)]
     pub(crate) dtype: Option<TensorDtype>,
+    /// Keep the weights of the decoder's blocks in 8 bits.
+    #[arg(long)]
+    pub(crate) load_8bit: bool,
     /// Conversation template, or `guess`: by the model's name, as `run_llava.py` does, which asks adapters without "v1" in their
     /// name with `llava_v0` although training uses v1.
     #[arg(long, default_value = "vicuna_v1")]
@@ -62,6 +65,9 @@ impl ModelFlags {
             GalleryGpt::load_with(&self.base, &self.device.device(), &options)?.template(template);
         if let Some(adapter) = &self.adapter {
             gallery = gallery.adapter(adapter)?;
+        }
+        if self.load_8bit {
+            gallery = gallery.quantize();
         }
         for note in gallery.notes() {
             eprintln!("note: {note}");

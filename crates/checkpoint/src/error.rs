@@ -145,6 +145,11 @@ pub enum CheckpointError {
         source: LoraConfigError,
     },
     /// The model has no adapter to save.
+    #[error(
+        "the model's weights are in 8 bits, which no layout here holds; save it before quantizing"
+    )]
+    Quantized,
+    /// The model has no adapter to save.
     #[error("the model carries no LoRA adapter; apply one before saving it")]
     NoAdapter,
     /// The model has an adapter already.

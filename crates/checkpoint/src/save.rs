@@ -139,13 +139,16 @@ pub(crate) fn write_json(path: &Path, value: &serde_json::Value) -> Result<(), C
 /// folder of its own, `vision_tower`, which the config names.
 ///
 /// # Errors
-/// The layout cannot hold the model, or the folder cannot be written.
+/// The layout cannot hold the model, its weights are in 8 bits, or the folder cannot be written.
 pub fn save_model(
     model: &GalleryModel,
     folder: impl AsRef<Path>,
     options: &SaveOptions,
 ) -> Result<(), CheckpointError> {
     let folder = folder.as_ref();
+    if model.language_model.is_quantized() {
+        return Err(CheckpointError::Quantized);
+    }
     let config = model.config();
     let is_hub = options.layout != Layout::Llava;
     if is_hub && config.projector != (ProjectorKind::MlpGelu { depth: 2 }) {

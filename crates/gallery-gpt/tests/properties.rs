@@ -239,6 +239,34 @@ fn merged_equals_unmerged() {
     assert!(distance(&apart[0], &logits(&merged, &rows, &[picture(2)])[0]) <= CLOSE);
 }
 
+/// A weight in 8 bits is off by half a step of its output's largest weight at most; the adapter stays as it is.
+#[test]
+fn eight_bits_round_to_the_nearest_step() {
+    let with = adapted(8);
+    let linear = &with.language_model.layers[0].mlp.gate_proj;
+    let weight = linear.base.weight.val();
+    let [input, output] = weight.dims();
+    let eye = Tensor::<2>::eye(input, &weight.device());
+    let off = gallery_gpt::llama::AdapterDropout::Off;
+    let exact = values(linear.forward(eye.clone(), off));
+    let rounded = values(linear.clone().quantize().forward(eye, off));
+    let largest = values(weight.abs().max_dim(0));
+    let mut different = 0;
+    for (at, (exact, rounded)) in exact.iter().zip(&rounded).enumerate() {
+        let step = largest[at % output] / 127.0;
+        assert!((exact - rounded).abs() <= 0.5 * step + 1e-6);
+        different += usize::from(exact != rounded);
+    }
+    assert!(different > input * output / 2);
+
+    let quantized = with.quantize();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model");
+    let error = save_model(&quantized, &path, &SaveOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("8 bits"), "{error}");
+    assert!(!path.exists());
+}
+
 /// The dense form `x (W + sAB)` that Burn's own LoRA composes, as an oracle.
 #[test]
 fn an_adapter_equals_the_dense_sum() {

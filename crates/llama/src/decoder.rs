@@ -307,7 +307,26 @@ impl LlamaModel {
         })
     }
 
+    /// Keeps the weights of all blocks' linears in 8 bits ([`LoraLinear::quantize`]); embedding, norms and head stay as they are.
+    #[must_use]
+    pub fn quantize(self) -> Self {
+        self.map_linears(|_, linear| linear.quantize())
+    }
+
+    /// Whether any linear's weight is in 8 bits.
+    #[must_use]
+    pub fn is_quantized(&self) -> bool {
+        self.layers.iter().any(|layer| {
+            LoraTarget::ALL
+                .iter()
+                .any(|&target| layer.linear(target).is_quantized())
+        })
+    }
+
     /// Adds every adapter's update to its weight and takes the adapters off.
+    ///
+    /// # Panics
+    /// If the weights are in 8 bits.
     #[must_use]
     pub fn merge_lora(self) -> Self {
         self.map_linears(|_, linear| linear.merge().0)

@@ -136,7 +136,17 @@ impl GalleryModel {
         self
     }
 
+    /// Keeps the weights of the decoder's blocks in 8 bits, for writing in less memory.
+    #[must_use]
+    pub fn quantize(mut self) -> Self {
+        self.language_model = self.language_model.quantize();
+        self
+    }
+
     /// Adds the adapters to the weights and takes them off.
+    ///
+    /// # Panics
+    /// If the weights are in 8 bits.
     #[must_use]
     pub fn merge_lora(mut self) -> Self {
         self.language_model = self.language_model.merge_lora();

@@ -108,7 +108,10 @@ impl Job {
             .map_err(refused)?;
         let patches = gallery.model().config().tokens_per_picture();
         let prompt_tokens = prompt.input_ids.len() + prompt.pictures.len() * (patches - 1);
-        let started = gallery.stream_until(prompt, config, self.cancel.clone());
+        let mut config = config.clone();
+        let stop_text = gallery.stop_text().map(str::to_owned);
+        config.stop_strings.extend(stop_text);
+        let started = gallery.stream_until(prompt, &config, self.cancel.clone());
         let mut stream = match started {
             // Nobody waits.
             Err(GalleryError::Generation(GenerationError::Cancelled)) => return Ok(()),

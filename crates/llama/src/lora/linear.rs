@@ -3,7 +3,11 @@
 use burn::{
     module::{Module, Param, ParamId},
     nn::{Linear, LinearConfig},
-    tensor::{Device, Distribution, Tensor, TensorData, module::linear},
+    tensor::{
+        DType, Device, Distribution, Tensor, TensorData,
+        module::linear,
+        quantization::{QuantScheme, QuantStore, QuantValue},
+    },
 };
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -127,6 +131,8 @@ pub struct LoraLinear {
     pub base: Linear,
     /// The adapter.
     pub lora: Option<LoraAdapter>,
+    /// Where the weight is in 8 bits, what each output is multiplied by, `[output]`.
+    scales: Option<Tensor<1>>,
 }
 
 impl LoraLinear {
@@ -136,6 +142,7 @@ impl LoraLinear {
                 .with_bias(false)
                 .init(device),
             lora: None,
+            scales: None,
         }
     }
 
@@ -147,9 +154,48 @@ impl LoraLinear {
     #[must_use]
     pub fn forward<const D: usize>(&self, x: Tensor<D>, dropout: AdapterDropout) -> Tensor<D> {
         match &self.lora {
-            None => self.base.forward(x),
-            Some(lora) => self.base.forward(x.clone()) + lora.forward(x, dropout),
+            None => self.scaled(x),
+            Some(lora) => self.scaled(x.clone()) + lora.forward(x, dropout),
         }
+    }
+
+    /// The base, its outputs scaled where its weight is in 8 bits.
+    fn scaled<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let y = self.base.forward(x);
+        match &self.scales {
+            None => y,
+            Some(scales) => {
+                let scales = scales.clone().cast(y.dtype());
+                y * scales.unsqueeze()
+            }
+        }
+    }
+
+    /// Keeps the base weight in 8 bits: each output's weights divided by the largest of them and rounded to 127 steps on either
+    /// side (the vector-wise weights of LLM.int8, Dettmers et al. 2022, <https://arxiv.org/abs/2208.07339>; inputs keep their
+    /// precision). For writing, not for training or saving. An adapter stays as it is.
+    #[must_use]
+    pub fn quantize(mut self) -> Self {
+        if self.scales.is_some() {
+            return self;
+        }
+        let id = self.base.weight.id;
+        let weight = self.base.weight.val().detach().cast(DType::F32);
+        let scales = weight.clone().abs().max_dim(0).clamp_min(f32::MIN_POSITIVE);
+        // One scale for the whole of what is left: it lies within 1 on either side.
+        let scheme = QuantScheme::default()
+            .with_value(QuantValue::Q8S)
+            .with_store(QuantStore::Native);
+        let whole = (weight / scales.clone()).quantize_dynamic(&scheme);
+        self.base.weight = Param::initialized(id, whole).no_grad();
+        self.scales = Some(scales.squeeze_dim(0));
+        self
+    }
+
+    /// Whether its weight is in 8 bits.
+    #[must_use]
+    pub fn is_quantized(&self) -> bool {
+        self.scales.is_some()
     }
 
     /// Gives it a new adapter, in place of an older one.
@@ -162,8 +208,15 @@ impl LoraLinear {
     }
 
     /// Adds the adapter's update to the weight and takes the adapter off; returns both.
+    ///
+    /// # Panics
+    /// If the weight is in 8 bits: a sum would be rounded to them; merge first.
     #[must_use]
     pub fn merge(mut self) -> (Self, Option<LoraAdapter>) {
+        assert!(
+            self.lora.is_none() || !self.is_quantized(),
+            "an adapter cannot be merged into a weight of 8 bits; merge before quantizing"
+        );
         let lora = self.lora.take();
         if let Some(lora) = &lora {
             let delta = lora.delta();
@@ -171,8 +224,8 @@ impl LoraLinear {
                 let dtype = weight.dtype();
                 let tracked = weight.is_require_grad();
                 // Summed in f32 whatever the weight's precision, rounded once.
-                let wide = weight.detach().cast(burn::tensor::DType::F32);
-                let sum = (wide + delta.detach().cast(burn::tensor::DType::F32)).cast(dtype);
+                let wide = weight.detach().cast(DType::F32);
+                let sum = (wide + delta.detach().cast(DType::F32)).cast(dtype);
                 sum.set_require_grad(tracked)
             });
         }
@@ -188,8 +241,8 @@ impl LoraLinear {
         self.base.weight = self.base.weight.map(|weight| {
             let dtype = weight.dtype();
             let tracked = weight.is_require_grad();
-            let wide = weight.detach().cast(burn::tensor::DType::F32);
-            let rest = (wide - delta.detach().cast(burn::tensor::DType::F32)).cast(dtype);
+            let wide = weight.detach().cast(DType::F32);
+            let rest = (wide - delta.detach().cast(DType::F32)).cast(dtype);
             rest.set_require_grad(tracked)
         });
         self.lora = Some(adapter);
