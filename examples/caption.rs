@@ -17,11 +17,12 @@ mod flags;
 use std::{
     io::{Cursor, ErrorKind, Write},
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
-use flags::{GenerationFlags, ModelFlags};
+use flags::{GenerationFlags, ModelFlags, say_rate};
 use gallery_gpt::{checkpoint::write_file, eval::PredictionsFile, prelude::*, vision::PixelValues};
 use gallery_gpt_scenes::QUESTIONS;
 use image::ImageFormat;
@@ -117,7 +118,9 @@ fn answer_one(
         return Ok(());
     }
     let mut output = std::io::stdout().lock();
-    for piece in gallery.stream_prompt(prompt, config)? {
+    let began = Instant::now();
+    let mut stream = gallery.stream_prompt(prompt, config)?;
+    for piece in &mut stream {
         let written = write!(output, "{}", piece?).and_then(|()| output.flush());
         match written {
             // Nobody reads on.
@@ -126,6 +129,7 @@ fn answer_one(
         }
     }
     writeln!(output)?;
+    say_rate(stream, began);
     Ok(())
 }
 

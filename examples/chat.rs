@@ -18,11 +18,12 @@ mod flags;
 use std::{
     io::{IsTerminal, Stdin, Write},
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use anyhow::Context;
 use clap::Parser;
-use flags::{GenerationFlags, ModelFlags};
+use flags::{GenerationFlags, ModelFlags, say_rate};
 use gallery_gpt::{
     checkpoint::write_file,
     prelude::*,
@@ -159,6 +160,7 @@ impl Chat {
             .clone()
             .ask(image_question(line, pictures));
         let prompt = gallery.continuation(&asked, vec![self.picture.clone()])?;
+        let began = Instant::now();
         let mut stream = gallery.stream_prompt(prompt, config)?;
         for piece in &mut stream {
             print!("{}", piece?);
@@ -166,6 +168,7 @@ impl Chat {
         }
         println!();
         self.conversation = asked.answer(stream.text().trim());
+        say_rate(stream, began);
         Ok(())
     }
 

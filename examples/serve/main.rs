@@ -19,6 +19,7 @@
     reason = "a program talks on the terminal"
 )]
 
+#[allow(dead_code, reason = "not every program says a rate")]
 #[path = "../flags.rs"]
 mod flags;
 mod server;

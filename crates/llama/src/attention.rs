@@ -33,7 +33,11 @@ pub fn causal_attention(
         is_causal: queries > 1,
         ..Default::default()
     };
-    if hidden.is_none() && queries > QUERY_BLOCK && keeps_scores(&query.device()) {
+    let on_host = query.device().memory_capacity().is_none();
+    if on_host && queries == 1 && query.dtype() == DType::F32 {
+        return look_once(query, key, value, hidden);
+    }
+    if on_host && queries > QUERY_BLOCK && hidden.is_none() {
         let blocks = (0..queries).step_by(QUERY_BLOCK).map(|from| {
             let to = queries.min(from + QUERY_BLOCK);
             let seen = 0..keys - queries + to;
@@ -52,13 +56,31 @@ pub fn causal_attention(
     attention(query, key, value, hidden, None, causal(queries))
 }
 
-/// Queries that look at once where scores are kept: blocks leave out most of what lies in the future.
+/// Queries that look at once on the CPU. Burn's CPU attention works out every score, also of the future, and under autodiff it
+/// keeps them; blocks leave out most of the future.
 const QUERY_BLOCK: usize = 128;
 
-/// Whether Burn differentiates attention through its scores. It does on the CPU; only a device with memory of its own has
-/// a fused backward.
-fn keeps_scores(device: &Device) -> bool {
-    device.is_autodiff() && device.memory_capacity().is_none()
+/// Attention of one query a row on the CPU, where Burn's would first copy all keys and values out of the cache: products read
+/// them where they lie.
+fn look_once(
+    query: Tensor<4>,
+    key: Tensor<4>,
+    value: Tensor<4>,
+    hidden: Option<Tensor<4, Bool>>,
+) -> Tensor<4> {
+    let [batch, heads, _, dim] = query.dims();
+    let [_, kv_heads, keys, _] = key.dims();
+    // The query heads of a key head are the rows of one product.
+    let rows = [batch, kv_heads, heads / kv_heads, dim];
+    let query = query.reshape(rows) / (dim as f64).sqrt();
+    let mut scores = query.matmul(key.swap_dims(2, 3));
+    if let Some(hidden) = hidden {
+        let hidden = hidden.expand([batch, kv_heads, rows[2], keys]);
+        scores = scores.mask_fill(hidden, f32::NEG_INFINITY);
+    }
+    softmax(scores, 3)
+        .matmul(value)
+        .reshape([batch, heads, 1, dim])
 }
 
 /// Attention of a decoder block.
@@ -213,6 +235,30 @@ mod tests {
         let output = attention.forward(x, &rotary, None, None, AdapterDropout::Off);
         let difference = (output - expected).abs().max().into_scalar::<f32>();
         assert!(difference < 1e-5, "{difference}");
+    }
+
+    #[test]
+    fn a_look_in_the_cache_is_the_fused_attention() {
+        let device = Device::flex();
+        let random =
+            |shape: [usize; 4]| Tensor::random(shape, Distribution::Normal(0.0, 1.0), &device);
+        let (q, whole_k, whole_v) = (
+            random([2, 4, 1, 8]),
+            random([2, 2, 50, 8]),
+            random([2, 2, 50, 8]),
+        );
+        // As the cache hands them out: a view of what is written.
+        let (k, v) = (whole_k.slice_dim(2, 0..33), whole_v.slice_dim(2, 0..33));
+        let hidden = (0..66).map(|at| at / 33 == 1 && (10..20).contains(&(at % 33)));
+        let hidden = TensorData::new(hidden.collect::<Vec<bool>>(), [2, 1, 1, 33]);
+        for hidden in [None, Some(Tensor::<4, Bool>::from_data(hidden, &device))] {
+            let found = causal_attention(q.clone(), k.clone(), v.clone(), hidden.clone());
+            let hidden = hidden.map(|hidden| hidden.expand([2, 4, 1, 33]));
+            let options = AttentionModuleOptions::default();
+            let expected = attention(q.clone(), k.clone(), v.clone(), hidden, None, options);
+            let difference = (found - expected).abs().max().into_scalar::<f32>();
+            assert!(difference < 1e-6, "{difference}");
+        }
     }
 
     #[test]
