@@ -28,7 +28,7 @@ use gallery_gpt::{
     data::{BadRecord, Batch, Order, Record},
     model::GalleryModel,
     prelude::*,
-    train::{MicroBatches, Recompute, evaluate_loss},
+    train::{AdapterWriting, MicroBatches, Recompute, evaluate_loss},
 };
 use gallery_gpt_scenes::{Claims, QUESTIONS, Scene, TEST_SEED};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -236,8 +236,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let progress = progress_bar();
     let model = trainer.train_adapter(
         adapted,
-        &lora,
-        &base.origin(),
+        AdapterWriting {
+            lora: &lora,
+            origin: &base.origin(),
+        },
         &records,
         &batcher,
         &mut run,
@@ -346,6 +348,11 @@ fn show(progress: &ProgressBar, event: &TrainEvent) {
             progress.set_message(message);
             progress.set_position(report.step as u64);
         }
+        TrainEvent::Resumed { step } => {
+            progress.reset_eta();
+            println!("going on after step {step}");
+        }
+        TrainEvent::Saved { .. } => {}
         TrainEvent::Finished { steps, seconds } => {
             progress.finish_and_clear();
             println!("{steps} steps in {seconds:.0} s");

@@ -50,7 +50,8 @@ impl TrainableParts {
 }
 
 /// How the micro-batches of a step are computed. The sum of their gradients is the same either way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum MicroBatches {
     /// One after the other: the memory of one at a time.
     #[default]
@@ -61,7 +62,7 @@ pub enum MicroBatches {
 }
 
 /// Settings of a training.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingConfig {
     /// What is trained.
     pub parts: TrainableParts,
@@ -97,6 +98,11 @@ pub struct TrainingConfig {
     pub order: Order,
     /// Seed of the order and of dropout.
     pub seed: u64,
+    /// Steps between checkpoints; `None` writes none. One is written before the first step too, so that a full disk is known
+    /// before anything is spent.
+    pub save_steps: Option<usize>,
+    /// Checkpoints that are kept, the newest.
+    pub save_total_limit: usize,
 }
 
 impl TrainingConfig {
@@ -121,11 +127,13 @@ impl TrainingConfig {
             gradient_checkpointing: Recompute::Off,
             order: Order::Shuffled,
             seed: 42,
+            save_steps: Some(500),
+            save_total_limit: 2,
         }
     }
 
-    /// `finetune_task_lora.sh` as it runs: two epochs of 16 records at 2e-5, recompute, no clipping, no shuffling. The
-    /// adapter that goes with it is `LoraConfig::gallery_gpt()`.
+    /// `finetune_task_lora.sh` as it runs: two epochs of 16 records at 2e-5, recompute, no clipping, no shuffling, a checkpoint
+    /// every 50000 steps, which is none. The adapter that goes with it is `LoraConfig::gallery_gpt()`.
     #[must_use]
     pub fn gallery_gpt() -> Self {
         Self {
@@ -134,6 +142,8 @@ impl TrainingConfig {
             num_train_epochs: 2,
             gradient_checkpointing: Recompute::Blocks,
             order: Order::GalleryGpt,
+            save_steps: Some(50_000),
+            save_total_limit: 1,
             ..Self::lora(2e-5)
         }
     }
@@ -183,6 +193,8 @@ impl TrainingConfig {
         for (field, value) in [
             ("num_train_epochs", self.num_train_epochs),
             ("max_steps", self.max_steps.unwrap_or(1)),
+            ("save_steps", self.save_steps.unwrap_or(1)),
+            ("save_total_limit", self.save_total_limit),
             (
                 "per_device_train_batch_size",
                 self.per_device_train_batch_size,

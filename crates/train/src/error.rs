@@ -52,7 +52,8 @@ pub enum TrainError {
     },
     /// The loss is no number any more.
     #[error(
-        "step {step}: the {what} is {value}; records {records}. Lower the learning rate, or look at these records"
+        "step {step}: the {what} is {value}; records {records}. Lower the learning rate, or look at these records{}",
+        checkpoint.as_ref().map(|path| format!("; the last good checkpoint is {}", path.display())).unwrap_or_default()
     )]
     NotFinite {
         /// One-based step.
@@ -63,6 +64,8 @@ pub enum TrainError {
         value: f64,
         /// The records of the batch.
         records: String,
+        /// The last checkpoint before it.
+        checkpoint: Option<PathBuf>,
     },
     /// There is nothing to train on.
     #[error("there are no records to train on")]
@@ -70,6 +73,36 @@ pub enum TrainError {
     /// No parameter is trained.
     #[error("nothing is trainable: every part is frozen, or the decoder has no adapter to train")]
     NothingTrainable,
+    /// A file of a checkpoint that could not be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file of a run that is not as it was written.
+    #[error("{path} is damaged: {found}; go on from an earlier checkpoint by removing this one")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        found: String,
+    },
+    /// A run that would not be gone on with, but changed.
+    #[error(
+        "{run}: {what} was {then} when the run began and is {now} now; go on with what it began with, or begin another run"
+    )]
+    Changed {
+        /// The run's folder.
+        run: PathBuf,
+        /// What changed.
+        what: String,
+        /// Then.
+        then: String,
+        /// Now.
+        now: String,
+    },
     /// A file of the run could not be written.
     #[error("cannot write {path}: {source}")]
     Write {
@@ -81,4 +114,14 @@ pub enum TrainError {
     /// The adapter could not be written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+}
+
+impl TrainError {
+    /// Names the last good checkpoint, where that helps.
+    pub(crate) fn after(mut self, last: Option<PathBuf>) -> Self {
+        if let Self::NotFinite { checkpoint, .. } = &mut self {
+            *checkpoint = last;
+        }
+        self
+    }
 }

@@ -1,5 +1,7 @@
 //! What a trainer tells its observer.
 
+use std::path::PathBuf;
+
 use crate::StepReport;
 
 /// Something that happened.
@@ -11,6 +13,18 @@ pub enum TrainEvent {
         total_steps: usize,
         /// Numbers that are trained.
         parameters: usize,
+    },
+    /// It goes on from a checkpoint.
+    Resumed {
+        /// Steps done by then.
+        step: usize,
+    },
+    /// A checkpoint was written.
+    Saved {
+        /// Steps done by then.
+        step: usize,
+        /// Its folder.
+        path: PathBuf,
     },
     /// A step was done.
     Step {

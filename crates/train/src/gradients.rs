@@ -15,11 +15,13 @@ use gallery_gpt_data::Batch;
 use gallery_gpt_llama::AdapterDropout;
 use gallery_gpt_model::{GalleryModel, SpliceError, SplicePlan, SplicedLabels};
 use gallery_gpt_vision::PixelValues;
+use serde::{Deserialize, Serialize};
 
 use crate::{CrossEntropy, param_group::fill_projector};
 
 /// What the backward pass computes again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Recompute {
     /// Nothing: fastest, most memory.
     #[default]

@@ -37,6 +37,7 @@ mod run_folder;
 mod schedule;
 mod step;
 mod trainer;
+mod training_checkpoint;
 
 pub use config::{MicroBatches, Trainable, TrainableParts, TrainingConfig};
 pub use curve::{CurvePoint, write_curve};
@@ -45,7 +46,8 @@ pub use event::TrainEvent;
 pub use gradients::{Dropout, Gradients, Recompute, gradients};
 pub use loss::CrossEntropy;
 pub use param_group::{ParamGroups, clip_global_norm, global_norm};
-pub use run_folder::{LogLine, RunFolder};
+pub use run_folder::{LogLine, RunFolder, SpeedLine};
 pub use schedule::CosineSchedule;
 pub use step::{StepReport, TrainState, evaluate_loss};
 pub use trainer::Trainer;
+pub use training_checkpoint::{AdapterWriting, CheckpointState, TrainingCheckpoint};

@@ -6,6 +6,7 @@ use burn::{
     tensor::{DType, Tensor},
 };
 use gallery_gpt_model::GalleryModel;
+use sha2::{Digest, Sha256};
 
 use crate::{Trainable, TrainableParts};
 
@@ -67,7 +68,8 @@ impl ModuleVisitor for Sorter {
     }
 }
 
-/// Marks what is trained.
+/// Marks what is trained, and gives every parameter the id of its path: an optimizer's state then finds its parameters again in
+/// another process.
 pub(crate) fn mark_trainable(model: GalleryModel, parts: TrainableParts) -> GalleryModel {
     model.map(&mut Marker {
         parts,
@@ -101,8 +103,16 @@ impl ModuleMapper for Marker {
             Trainable::Lora => is_adapter,
             Trainable::Full => true,
         };
-        param.set_require_grad(trained)
+        let mut param = param.set_require_grad(trained);
+        param.id = id_of_path(&self.stack.join("."));
+        param
     }
+}
+
+fn id_of_path(path: &str) -> ParamId {
+    let digest = Sha256::digest(path);
+    let (first, _) = digest.split_first_chunk().expect("a digest has 32 bytes");
+    ParamId::from(u64::from_le_bytes(*first))
 }
 
 /// The root of the sum of squares of all gradients, `[1]` in f32, left on the device.

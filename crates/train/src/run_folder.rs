@@ -1,4 +1,6 @@
-//! What a run leaves behind: `log.jsonl` line by line, `loss.svg` and `adapter/` when it is done.
+//! What a run leaves behind: `log.jsonl` and `speed.jsonl` line by line, `checkpoints/`, and `loss.svg` and `adapter/` when it is done.
+//!
+//! What a step did is in `log.jsonl`, and depends on settings and records alone; how fast it was is in `speed.jsonl`.
 
 use std::{
     fs::{File, OpenOptions},
@@ -6,15 +8,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::{CurvePoint, TrainError, write_curve};
+use crate::{CurvePoint, TrainError, training_checkpoint::clear_leftovers, write_curve};
 
-/// One line of the log.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+/// One line of the log: what a step did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LogLine {
     /// One-based step.
     pub step: usize,
+    /// Times over the records so far.
+    pub epoch: f64,
     /// Loss.
     pub loss: f64,
     /// Global gradient norm before clipping.
@@ -27,6 +31,13 @@ pub struct LogLine {
     pub supervised_tokens: usize,
     /// Tokens read.
     pub tokens: usize,
+}
+
+/// How fast a step was.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SpeedLine {
+    /// One-based step.
+    pub step: usize,
     /// Tokens per second.
     pub tokens_per_second: f64,
     /// Seconds waited for the batch.
@@ -38,32 +49,121 @@ pub struct LogLine {
 pub struct RunFolder {
     path: PathBuf,
     log: File,
+    speed: File,
     points: Vec<CurvePoint>,
 }
 
+const LOG: &str = "log.jsonl";
+const SPEED: &str = "speed.jsonl";
+
 impl RunFolder {
-    /// Makes the folder and an empty log in it.
+    /// Makes the folder and empty logs in it.
     ///
     /// # Errors
     /// The folder cannot be written, or holds an earlier run.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self, TrainError> {
         let path = path.into();
-        let log_path = path.join("log.jsonl");
-        let open = std::fs::create_dir_all(&path).and_then(|()| {
-            OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .open(&log_path)
-        });
-        let log = open.map_err(|source| TrainError::Write {
-            path: log_path,
-            source,
-        })?;
+        let open = |name: &str| {
+            let file = path.join(name);
+            let open = std::fs::create_dir_all(&path)
+                .and_then(|()| OpenOptions::new().append(true).create_new(true).open(&file));
+            open.map_err(|source| TrainError::Write { path: file, source })
+        };
         Ok(Self {
+            log: open(LOG)?,
+            speed: open(SPEED)?,
             path,
-            log,
             points: Vec::new(),
         })
+    }
+
+    /// Opens the folder of a run that ended before it was done; [`Trainer`](crate::Trainer) then goes on from its newest
+    /// checkpoint, or from the beginning if it had none.
+    ///
+    /// # Errors
+    /// There is no run, or its logs cannot be written.
+    pub fn resume(path: impl Into<PathBuf>) -> Result<Self, TrainError> {
+        let path = path.into();
+        let open = |name: &str| {
+            let file = path.join(name);
+            // Killed between the two, the second is not there yet.
+            let open = OpenOptions::new()
+                .append(true)
+                .create(name == SPEED)
+                .open(&file);
+            open.map_err(|source| TrainError::Write { path: file, source })
+        };
+        let run = Self {
+            log: open(LOG)?,
+            speed: open(SPEED)?,
+            path,
+            points: Vec::new(),
+        };
+        clear_leftovers(&run.checkpoints())?;
+        Ok(run)
+    }
+
+    /// Cuts the logs back to a checkpoint: what was done after it is done again.
+    ///
+    /// # Errors
+    /// The log is shorter than it was, or a file cannot be cut.
+    pub(crate) fn rewind(&mut self, step: usize, log_bytes: u64) -> Result<(), TrainError> {
+        let file = self.path.join(LOG);
+        let text = std::fs::read(&file).map_err(|source| TrainError::Read {
+            path: file.clone(),
+            source,
+        })?;
+        let Some(kept) = text.get(..log_bytes as usize) else {
+            return Err(TrainError::Damaged {
+                path: file,
+                found: format!(
+                    "{} bytes, but the checkpoint of step {step} knows {log_bytes}",
+                    text.len()
+                ),
+            });
+        };
+        let lines = kept
+            .split(|&byte| byte == b'\n')
+            .filter(|line| !line.is_empty());
+        let lines: Result<Vec<LogLine>, _> = lines.map(serde_json::from_slice).collect();
+        let lines = lines.map_err(|error| TrainError::Damaged {
+            path: file.clone(),
+            found: error.to_string(),
+        })?;
+        self.points = lines
+            .iter()
+            .map(|line| CurvePoint {
+                step: line.step,
+                loss: line.loss,
+            })
+            .collect();
+        let cut = |log: &File, path: PathBuf, bytes: u64| {
+            log.set_len(bytes)
+                .map_err(|source| TrainError::Write { path, source })
+        };
+        cut(&self.log, file, log_bytes)?;
+        // The lines of the steps that stay, as far as they are whole.
+        let speed = self.path.join(SPEED);
+        let text = std::fs::read_to_string(&speed).unwrap_or_default();
+        let kept: usize = text
+            .split_inclusive('\n')
+            .take_while(|line| {
+                serde_json::from_str(line).is_ok_and(|line: SpeedLine| line.step <= step)
+            })
+            .map(str::len)
+            .sum();
+        cut(&self.speed, speed, kept as u64)
+    }
+
+    /// Makes sure that the log is on disk, and tells its length.
+    pub(crate) fn sync(&self) -> Result<u64, TrainError> {
+        let length = self.log.sync_all().and_then(|()| self.log.metadata());
+        length
+            .map(|metadata| metadata.len())
+            .map_err(|source| TrainError::Write {
+                path: self.path.join(LOG),
+                source,
+            })
     }
 
     /// Where it is.
@@ -84,22 +184,31 @@ impl RunFolder {
         self.path.join("loss.svg")
     }
 
-    /// Adds a line to the log.
+    /// Where the checkpoints go.
+    #[must_use]
+    pub fn checkpoints(&self) -> PathBuf {
+        self.path.join("checkpoints")
+    }
+
+    /// Adds a line to each log.
     ///
     /// # Errors
-    /// The line cannot be written.
-    pub fn log(&mut self, line: &LogLine) -> Result<(), TrainError> {
+    /// A line cannot be written.
+    pub fn log(&mut self, line: &LogLine, speed: &SpeedLine) -> Result<(), TrainError> {
         self.points.push(CurvePoint {
             step: line.step,
             loss: line.loss,
         });
-        let write = serde_json::to_string(line)
-            .map_err(std::io::Error::other)
-            .and_then(|text| self.log.write_all(format!("{text}\n").as_bytes()));
-        write.map_err(|source| TrainError::Write {
-            path: self.path.join("log.jsonl"),
-            source,
-        })
+        let write = |mut log: &File, name, text: serde_json::Result<String>| {
+            text.map_err(std::io::Error::other)
+                .and_then(|text| log.write_all(format!("{text}\n").as_bytes()))
+                .map_err(|source| TrainError::Write {
+                    path: self.path.join(name),
+                    source,
+                })
+        };
+        write(&self.log, LOG, serde_json::to_string(line))?;
+        write(&self.speed, SPEED, serde_json::to_string(speed))
     }
 
     /// Draws the curve of what was logged.

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use crate::{
     CosineSchedule, CrossEntropy, Dropout, Gradients, MicroBatches, ParamGroups, TrainError,
-    TrainingConfig, clip_global_norm, global_norm, gradients,
+    TrainingCheckpoint, TrainingConfig, clip_global_norm, global_norm, gradients,
     param_group::{mark_trainable, split_off},
 };
 
@@ -107,6 +107,27 @@ impl TrainState {
     #[must_use]
     pub fn groups(&self) -> &ParamGroups {
         &self.groups
+    }
+
+    /// The optimizers: of everything but the projector, and of the projector.
+    pub(crate) fn optimizers(&self) -> (&ModuleOptimizer, &ModuleOptimizer) {
+        (&self.optimizer, &self.projector_optimizer)
+    }
+
+    /// Goes on from a checkpoint: its weights, its moments, its step.
+    ///
+    /// # Errors
+    /// A file of it is missing or damaged, or does not fit the model.
+    pub fn restore(mut self, checkpoint: &TrainingCheckpoint) -> Result<Self, TrainError> {
+        let parts = self.config.parts;
+        if let Some(model) = self.model.take() {
+            let model = checkpoint.weights(model.valid())?;
+            self.model = Some(mark_trainable(model, parts).train());
+        }
+        (self.optimizer, self.projector_optimizer) =
+            checkpoint.optimizers(self.optimizer, self.projector_optimizer)?;
+        self.step = checkpoint.state.step;
+        Ok(self)
     }
 
     /// Steps done.
@@ -215,6 +236,7 @@ impl TrainState {
                     what,
                     value,
                     records: records(),
+                    checkpoint: None,
                 });
             }
         }

@@ -1,13 +1,20 @@
 //! Epochs over records.
 
-use std::{sync::mpsc::sync_channel, thread, time::Instant};
+use std::{
+    sync::mpsc::{SyncSender, sync_channel},
+    thread,
+    time::Instant,
+};
 
-use gallery_gpt_checkpoint::{AdapterLayout, AdapterOrigin, save_adapter};
+use gallery_gpt_checkpoint::{AdapterLayout, save_adapter};
 use gallery_gpt_data::{BadRecord, Batch, Batcher, Record, Sampler};
-use gallery_gpt_llama::LoraConfig;
 use gallery_gpt_model::GalleryModel;
+use sha2::{Digest, Sha256};
 
-use crate::{LogLine, RunFolder, TrainError, TrainEvent, TrainState, TrainingConfig};
+use crate::{
+    AdapterWriting, CheckpointState, LogLine, RunFolder, SpeedLine, TrainError, TrainEvent,
+    TrainState, TrainingCheckpoint, TrainingConfig,
+};
 
 /// Batches decoded ahead of the step that needs them.
 const AHEAD: usize = 3;
@@ -31,20 +38,29 @@ impl Trainer {
     /// Steps that a training over `records` records takes.
     #[must_use]
     pub fn total_steps(&self, records: usize) -> usize {
-        let micro_batches = records.div_ceil(self.config.per_device_train_batch_size);
-        let per_epoch = micro_batches.div_ceil(self.config.gradient_accumulation_steps);
-        let steps = per_epoch * self.config.num_train_epochs;
+        let steps = self.steps_per_epoch(records) * self.config.num_train_epochs;
         self.config.max_steps.map_or(steps, |most| steps.min(most))
     }
 
-    /// Trains a model on records and returns it. `observe` is told what happens.
+    /// Steps that go once over `records` records.
+    #[must_use]
+    pub fn steps_per_epoch(&self, records: usize) -> usize {
+        let micro_batches = records.div_ceil(self.config.per_device_train_batch_size);
+        micro_batches.div_ceil(self.config.gradient_accumulation_steps)
+    }
+
+    /// Trains a model on records and returns it, going on from the newest checkpoint in the run folder if there is one.
+    /// `observe` is told what happens. With `adapter`, checkpoints hold adapters in PEFT's form; without, every trained parameter.
+    ///
+    /// On a CPU with as many threads, a training that was killed anywhere and went on leaves the same bytes as one that was not.
     ///
     /// # Errors
-    /// A record that cannot be used, a loss that is no number, or a log that cannot be written. What the run folder holds
-    /// by then is whole.
+    /// A record that cannot be used, a loss that is no number, records other than those the run began with, or a file that cannot
+    /// be read or written. What the run folder holds by then is whole.
     pub fn train(
         &self,
         model: GalleryModel,
+        adapter: Option<AdapterWriting<'_>>,
         records: &[Record],
         batcher: &Batcher,
         run: &mut RunFolder,
@@ -59,59 +75,91 @@ impl Trainer {
             total_steps,
             parameters: state.groups().parameters,
         });
+        let fingerprint = fingerprint(records);
+        let mut last = TrainingCheckpoint::newest(&run.checkpoints())?;
+        if let Some(checkpoint) = &last {
+            let CheckpointState {
+                step, log_bytes, ..
+            } = checkpoint.state;
+            if checkpoint.state.records_fingerprint != fingerprint {
+                let describe = |count: usize, print: &str| format!("{count} ({})", &print[..12]);
+                return Err(TrainError::Changed {
+                    run: run.path().to_owned(),
+                    what: "the set of records".to_owned(),
+                    then: describe(
+                        checkpoint.state.records,
+                        &checkpoint.state.records_fingerprint,
+                    ),
+                    now: describe(records.len(), &fingerprint),
+                });
+            }
+            state = state.restore(checkpoint)?;
+            run.rewind(step, log_bytes)?;
+            observe(&TrainEvent::Resumed { step });
+        } else {
+            run.rewind(0, 0)?;
+        }
+        let save = |state: &TrainState, run: &RunFolder| {
+            let checkpoint = CheckpointState {
+                step: state.steps_done(),
+                records: records.len(),
+                records_fingerprint: fingerprint.clone(),
+                log_bytes: run.sync()?,
+            };
+            let keep = self.config.save_total_limit;
+            TrainingCheckpoint::write(&run.checkpoints(), state, adapter, checkpoint, keep)
+        };
+        if self.config.save_steps.is_some() && last.is_none() {
+            last = Some(save(&state, run)?);
+        }
+
         let started = Instant::now();
-        let sampler = Sampler::new(
-            records.iter().map(Record::words).collect(),
-            self.config.order,
-            self.config.per_device_train_batch_size,
-            self.config.seed,
-        );
+        let first = state.steps_done();
+        let steps_per_epoch = self.steps_per_epoch(records.len());
         thread::scope(|scope| -> Result<(), TrainError> {
             let (send, receive) = sync_channel::<Result<Vec<Batch>, BadRecord>>(AHEAD);
-            let (config, sampler) = (&self.config, &sampler);
-            scope.spawn(move || {
-                for epoch in 0..config.num_train_epochs {
-                    let batches = sampler.epoch(epoch);
-                    for step in batches.chunks(config.gradient_accumulation_steps) {
-                        let step: Result<Vec<Batch>, BadRecord> = step
-                            .iter()
-                            .map(|indices| {
-                                let chosen: Vec<&Record> =
-                                    indices.iter().map(|&index| &records[index]).collect();
-                                batcher.batch(&chosen)
-                            })
-                            .collect();
-                        // The trainer stopped listening: it is done or has failed.
-                        if send.send(step).is_err() {
-                            return;
-                        }
-                    }
-                }
-            });
-            for _ in 0..total_steps {
+            scope.spawn(move || self.prepare(records, batcher, first, &send));
+            while state.steps_done() < total_steps {
                 let waiting = Instant::now();
                 let Ok(batches) = receive.recv() else { break };
                 let batches = batches?;
                 let data_wait = waiting.elapsed().as_secs_f64();
-                let report = state.step(&batches)?;
+                let report = state.step(&batches).map_err(|error| {
+                    error.after(last.as_ref().map(|checkpoint| checkpoint.path.clone()))
+                })?;
                 let tokens_per_second =
                     report.tokens as f64 / waiting.elapsed().as_secs_f64().max(1e-9);
-                run.log(&LogLine {
+                let line = LogLine {
                     step: report.step,
+                    epoch: report.step as f64 / steps_per_epoch as f64,
                     loss: report.loss,
                     grad_norm: report.grad_norm,
                     learning_rate: report.learning_rate,
                     mm_projector_lr: report.mm_projector_lr,
                     supervised_tokens: report.supervised_tokens,
                     tokens: report.tokens,
+                };
+                let speed = SpeedLine {
+                    step: report.step,
                     tokens_per_second,
                     data_wait,
-                })?;
+                };
+                run.log(&line, &speed)?;
+                let step = report.step;
                 observe(&TrainEvent::Step {
                     report,
                     tokens_per_second,
                     data_wait,
                 });
+                let due = |every: usize| step.is_multiple_of(every) || step == total_steps;
+                if self.config.save_steps.is_some_and(due) {
+                    let checkpoint = save(&state, run)?;
+                    observe(&TrainEvent::Saved {
+                        step,
+                        path: checkpoint.path.clone(),
+                    });
+                    last = Some(checkpoint);
+                }
             }
             drop(receive);
             Ok(())
@@ -124,26 +172,80 @@ impl Trainer {
         Ok(state.into_model())
     }
 
+    /// Sends the batches of one step after the other, from a zero-based step on.
+    fn prepare(
+        &self,
+        records: &[Record],
+        batcher: &Batcher,
+        first: usize,
+        send: &SyncSender<Result<Vec<Batch>, BadRecord>>,
+    ) {
+        let sampler = Sampler::new(
+            records.iter().map(Record::words).collect(),
+            self.config.order,
+            self.config.per_device_train_batch_size,
+            self.config.seed,
+        );
+        let steps_per_epoch = self.steps_per_epoch(records.len());
+        let mut done = first % steps_per_epoch;
+        for epoch in first / steps_per_epoch..self.config.num_train_epochs {
+            let batches = sampler.epoch(epoch);
+            let steps = batches.chunks(self.config.gradient_accumulation_steps);
+            for step in steps.skip(std::mem::take(&mut done)) {
+                let step: Result<Vec<Batch>, BadRecord> = step
+                    .iter()
+                    .map(|indices| {
+                        let chosen: Vec<&Record> =
+                            indices.iter().map(|&index| &records[index]).collect();
+                        batcher.batch(&chosen)
+                    })
+                    .collect();
+                // The trainer stopped listening: it is done or has failed.
+                if send.send(step).is_err() {
+                    return;
+                }
+            }
+        }
+    }
+
     /// [`Trainer::train`], then saves the adapter in the run folder.
     ///
     /// # Errors
     /// As [`Trainer::train`], or the adapter cannot be written.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "each is a thing of its own: what is trained, on what, where to, and who watches"
-    )]
     pub fn train_adapter(
         &self,
         model: GalleryModel,
-        lora: &LoraConfig,
-        origin: &AdapterOrigin,
+        adapter: AdapterWriting<'_>,
         records: &[Record],
         batcher: &Batcher,
         run: &mut RunFolder,
         observe: impl FnMut(&TrainEvent),
     ) -> Result<GalleryModel, TrainError> {
-        let model = self.train(model, records, batcher, run, observe)?;
+        let model = self.train(model, Some(adapter), records, batcher, run, observe)?;
+        let AdapterWriting { lora, origin } = adapter;
         save_adapter(&model, lora, origin, run.adapter(), AdapterLayout::Peft)?;
         Ok(model)
     }
+}
+
+/// A hash of the records and their order.
+fn fingerprint(records: &[Record]) -> String {
+    let mut hash = Sha256::new();
+    let mut add = |text: &str| {
+        // With its length, so that no two lists of texts run together alike.
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text);
+    };
+    for record in records {
+        add(&record.id);
+        add(&record.image);
+        for turn in &record.conversation.turns {
+            add(turn.role.record_name());
+            add(&turn.text);
+        }
+    }
+    hash.finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }

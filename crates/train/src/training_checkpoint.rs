@@ -1,0 +1,349 @@
+//! A training on disk: all it needs to go on as if it had never stopped.
+//!
+//! A checkpoint is a folder that appears whole or not at all:
+//!
+//! - `adapter/`, in PEFT's form with the projector, where adapters are trained; `trained.safetensors`, every trained parameter under
+//!   its path in the model, where whole parts are;
+//! - `optimizer.bpk` and `projector_optimizer.bpk`, Adam's moments;
+//! - `state.json`: the step, what the records were, and how long the log was.
+//!
+//! The rest follows from the settings and the step: the rate, the order of the records and dropout's masks are functions of them.
+
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use burn::{
+    module::{Module, ModuleMapper, ModuleVisitor, Param},
+    optim::ModuleOptimizer,
+    tensor::{Bytes, Tensor, TensorData},
+};
+use burn_pack::{Reader, Writer};
+use gallery_gpt_checkpoint::{
+    AdapterLayout, AdapterOrigin, AtomicFolder, LoadOptions, load_adapter, save_adapter, write_file,
+};
+use gallery_gpt_llama::LoraConfig;
+use gallery_gpt_model::GalleryModel;
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use serde::{Deserialize, Serialize};
+
+use crate::{TrainError, TrainState};
+
+/// What a checkpoint says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckpointState {
+    /// Steps done.
+    pub step: usize,
+    /// Records trained on.
+    pub records: usize,
+    /// A hash of them and their order.
+    pub records_fingerprint: String,
+    /// Bytes of the log by then.
+    pub log_bytes: u64,
+}
+
+/// A checkpoint on disk.
+#[derive(Clone, Debug)]
+pub struct TrainingCheckpoint {
+    /// Its folder.
+    pub path: PathBuf,
+    /// What it says of itself.
+    pub state: CheckpointState,
+}
+
+/// What adapters are written with.
+#[derive(Clone, Copy, Debug)]
+pub struct AdapterWriting<'a> {
+    /// The adapters' settings.
+    pub lora: &'a LoraConfig,
+    /// What they are trained on.
+    pub origin: &'a AdapterOrigin,
+}
+
+const OPTIMIZER: &str = "optimizer.bpk";
+const PROJECTOR_OPTIMIZER: &str = "projector_optimizer.bpk";
+const STATE: &str = "state.json";
+const TRAINED: &str = "trained.safetensors";
+
+impl TrainingCheckpoint {
+    /// The newest checkpoint under a folder. What is not whole is not there: a checkpoint is moved into place when it is.
+    ///
+    /// # Errors
+    /// The newest one cannot be read.
+    pub fn newest(folder: &Path) -> Result<Option<Self>, TrainError> {
+        let Some((_, path)) = checkpoints(folder)?.pop() else {
+            return Ok(None);
+        };
+        let file = path.join(STATE);
+        let bytes = fs::read(&file).map_err(read_error(&file))?;
+        let state = serde_json::from_slice(&bytes).map_err(|error| TrainError::Damaged {
+            path: file,
+            found: error.to_string(),
+        })?;
+        Ok(Some(Self { path, state }))
+    }
+
+    /// Writes one, then removes the oldest beyond `keep`.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub(crate) fn write(
+        folder: &Path,
+        train_state: &TrainState,
+        adapter: Option<AdapterWriting<'_>>,
+        state: CheckpointState,
+        keep: usize,
+    ) -> Result<Self, TrainError> {
+        let path = folder.join(format!("step-{:08}", state.step));
+        let partial = AtomicFolder::new(&path)?;
+        match adapter {
+            Some(AdapterWriting { lora, origin }) => {
+                let model = train_state.model().valid();
+                let target = partial.file("adapter");
+                save_adapter(&model, lora, origin, target, AdapterLayout::Peft)?;
+            }
+            None => write_file(&partial.file(TRAINED), &trained(train_state.model())?)?,
+        }
+        let (optimizer, projector_optimizer) = train_state.optimizers();
+        write_file(&partial.file(OPTIMIZER), &sorted(optimizer, &path)?)?;
+        write_file(
+            &partial.file(PROJECTOR_OPTIMIZER),
+            &sorted(projector_optimizer, &path)?,
+        )?;
+        let json = serde_json::to_string_pretty(&state).map_err(|error| TrainError::Write {
+            path: path.clone(),
+            source: error.into(),
+        })?;
+        write_file(&partial.file(STATE), format!("{json}\n").as_bytes())?;
+        partial.commit()?;
+        let mut all = checkpoints(folder)?;
+        all.truncate(all.len().saturating_sub(keep.max(1)));
+        for (_, old) in all {
+            remove(&old)?;
+        }
+        Ok(Self { path, state })
+    }
+
+    /// The weights of the checkpoint in a model that has them: adapters or whole parts.
+    ///
+    /// # Errors
+    /// A file is missing or damaged, or does not fit the model.
+    pub(crate) fn weights(&self, model: GalleryModel) -> Result<GalleryModel, TrainError> {
+        let folder = self.path.join("adapter");
+        if folder.is_dir() {
+            return Ok(load_adapter(model, folder, &LoadOptions::default())?.0);
+        }
+        let path = self.path.join(TRAINED);
+        let bytes = fs::read(&path).map_err(read_error(&path))?;
+        let damaged = |found: String| TrainError::Damaged {
+            path: path.clone(),
+            found,
+        };
+        let tensors =
+            SafeTensors::deserialize(&bytes).map_err(|error| damaged(error.to_string()))?;
+        let mut filler = Filler {
+            tensors: tensors.tensors().into_iter().collect(),
+            stack: Vec::new(),
+            wrong: None,
+        };
+        let model = model.map(&mut filler);
+        match (filler.wrong, filler.tensors.keys().next()) {
+            (Some(wrong), _) => Err(damaged(wrong)),
+            (None, Some(unused)) => Err(damaged(format!("the model has no parameter {unused}"))),
+            (None, None) => Ok(model),
+        }
+    }
+
+    /// The optimizers of the checkpoint, on top of fresh ones.
+    ///
+    /// # Errors
+    /// A file is missing or damaged.
+    pub(crate) fn optimizers(
+        &self,
+        optimizer: ModuleOptimizer,
+        projector_optimizer: ModuleOptimizer,
+    ) -> Result<(ModuleOptimizer, ModuleOptimizer), TrainError> {
+        let load = |optimizer: ModuleOptimizer, name: &str| {
+            let path = self.path.join(name);
+            let bytes = fs::read(&path).map_err(read_error(&path))?;
+            let loaded = optimizer.from_bytes(Bytes::from_bytes_vec(bytes));
+            loaded.map_err(|error| TrainError::Damaged {
+                path,
+                found: error.to_string(),
+            })
+        };
+        Ok((
+            load(optimizer, OPTIMIZER)?,
+            load(projector_optimizer, PROJECTOR_OPTIMIZER)?,
+        ))
+    }
+}
+
+/// The checkpoints under a folder, oldest first.
+fn checkpoints(folder: &Path) -> Result<Vec<(usize, PathBuf)>, TrainError> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(read_error(folder))?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(read_error(folder))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let step = name
+            .strip_prefix("step-")
+            .and_then(|step| step.parse().ok());
+        if let Some(step) = step {
+            found.push((step, path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Takes a checkpoint out of sight first: half removed, it must not look whole.
+fn remove(path: &Path) -> Result<(), TrainError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let hidden = path.with_file_name(format!(".old-{name}"));
+    let write_error = |source| TrainError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    if hidden.exists() {
+        fs::remove_dir_all(&hidden).map_err(write_error)?;
+    }
+    fs::rename(path, &hidden).map_err(write_error)?;
+    fs::remove_dir_all(&hidden).map_err(write_error)
+}
+
+/// Removes what a killed process left between checkpoints.
+pub(crate) fn clear_leftovers(folder: &Path) -> Result<(), TrainError> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Ok(());
+    };
+    for entry in entries.filter_map(Result::ok) {
+        let path = entry.path();
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with(".partial-") || name.starts_with(".old-") {
+            fs::remove_dir_all(&path).map_err(|source| TrainError::Write { path, source })?;
+        }
+    }
+    Ok(())
+}
+
+fn read_error(path: &Path) -> impl FnOnce(std::io::Error) -> TrainError {
+    let path = path.to_owned();
+    move |source| TrainError::Read { path, source }
+}
+
+/// An optimizer as bytes that depend on its state alone: Burn writes it in the order of a hash map.
+fn sorted(optimizer: &ModuleOptimizer, path: &Path) -> Result<Vec<u8>, TrainError> {
+    let failed = |error: String| TrainError::Write {
+        path: path.to_owned(),
+        source: std::io::Error::other(error),
+    };
+    let bytes = optimizer
+        .into_bytes()
+        .map_err(|error| failed(error.to_string()))?;
+    let reader = Reader::from_bytes(bytes).map_err(|error| failed(error.to_string()))?;
+    let (scalars, metadata) = (reader.scalars().clone(), reader.metadata().clone());
+    let mut tensors = reader
+        .into_tensors()
+        .map_err(|error| failed(error.to_string()))?;
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut writer = Writer::new(tensors);
+    for (key, value) in &scalars {
+        writer = writer.with_scalar(key, *value);
+    }
+    for (key, value) in &metadata {
+        writer = writer.with_metadata(key, value);
+    }
+    let bytes = writer
+        .into_bytes()
+        .map_err(|error| failed(error.to_string()))?;
+    Ok(bytes.to_vec())
+}
+
+/// Every trained parameter under its path, as a safetensors file.
+fn trained(model: &GalleryModel) -> Result<Vec<u8>, TrainError> {
+    #[derive(Default)]
+    struct Collector {
+        stack: Vec<String>,
+        found: Vec<(String, TensorData)>,
+    }
+    impl ModuleVisitor for Collector {
+        fn enter_module(&mut self, name: &str, _container_type: &str) {
+            self.stack.push(name.to_owned());
+        }
+        fn exit_module(&mut self, _name: &str, _container_type: &str) {
+            self.stack.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if param.is_require_grad() {
+                let data = param.val().inner().into_data();
+                self.found.push((self.stack.join("."), data));
+            }
+        }
+    }
+    let mut collector = Collector::default();
+    model.visit(&mut collector);
+    let views = collector.found.iter().map(|(name, data)| {
+        let dtype = match data.dtype() {
+            burn::tensor::DType::BF16 => Dtype::BF16,
+            burn::tensor::DType::F16 => Dtype::F16,
+            _ => Dtype::F32,
+        };
+        TensorView::new(dtype, data.shape().to_vec(), data.as_bytes())
+            .map(|view| (name.clone(), view))
+    });
+    let views = views.collect::<Result<Vec<_>, _>>();
+    views
+        .and_then(|views| safetensors::serialize(views, None))
+        .map_err(|error| TrainError::Write {
+            path: TRAINED.into(),
+            source: std::io::Error::other(error.to_string()),
+        })
+}
+
+/// Puts tensors in the places of their paths.
+struct Filler<'a> {
+    tensors: HashMap<String, TensorView<'a>>,
+    stack: Vec<String>,
+    wrong: Option<String>,
+}
+
+impl ModuleMapper for Filler<'_> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.stack.push(name.to_owned());
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.stack.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let path = self.stack.join(".");
+        let Some(view) = self.tensors.remove(&path) else {
+            return param;
+        };
+        let expected = param.lazy_shape().to_vec();
+        if view.shape() != expected {
+            self.wrong.get_or_insert(format!(
+                "{path} has the shape {:?}, expected {expected:?}",
+                view.shape()
+            ));
+            return param;
+        }
+        let dtype = match view.dtype() {
+            Dtype::BF16 => burn::tensor::DType::BF16,
+            Dtype::F16 => burn::tensor::DType::F16,
+            _ => burn::tensor::DType::F32,
+        };
+        let data = TensorData::from_bytes_vec(view.data().to_vec(), expected, dtype);
+        let value = Tensor::from_data(data, (&param.lazy_device(), dtype));
+        let id = param.id;
+        param.transform_for_load(value, id)
+    }
+}
