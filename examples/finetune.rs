@@ -26,6 +26,7 @@ use clap::{Parser, ValueEnum};
 use gallery_gpt::{
     checkpoint::write_file,
     data::{BadRecord, Batch, Order, Record},
+    llama::LoraTarget,
     model::GalleryModel,
     prelude::*,
     train::{AdapterWriting, MicroBatches, Recompute, evaluate_loss},
@@ -42,8 +43,12 @@ const SAMPLE: &str = "datasets/painting-form-mini";
 
 /// Finetunes a base model with LoRA on records of paintings.
 #[derive(Parser)]
-#[command(rename_all = "snake_case")]
+#[command(rename_all = "snake_case", args_override_self = true)]
 struct Arguments {
+    /// Goes on with the run in this folder, with the flags it began with. Others may be given to train longer (`--num_train_epochs`,
+    /// `--max_steps`), to save at other times, or on another device; what would make it another training is refused.
+    #[arg(long, alias = "resume_from_checkpoint")]
+    resume: Option<PathBuf>,
     /// Folder of the base model, in any layout, with its tokenizer.
     #[arg(
         long,
@@ -116,6 +121,12 @@ struct Arguments {
     /// Runs the decoder's blocks again in the backward pass: off or blocks.
     #[arg(long)]
     gradient_checkpointing: Option<Recompute>,
+    /// Steps between checkpoints; 0 writes none.
+    #[arg(long)]
+    save_steps: Option<usize>,
+    /// Checkpoints that are kept, the newest.
+    #[arg(long)]
+    save_total_limit: Option<usize>,
     /// Longest record in tokens, pictures expanded.
     #[arg(long, default_value_t = 2048)]
     model_max_length: usize,
@@ -151,6 +162,7 @@ impl Arguments {
                     gradient_accumulation_steps: 2,
                     micro_batches: MicroBatches::InParallel,
                     order: Order::GroupByLength,
+                    save_steps: Some(100),
                     ..TrainingConfig::lora(4e-3)
                 },
                 LoraConfig::new(16, 32.0),
@@ -187,6 +199,10 @@ impl Arguments {
             &mut training.gradient_checkpointing,
             self.gradient_checkpointing,
         );
+        if let Some(steps) = self.save_steps {
+            training.save_steps = (steps != 0).then_some(steps);
+        }
+        set(&mut training.save_total_limit, self.save_total_limit);
         if self.device != DeviceKind::Cpu || lora.dropout > 0.0 {
             training.micro_batches = MicroBatches::OneByOne;
         }
@@ -196,10 +212,79 @@ impl Arguments {
 }
 
 fn main() -> anyhow::Result<()> {
-    run(&Arguments::parse())
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    let arguments = Arguments::parse();
+    match &arguments.resume {
+        None => run(&arguments, &given),
+        Some(folder) => {
+            let flags = began_with(folder)?;
+            let name = ["finetune".to_owned()];
+            let all = name.iter().chain(&flags).chain(&given);
+            run(&Arguments::parse_from(all), &flags)
+        }
+    }
 }
 
-fn run(arguments: &Arguments) -> anyhow::Result<()> {
+const SETTINGS: &str = "config.json";
+
+/// The flags that a run began with.
+fn began_with(folder: &Path) -> anyhow::Result<Vec<String>> {
+    let settings = settings(folder)?;
+    let flags = settings["flags"].as_array().map(|flags| {
+        let flags = flags.iter().filter_map(serde_json::Value::as_str);
+        flags.map(str::to_owned).collect()
+    });
+    flags.with_context(|| format!("{} names no flags", folder.join(SETTINGS).display()))
+}
+
+fn settings(folder: &Path) -> anyhow::Result<serde_json::Value> {
+    let path = folder.join(SETTINGS);
+    let text = std::fs::read_to_string(&path)
+        .with_context(|| format!("no run to go on with: cannot read {}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))
+}
+
+/// Refuses to go on with what would be another training.
+fn ensure_same_training(folder: &Path, now: &serde_json::Value) -> anyhow::Result<()> {
+    const MAY_DIFFER: [&str; 5] = [
+        "num_train_epochs",
+        "max_steps",
+        "save_steps",
+        "save_total_limit",
+        "micro_batches",
+    ];
+    let then = settings(folder)?;
+    for part in [
+        "base",
+        "data",
+        "model_max_length",
+        "template",
+        "lora",
+        "training",
+    ] {
+        let (then, now) = (&then[part], &now[part]);
+        let Some(fields) = now.as_object() else {
+            ensure!(
+                then == now,
+                "{part} was {then} when the run began and is {now} now"
+            );
+            continue;
+        };
+        for (field, now) in fields
+            .iter()
+            .filter(|(field, _)| !MAY_DIFFER.contains(&field.as_str()))
+        {
+            let then = &then[field];
+            ensure!(
+                then == now,
+                "{part}.{field} was {then} when the run began and is {now} now; go on with what it began with, or begin another run"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
     let (training, lora) = arguments.settings();
     training.validate()?;
     lora.validate()?;
@@ -220,8 +305,35 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .min(base.model().config().llama.max_position_embeddings),
     );
     let records = usable_records(arguments, &batcher)?;
+    let settings = json!({
+        "flags": flags,
+        "base": { "folder": arguments.base, "fingerprint": base.report().fingerprint, "dtype": base.model().dtype() },
+        "data": arguments.data,
+        "images": arguments.images,
+        "template": arguments.version.to_string(),
+        "model_max_length": arguments.model_max_length,
+        "lora": {
+            "r": lora.rank, "alpha": lora.alpha, "dropout": lora.dropout, "seed": lora.seed,
+            "target_modules": lora.targets.iter().map(LoraTarget::name).collect::<Vec<_>>(),
+        },
+        "training": training,
+        "threads": rayon::current_num_threads(),
+    });
     let trainer = Trainer::new(training)?;
-    let mut run = RunFolder::create(run_folder(arguments.output_dir.as_deref()))?;
+    let mut run = match &arguments.resume {
+        Some(folder) => {
+            ensure_same_training(folder, &settings)?;
+            RunFolder::resume(folder)?
+        }
+        None => {
+            let run = RunFolder::create(run_folder(arguments.output_dir.as_deref()))?;
+            write_file(
+                &run.path().join(SETTINGS),
+                format!("{settings:#}\n").as_bytes(),
+            )?;
+            run
+        }
+    };
     println!(
         "{} records, {} steps, adapter of rank {}; run folder {}",
         records.len(),
