@@ -39,11 +39,12 @@ pub(crate) fn records(count: usize) -> anyhow::Result<Vec<Record>> {
     Ok(records)
 }
 
-/// Trains in a folder, going on with what is there.
+/// Trains in a folder, going on with what is there. With dropout, one training a process: the device has one generator.
 pub(crate) fn train(
     folder: &Path,
     config: &TrainingConfig,
     records: &[Record],
+    dropout: f64,
     observe: impl FnMut(&TrainEvent),
 ) -> Result<(), TrainError> {
     let device = Device::flex();
@@ -68,7 +69,7 @@ pub(crate) fn train(
         return Ok(());
     }
     let lora = LoraConfig {
-        dropout: 0.1,
+        dropout,
         ..LoraConfig::new(4, 8.0)
     };
     let adapter = AdapterWriting {
@@ -125,7 +126,7 @@ pub(crate) fn be_killed() -> anyhow::Result<bool> {
     let Some(folder) = std::env::var_os(VICTIM) else {
         return Ok(false);
     };
-    train(Path::new(&folder), &config(), &records(14)?, |_| ())?;
+    train(Path::new(&folder), &config(), &records(14)?, 0.1, |_| ())?;
     Ok(true)
 }
 

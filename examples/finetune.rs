@@ -29,7 +29,7 @@ use gallery_gpt::{
     llama::LoraTarget,
     model::GalleryModel,
     prelude::*,
-    train::{AdapterWriting, MicroBatches, Recompute, evaluate_loss},
+    train::{AdapterWriting, MicroBatches, OnBadRecord, Recompute, evaluate_loss},
 };
 use gallery_gpt_scenes::{Claims, QUESTIONS, Scene, TEST_SEED};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -130,9 +130,12 @@ struct Arguments {
     /// Longest record in tokens, pictures expanded.
     #[arg(long, default_value_t = 2048)]
     model_max_length: usize,
-    /// What to do about a record that cannot be used.
-    #[arg(long, value_enum, default_value_t = OnBadRecord::Fail)]
-    on_bad_record: OnBadRecord,
+    /// What to do about a record that cannot be used: end the run, or leave it out and list it in the run folder.
+    #[arg(long, value_enum, default_value_t = BadRecordPolicy::Fail)]
+    on_bad_record: BadRecordPolicy,
+    /// Most records that may be left out.
+    #[arg(long, default_value_t = 100)]
+    max_bad_records: usize,
     /// Seed of the adapters, the order and dropout.
     #[arg(long, default_value_t = 42)]
     seed: u64,
@@ -147,7 +150,7 @@ enum Preset {
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 #[value(rename_all = "snake_case")]
-enum OnBadRecord {
+enum BadRecordPolicy {
     Fail,
     Skip,
 }
@@ -206,6 +209,12 @@ impl Arguments {
         if self.device != DeviceKind::Cpu || lora.dropout > 0.0 {
             training.micro_batches = MicroBatches::OneByOne;
         }
+        training.on_bad_record = match self.on_bad_record {
+            BadRecordPolicy::Fail => OnBadRecord::Fail,
+            BadRecordPolicy::Skip => OnBadRecord::Skip {
+                most: self.max_bad_records,
+            },
+        };
         training.seed = self.seed;
         (training, lora)
     }
@@ -246,12 +255,13 @@ fn settings(folder: &Path) -> anyhow::Result<serde_json::Value> {
 
 /// Refuses to go on with what would be another training.
 fn ensure_same_training(folder: &Path, now: &serde_json::Value) -> anyhow::Result<()> {
-    const MAY_DIFFER: [&str; 5] = [
+    const MAY_DIFFER: [&str; 6] = [
         "num_train_epochs",
         "max_steps",
         "save_steps",
         "save_total_limit",
         "micro_batches",
+        "on_bad_record",
     ];
     let then = settings(folder)?;
     for part in [
@@ -304,7 +314,7 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
             .model_max_length
             .min(base.model().config().llama.max_position_embeddings),
     );
-    let records = usable_records(arguments, &batcher)?;
+    let (records, bad) = usable_records(arguments, &batcher)?;
     let settings = json!({
         "flags": flags,
         "base": { "folder": arguments.base, "fingerprint": base.report().fingerprint, "dtype": base.model().dtype() },
@@ -319,6 +329,7 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
         "training": training,
         "threads": rayon::current_num_threads(),
     });
+    let on_bad_record = training.on_bad_record;
     let trainer = Trainer::new(training)?;
     let mut run = match &arguments.resume {
         Some(folder) => {
@@ -334,6 +345,9 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
             run
         }
     };
+    for bad in bad {
+        run.leave_out(bad, on_bad_record)?;
+    }
     println!(
         "{} records, {} steps, adapter of rank {}; run folder {}",
         records.len(),
@@ -357,6 +371,13 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
         &mut run,
         |event| show(&progress, event),
     )?;
+    if run.bad_count() > 0 {
+        println!(
+            "{} records were left out; they are listed in {}",
+            run.bad_count(),
+            run.bad_records().display()
+        );
+    }
     println!(
         "adapter {}, log {}, curve {}",
         run.adapter().display(),
@@ -372,7 +393,10 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
 }
 
 /// The records that have a label mask and fit the context; the others are named.
-fn usable_records(arguments: &Arguments, batcher: &Batcher) -> anyhow::Result<Vec<Record>> {
+fn usable_records(
+    arguments: &Arguments,
+    batcher: &Batcher,
+) -> anyhow::Result<(Vec<Record>, Vec<BadRecord>)> {
     let set = PaintingForm::load(&arguments.data)?;
     let mut bad = set.bad;
     let mut records = Vec::with_capacity(set.records.len());
@@ -399,7 +423,7 @@ fn usable_records(arguments: &Arguments, batcher: &Batcher) -> anyhow::Result<Ve
     for bad in bad.iter().take(20) {
         eprintln!("{}: {bad}", arguments.data.display());
     }
-    if !bad.is_empty() && arguments.on_bad_record == OnBadRecord::Fail {
+    if !bad.is_empty() && arguments.on_bad_record == BadRecordPolicy::Fail {
         bail!(
             "{} of {} records cannot be used; mend them, or leave them out with --on_bad_record skip",
             bad.len(),
@@ -411,7 +435,7 @@ fn usable_records(arguments: &Arguments, batcher: &Batcher) -> anyhow::Result<Ve
         "{} has no usable record",
         arguments.data.display()
     );
-    Ok(records)
+    Ok((records, bad))
 }
 
 fn run_folder(wanted: Option<&Path>) -> PathBuf {
@@ -463,6 +487,9 @@ fn show(progress: &ProgressBar, event: &TrainEvent) {
         TrainEvent::Resumed { step } => {
             progress.reset_eta();
             println!("going on after step {step}");
+        }
+        TrainEvent::LeftOut { record, count } => {
+            progress.suspend(|| eprintln!("left out ({count} so far): {record}"));
         }
         TrainEvent::Saved { .. } => {}
         TrainEvent::Finished { steps, seconds } => {

@@ -102,6 +102,13 @@ impl Batcher {
     /// # Errors
     /// The first record that cannot be used, in the order given.
     pub fn batch(&self, records: &[&Record]) -> Result<Batch, BadRecord> {
+        let (batch, bad) = self.usable_batch(records);
+        bad.into_iter().next().map_or(Ok(batch), Err)
+    }
+
+    /// As [`Batcher::batch`], of the records that can be used; the others come beside it.
+    #[must_use]
+    pub fn usable_batch(&self, records: &[&Record]) -> (Batch, Vec<BadRecord>) {
         let examples: Vec<_> = records
             .par_iter()
             .map(|record| {
@@ -112,6 +119,10 @@ impl Batcher {
                 })
             })
             .collect();
-        examples.into_iter().collect()
+        let mut bad = Vec::new();
+        let usable = examples
+            .into_iter()
+            .filter_map(|example| example.map_err(|record| bad.push(record)).ok());
+        (usable.collect(), bad)
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use gallery_gpt::{
     data::Record,
     prelude::*,
-    train::{TrainError, TrainableParts},
+    train::{OnBadRecord, TrainError, TrainableParts},
 };
 use interrupted::{be_killed, ensure_same, kill, records, train};
 
@@ -32,7 +32,7 @@ fn killed_fifty_times() {
 /// Ends a training after a step, as a crash would.
 fn crash_after(folder: &Path, config: &TrainingConfig, records: &[Record], last: usize) {
     let crashed = catch_unwind(AssertUnwindSafe(|| {
-        train(folder, config, records, |event| {
+        train(folder, config, records, 0.0, |event| {
             if let TrainEvent::Step { report, .. } = event {
                 assert!(report.step < last, "crash");
             }
@@ -55,10 +55,10 @@ fn whole_parts_go_on_too() {
         };
         let [straight, crashed] =
             ["straight", "crashed"].map(|kind| root.path().join(kind).join(name));
-        train(&straight, &config, &records, |_| ()).unwrap();
+        train(&straight, &config, &records, 0.0, |_| ()).unwrap();
         crash_after(&crashed, &config, &records, 3);
         let mut resumed = None;
-        train(&crashed, &config, &records, |event| {
+        train(&crashed, &config, &records, 0.0, |event| {
             if let TrainEvent::Resumed { step } = event {
                 resumed = Some(*step);
             }
@@ -78,9 +78,9 @@ fn epochs_can_be_added_and_records_cannot_change() {
         num_train_epochs,
         ..interrupted::config()
     };
-    train(&run, &epochs(1), &twelve, |_| ()).unwrap();
+    train(&run, &epochs(1), &twelve, 0.0, |_| ()).unwrap();
     let mut steps = Vec::new();
-    train(&run, &epochs(3), &twelve, |event| {
+    train(&run, &epochs(3), &twelve, 0.0, |event| {
         if let TrainEvent::Step { report, .. } = event {
             steps.push(report.step);
         }
@@ -95,7 +95,7 @@ fn epochs_can_be_added_and_records_cannot_change() {
         2
     );
 
-    let error = train(&run, &epochs(4), &records(11).unwrap(), |_| ()).unwrap_err();
+    let error = train(&run, &epochs(4), &records(11).unwrap(), 0.0, |_| ()).unwrap_err();
     assert!(matches!(error, TrainError::Changed { .. }), "{error}");
 
     // A damaged checkpoint is named.
@@ -108,12 +108,54 @@ fn epochs_can_be_added_and_records_cannot_change() {
         let path = newest.join(file);
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-        let error = train(&run, &epochs(4), &twelve, |_| ()).unwrap_err();
+        let error = train(&run, &epochs(4), &twelve, 0.0, |_| ()).unwrap_err();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         assert!(error.to_string().contains(&name), "{error}");
         std::fs::write(&path, bytes).unwrap();
     }
     std::fs::write(run.join("log.jsonl"), "").unwrap();
-    let error = train(&run, &epochs(4), &twelve, |_| ()).unwrap_err();
+    let error = train(&run, &epochs(4), &twelve, 0.0, |_| ()).unwrap_err();
     assert!(error.to_string().contains("log.jsonl"), "{error}");
+}
+
+#[test]
+fn broken_pictures_are_left_out_up_to_a_bound() {
+    let root = tempfile::tempdir().unwrap();
+    let mut records = records(12).unwrap();
+    records[3].image = "images/missing.jpg".to_owned();
+    records[7].image = "train_samples_tuning.json".to_owned();
+    let policy = |on_bad_record| TrainingConfig {
+        on_bad_record,
+        num_train_epochs: 2,
+        ..interrupted::config()
+    };
+    let error = train(
+        &root.path().join("fail"),
+        &policy(OnBadRecord::Fail),
+        &records,
+        0.0,
+        |_| (),
+    );
+    assert!(matches!(error, Err(TrainError::Record(_))), "{error:?}");
+    let most = |most| policy(OnBadRecord::Skip { most });
+    let error = train(&root.path().join("bound"), &most(1), &records, 0.0, |_| ()).unwrap_err();
+    assert!(
+        matches!(error, TrainError::TooManyBadRecords { count: 2, .. }),
+        "{error}"
+    );
+
+    // Left out in both epochs, told and listed once; and again the same bytes after a crash.
+    let [straight, crashed] = ["straight", "crashed"].map(|name| root.path().join(name));
+    let mut told = 0;
+    train(&straight, &most(2), &records, 0.0, |event| {
+        told += usize::from(matches!(event, TrainEvent::LeftOut { .. }));
+    })
+    .unwrap();
+    assert_eq!(told, 2);
+    let list = std::fs::read_to_string(straight.join("bad_records.jsonl")).unwrap();
+    assert_eq!(list.lines().count(), 2);
+    assert!(list.contains("missing.jpg") && list.contains("train_samples_tuning.json"));
+    crash_after(&crashed, &most(2), &records, 5);
+    train(&crashed, &most(2), &records, 0.0, |_| ()).unwrap();
+    ensure_same(&crashed, &straight).unwrap();
 }

@@ -61,6 +61,20 @@ pub enum MicroBatches {
     InParallel,
 }
 
+/// What to do about a record that cannot be used: its picture is broken, or its conversation has no label mask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnBadRecord {
+    /// End the run with its name.
+    #[default]
+    Fail,
+    /// Leave it out and note it in the run folder.
+    Skip {
+        /// More than so many end the run.
+        most: usize,
+    },
+}
+
 /// Settings of a training.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingConfig {
@@ -96,6 +110,8 @@ pub struct TrainingConfig {
     pub gradient_checkpointing: Recompute,
     /// Order of the records.
     pub order: Order,
+    /// What to do about a record that cannot be used.
+    pub on_bad_record: OnBadRecord,
     /// Seed of the order and of dropout.
     pub seed: u64,
     /// Steps between checkpoints; `None` writes none. One is written before the first step too, so that a full disk is known
@@ -126,6 +142,7 @@ impl TrainingConfig {
             micro_batches: MicroBatches::OneByOne,
             gradient_checkpointing: Recompute::Off,
             order: Order::Shuffled,
+            on_bad_record: OnBadRecord::Fail,
             seed: 42,
             save_steps: Some(500),
             save_total_limit: 2,

@@ -73,6 +73,28 @@ pub enum TrainError {
     /// No parameter is trained.
     #[error("nothing is trainable: every part is frozen, or the decoder has no adapter to train")]
     NothingTrainable,
+    /// More bad records than may be left out.
+    #[error(
+        "{count} records cannot be used, more than the {most} that may be left out; they are listed in {list}; the last: {last}"
+    )]
+    TooManyBadRecords {
+        /// So far.
+        count: usize,
+        /// Most of them.
+        most: usize,
+        /// The list.
+        list: PathBuf,
+        /// The one that was too much.
+        last: Box<BadRecord>,
+    },
+    /// A step that no record is left for.
+    #[error("step {step}: none of its records can be used; they are listed in {list}")]
+    NothingLeft {
+        /// One-based step.
+        step: usize,
+        /// The list.
+        list: PathBuf,
+    },
     /// A file of a checkpoint that could not be read.
     #[error("cannot read {path}: {source}")]
     Read {

@@ -19,6 +19,13 @@ pub enum TrainEvent {
         /// Steps done by then.
         step: usize,
     },
+    /// A record is left out.
+    LeftOut {
+        /// Which, and why.
+        record: String,
+        /// So far.
+        count: usize,
+    },
     /// A checkpoint was written.
     Saved {
         /// Steps done by then.

@@ -39,7 +39,7 @@ mod step;
 mod trainer;
 mod training_checkpoint;
 
-pub use config::{MicroBatches, Trainable, TrainableParts, TrainingConfig};
+pub use config::{MicroBatches, OnBadRecord, Trainable, TrainableParts, TrainingConfig};
 pub use curve::{CurvePoint, write_curve};
 pub use error::{TrainError, TrainingConfigError};
 pub use event::TrainEvent;

@@ -1,16 +1,20 @@
-//! What a run leaves behind: `log.jsonl` and `speed.jsonl` line by line, `checkpoints/`, and `loss.svg` and `adapter/` when it is done.
+//! What a run leaves behind: `log.jsonl` and `speed.jsonl` line by line, `checkpoints/`, `bad_records.jsonl`, and `loss.svg` and `adapter/` when it is done.
 //!
 //! What a step did is in `log.jsonl`, and depends on settings and records alone; how fast it was is in `speed.jsonl`.
 
 use std::{
+    collections::HashSet,
     fs::{File, OpenOptions},
     io::Write,
     path::{Path, PathBuf},
 };
 
+use gallery_gpt_data::BadRecord;
 use serde::{Deserialize, Serialize};
 
-use crate::{CurvePoint, TrainError, training_checkpoint::clear_leftovers, write_curve};
+use crate::{
+    CurvePoint, OnBadRecord, TrainError, training_checkpoint::clear_leftovers, write_curve,
+};
 
 /// One line of the log: what a step did.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,8 +55,19 @@ pub struct RunFolder {
     log: File,
     speed: File,
     points: Vec<CurvePoint>,
+    /// Positions of the records in the list of bad ones.
+    bad: HashSet<usize>,
 }
 
+/// A line of the list of records that are left out.
+#[derive(Debug, Serialize, Deserialize)]
+struct BadLine {
+    index: usize,
+    id: String,
+    cause: String,
+}
+
+const BAD: &str = "bad_records.jsonl";
 const LOG: &str = "log.jsonl";
 const SPEED: &str = "speed.jsonl";
 
@@ -74,6 +89,7 @@ impl RunFolder {
             speed: open(SPEED)?,
             path,
             points: Vec::new(),
+            bad: HashSet::new(),
         })
     }
 
@@ -93,12 +109,19 @@ impl RunFolder {
                 .open(&file);
             open.map_err(|source| TrainError::Write { path: file, source })
         };
-        let run = Self {
+        let mut run = Self {
             log: open(LOG)?,
             speed: open(SPEED)?,
             path,
             points: Vec::new(),
+            bad: HashSet::new(),
         };
+        // A last line may be cut; its record will be found bad again.
+        let list = std::fs::read_to_string(run.bad_records()).unwrap_or_default();
+        let lines = list
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        run.bad = lines.map(|line: BadLine| line.index).collect();
         clear_leftovers(&run.checkpoints())?;
         Ok(run)
     }
@@ -182,6 +205,52 @@ impl RunFolder {
     #[must_use]
     pub fn curve(&self) -> PathBuf {
         self.path.join("loss.svg")
+    }
+
+    /// Where the list of records that are left out goes; there is none while there are none.
+    #[must_use]
+    pub fn bad_records(&self) -> PathBuf {
+        self.path.join(BAD)
+    }
+
+    /// Records that are left out so far.
+    #[must_use]
+    pub fn bad_count(&self) -> usize {
+        self.bad.len()
+    }
+
+    /// Notes a record that is left out, once.
+    ///
+    /// # Errors
+    /// The list cannot be written, or `policy` does not let so many be left out.
+    pub fn leave_out(&mut self, record: BadRecord, policy: OnBadRecord) -> Result<(), TrainError> {
+        let OnBadRecord::Skip { most } = policy else {
+            return Err(record.into());
+        };
+        let list = self.bad_records();
+        if self.bad.insert(record.index) {
+            let line = BadLine {
+                index: record.index,
+                id: record.id.clone(),
+                cause: record.cause.to_string(),
+            };
+            let file = OpenOptions::new().append(true).create(true).open(&list);
+            let text = serde_json::to_string(&line).map_err(std::io::Error::other);
+            let write = text.and_then(|text| file?.write_all(format!("{text}\n").as_bytes()));
+            write.map_err(|source| TrainError::Write {
+                path: list.clone(),
+                source,
+            })?;
+        }
+        if self.bad.len() > most {
+            return Err(TrainError::TooManyBadRecords {
+                count: self.bad.len(),
+                most,
+                list,
+                last: Box::new(record),
+            });
+        }
+        Ok(())
     }
 
     /// Where the checkpoints go.

@@ -19,6 +19,14 @@ use crate::{
 /// Batches decoded ahead of the step that needs them.
 const AHEAD: usize = 3;
 
+/// What a step needs.
+#[derive(Default)]
+struct Prepared {
+    batches: Vec<Batch>,
+    /// Records of it that cannot be used.
+    bad: Vec<BadRecord>,
+}
+
 /// Runs a training.
 #[derive(Clone, Debug)]
 pub struct Trainer {
@@ -117,13 +125,28 @@ impl Trainer {
         let first = state.steps_done();
         let steps_per_epoch = self.steps_per_epoch(records.len());
         thread::scope(|scope| -> Result<(), TrainError> {
-            let (send, receive) = sync_channel::<Result<Vec<Batch>, BadRecord>>(AHEAD);
+            let (send, receive) = sync_channel(AHEAD);
             scope.spawn(move || self.prepare(records, batcher, first, &send));
             while state.steps_done() < total_steps {
                 let waiting = Instant::now();
-                let Ok(batches) = receive.recv() else { break };
-                let batches = batches?;
+                let Ok(Prepared { batches, bad }) = receive.recv() else {
+                    break;
+                };
                 let data_wait = waiting.elapsed().as_secs_f64();
+                for bad in bad {
+                    let (record, before) = (bad.to_string(), run.bad_count());
+                    run.leave_out(bad, self.config.on_bad_record)?;
+                    let count = run.bad_count();
+                    if count > before {
+                        observe(&TrainEvent::LeftOut { record, count });
+                    }
+                }
+                if batches.is_empty() {
+                    return Err(TrainError::NothingLeft {
+                        step: state.steps_done() + 1,
+                        list: run.bad_records(),
+                    });
+                }
                 let report = state.step(&batches).map_err(|error| {
                     error.after(last.as_ref().map(|checkpoint| checkpoint.path.clone()))
                 })?;
@@ -178,7 +201,7 @@ impl Trainer {
         records: &[Record],
         batcher: &Batcher,
         first: usize,
-        send: &SyncSender<Result<Vec<Batch>, BadRecord>>,
+        send: &SyncSender<Prepared>,
     ) {
         let sampler = Sampler::new(
             records.iter().map(Record::words).collect(),
@@ -192,16 +215,18 @@ impl Trainer {
             let batches = sampler.epoch(epoch);
             let steps = batches.chunks(self.config.gradient_accumulation_steps);
             for step in steps.skip(std::mem::take(&mut done)) {
-                let step: Result<Vec<Batch>, BadRecord> = step
-                    .iter()
-                    .map(|indices| {
-                        let chosen: Vec<&Record> =
-                            indices.iter().map(|&index| &records[index]).collect();
-                        batcher.batch(&chosen)
-                    })
-                    .collect();
+                let mut prepared = Prepared::default();
+                for indices in step {
+                    let chosen: Vec<&Record> =
+                        indices.iter().map(|&index| &records[index]).collect();
+                    let (batch, bad) = batcher.usable_batch(&chosen);
+                    prepared.bad.extend(bad);
+                    if !batch.is_empty() {
+                        prepared.batches.push(batch);
+                    }
+                }
                 // The trainer stopped listening: it is done or has failed.
-                if send.send(step).is_err() {
+                if send.send(prepared).is_err() {
                     return;
                 }
             }
