@@ -13,7 +13,7 @@
 //!     {"from": "human", "value": "Describe the composition.\n<image>"},
 //!     {"from": "gpt", "value": "A diagonal divides the canvas."}]},
 //!   {"id": "identity_1", "conversations": []}]"#;
-//! let set = PaintingForm::parse("train.json".as_ref(), json.as_bytes())?;
+//! let set = PaintingForm::read("train.json".as_ref(), json.as_bytes())?;
 //! assert_eq!(set.records.len(), 1);
 //! assert!(set.bad[0].to_string().contains("identity_1"));
 //! # Ok::<(), gallery_gpt_data::DatasetError>(())

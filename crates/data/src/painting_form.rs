@@ -1,8 +1,17 @@
 //! `train_samples_tuning.json`.
 
-use std::path::Path;
+use std::{
+    fs::File,
+    io::{BufRead, BufReader},
+    path::Path,
+};
 
 use gallery_gpt_text::{Conversation, IMAGE_TOKEN, Role, Turn};
+use rayon::prelude::*;
+use serde::{
+    Deserializer,
+    de::{SeqAccess, Visitor},
+};
 use serde_json::{Value, value::RawValue};
 
 use crate::{BadRecord, DatasetError, RecordError};
@@ -48,11 +57,11 @@ impl PaintingForm {
     /// The file cannot be read, is not a JSON array, or has no usable record.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, DatasetError> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|source| DatasetError::Read {
+        let file = File::open(path).map_err(|source| DatasetError::Read {
             path: path.to_owned(),
             source,
         })?;
-        let set = Self::parse(path, &bytes)?;
+        let set = Self::read(path, BufReader::with_capacity(1 << 20, file))?;
         if set.records.is_empty() {
             return Err(DatasetError::NothingUsable {
                 path: path.to_owned(),
@@ -67,20 +76,107 @@ impl PaintingForm {
         Ok(set)
     }
 
-    /// As [`PaintingForm::load`], from bytes; `path` is for the messages. A set without a usable record is returned.
+    /// As [`PaintingForm::load`], from a reader; `path` is for the messages. A set without a usable record is returned.
+    ///
+    /// The text is never in memory as a whole: records are taken out of it some at a time.
     ///
     /// # Errors
-    /// The bytes are not a JSON array.
-    pub fn parse(path: &Path, bytes: &[u8]) -> Result<Self, DatasetError> {
+    /// What is read is not a JSON array.
+    pub fn read(path: &Path, reader: impl BufRead) -> Result<Self, DatasetError> {
         let mut set = Self::default();
-        for (index, raw) in json_array(path, bytes)?.into_iter().enumerate() {
-            match record(index, raw) {
-                Ok(record) => set.records.push(record),
-                Err((id, cause)) => set.bad.push(BadRecord { index, id, cause }),
+        let mut waiting = Vec::with_capacity(RECORDS_AT_ONCE);
+        for_each_element(path, reader, |raw| {
+            waiting.push(raw);
+            if waiting.len() == RECORDS_AT_ONCE {
+                set.add(&mut waiting);
             }
-        }
+        })?;
+        set.add(&mut waiting);
         Ok(set)
     }
+
+    /// Parses records side by side and adds them in their order.
+    fn add(&mut self, waiting: &mut Vec<Box<RawValue>>) {
+        let first = self.records.len() + self.bad.len();
+        let parsed: Vec<_> = waiting
+            .par_iter()
+            .enumerate()
+            .map(|(nth, raw)| record(first + nth, raw))
+            .collect();
+        waiting.clear();
+        for (index, record) in (first..).zip(parsed) {
+            match record {
+                Ok(record) => self.records.push(record),
+                Err((id, cause)) => self.bad.push(BadRecord { index, id, cause }),
+            }
+        }
+    }
+}
+
+/// Records that are parsed side by side.
+const RECORDS_AT_ONCE: usize = 2048;
+
+/// Calls `each` with every element of a JSON array, still as text.
+fn for_each_element(
+    path: &Path,
+    mut reader: impl BufRead,
+    each: impl FnMut(Box<RawValue>),
+) -> Result<(), DatasetError> {
+    struct Elements<F>(F);
+    impl<'de, F: FnMut(Box<RawValue>)> Visitor<'de> for Elements<F> {
+        type Value = ();
+
+        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            formatter.write_str("a JSON array of records")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<(), A::Error> {
+            while let Some(element) = elements.next_element()? {
+                (self.0)(element);
+            }
+            Ok(())
+        }
+    }
+    let failed = |error: serde_json::Error| {
+        let found = error.to_string();
+        if error.is_io() {
+            let source = error.into();
+            let path = path.to_owned();
+            return DatasetError::Read { path, source };
+        }
+        malformed(path, found)
+    };
+    let start = reader.fill_buf().map_err(|source| DatasetError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let mark = usize::from(start.starts_with(BYTE_ORDER_MARK)) * BYTE_ORDER_MARK.len();
+    begins_as_array(path, &start[mark..])?;
+    reader.consume(mark);
+    let mut json = serde_json::Deserializer::from_reader(reader);
+    json.deserialize_seq(Elements(each)).map_err(failed)?;
+    json.end().map_err(failed)
+}
+
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+fn malformed(path: &Path, found: String) -> DatasetError {
+    DatasetError::Malformed {
+        path: path.to_owned(),
+        expected: "a JSON array of records",
+        found,
+    }
+}
+
+/// Says what a text is that cannot be an array.
+fn begins_as_array(path: &Path, bytes: &[u8]) -> Result<(), DatasetError> {
+    let found = match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'[') => return Ok(()),
+        Some(b'{') => "a JSON object",
+        Some(_) => "text that is not JSON",
+        None => "an empty file",
+    };
+    Err(malformed(path, found.to_owned()))
 }
 
 /// The elements of a JSON array, each still as text.
@@ -88,18 +184,9 @@ pub(crate) fn json_array<'a>(
     path: &Path,
     bytes: &'a [u8],
 ) -> Result<Vec<&'a RawValue>, DatasetError> {
-    let malformed = |found| DatasetError::Malformed {
-        path: path.to_owned(),
-        expected: "a JSON array of records",
-        found,
-    };
-    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(bytes);
-    match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
-        Some(b'[') => serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string())),
-        Some(b'{') => Err(malformed("a JSON object".to_owned())),
-        Some(_) => Err(malformed("text that is not JSON".to_owned())),
-        None => Err(malformed("an empty file".to_owned())),
-    }
+    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
+    begins_as_array(path, bytes)?;
+    serde_json::from_slice(bytes).map_err(|error| malformed(path, error.to_string()))
 }
 
 /// What a JSON value is, for messages.
@@ -216,7 +303,7 @@ mod tests {
     use super::*;
 
     fn parse(json: &str) -> Result<PaintingForm, DatasetError> {
-        PaintingForm::parse("set.json".as_ref(), json.as_bytes())
+        PaintingForm::read("set.json".as_ref(), json.as_bytes())
     }
 
     #[test]
