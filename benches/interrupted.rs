@@ -47,6 +47,18 @@ pub(crate) fn train(
     dropout: f64,
     observe: impl FnMut(&TrainEvent),
 ) -> Result<(), TrainError> {
+    train_with(folder, config, records, &[], dropout, observe)
+}
+
+/// As [`train`], looking at validation records.
+pub(crate) fn train_with(
+    folder: &Path,
+    config: &TrainingConfig,
+    records: &[Record],
+    validation: &[Record],
+    dropout: f64,
+    observe: impl FnMut(&TrainEvent),
+) -> Result<(), TrainError> {
     let device = Device::flex();
     let base = GalleryGpt::load(datasets().join("tiny-base"), &device)
         .expect("the tiny base is in the repository");
@@ -62,7 +74,7 @@ pub(crate) fn train(
         Ok(run) => run,
         Err(_) => RunFolder::resume(folder)?,
     };
-    let trainer = Trainer::new(config.clone())?;
+    let trainer = Trainer::new(config.clone())?.with_validation(validation.to_vec());
     if config.parts != TrainableParts::LORA {
         let model = base.model().clone();
         trainer.train(model, None, records, &batcher, &mut run, observe)?;

@@ -121,6 +121,15 @@ struct Arguments {
     /// Runs the decoder's blocks again in the backward pass: off or blocks.
     #[arg(long)]
     gradient_checkpointing: Option<Recompute>,
+    /// Records that are not trained on, in the form of the training records, for a validation loss.
+    #[arg(long)]
+    eval_data: Option<PathBuf>,
+    /// Steps between validations.
+    #[arg(long)]
+    eval_steps: Option<usize>,
+    /// Ends the training after so many validations that were no better than the best.
+    #[arg(long, requires = "eval_data")]
+    early_stopping_patience: Option<usize>,
     /// Steps between checkpoints; 0 writes none.
     #[arg(long)]
     save_steps: Option<usize>,
@@ -205,6 +214,8 @@ impl Arguments {
         if let Some(steps) = self.save_steps {
             training.save_steps = (steps != 0).then_some(steps);
         }
+        set(&mut training.eval_steps, self.eval_steps);
+        training.early_stopping_patience = self.early_stopping_patience;
         set(&mut training.save_total_limit, self.save_total_limit);
         if self.device != DeviceKind::Cpu || lora.dropout > 0.0 {
             training.micro_batches = MicroBatches::OneByOne;
@@ -255,13 +266,14 @@ fn settings(folder: &Path) -> anyhow::Result<serde_json::Value> {
 
 /// Refuses to go on with what would be another training.
 fn ensure_same_training(folder: &Path, now: &serde_json::Value) -> anyhow::Result<()> {
-    const MAY_DIFFER: [&str; 6] = [
+    const MAY_DIFFER: [&str; 7] = [
         "num_train_epochs",
         "max_steps",
         "save_steps",
         "save_total_limit",
         "micro_batches",
         "on_bad_record",
+        "early_stopping_patience",
     ];
     let then = settings(folder)?;
     for part in [
@@ -330,7 +342,14 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
         "threads": rayon::current_num_threads(),
     });
     let on_bad_record = training.on_bad_record;
-    let trainer = Trainer::new(training)?;
+    let mut trainer = Trainer::new(training)?;
+    if let Some(path) = &arguments.eval_data {
+        let set = PaintingForm::load(path)?;
+        if let Some(bad) = set.bad.first() {
+            bail!("{}: {bad}", path.display());
+        }
+        trainer = trainer.with_validation(set.records);
+    }
     let mut run = match &arguments.resume {
         Some(folder) => {
             ensure_same_training(folder, &settings)?;
@@ -487,6 +506,18 @@ fn show(progress: &ProgressBar, event: &TrainEvent) {
         TrainEvent::Resumed { step } => {
             progress.reset_eta();
             println!("going on after step {step}");
+        }
+        TrainEvent::Evaluated { step, loss } => {
+            progress.suspend(|| println!("step {step}: validation loss {loss:.3}"));
+        }
+        TrainEvent::StoppedEarly {
+            best_step,
+            best_loss,
+            ..
+        } => {
+            progress.suspend(|| {
+                println!("stopped: no better than {best_loss:.3} at step {best_step} for too long");
+            });
         }
         TrainEvent::LeftOut { record, count } => {
             progress.suspend(|| eprintln!("left out ({count} so far): {record}"));

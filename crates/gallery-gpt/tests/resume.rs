@@ -15,7 +15,7 @@ use gallery_gpt::{
     prelude::*,
     train::{OnBadRecord, TrainError, TrainableParts},
 };
-use interrupted::{be_killed, ensure_same, kill, records, train};
+use interrupted::{be_killed, ensure_same, kill, records, train, train_with};
 
 /// Not a test of its own: what the next one kills.
 #[test]
@@ -157,5 +157,59 @@ fn broken_pictures_are_left_out_up_to_a_bound() {
     assert!(list.contains("missing.jpg") && list.contains("train_samples_tuning.json"));
     crash_after(&crashed, &most(2), &records, 5);
     train(&crashed, &most(2), &records, 0.0, |_| ()).unwrap();
+    ensure_same(&crashed, &straight).unwrap();
+}
+
+#[test]
+fn a_training_stops_early_and_stays_stopped() {
+    let root = tempfile::tempdir().unwrap();
+    let config = TrainingConfig {
+        // So fast that it forgets: the validation loss rises.
+        learning_rate: 0.5,
+        num_train_epochs: 6,
+        eval_steps: 1,
+        early_stopping_patience: Some(2),
+        ..interrupted::config()
+    };
+    let all = records(14).unwrap();
+    let (validation, records) = all.split_at(2);
+    let go = |folder: &Path, most: usize| {
+        let (mut looks, mut stopped) = (Vec::new(), None);
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            train_with(
+                folder,
+                &config,
+                records,
+                validation,
+                0.0,
+                |event| match event {
+                    TrainEvent::Evaluated { step, loss } => looks.push((*step, *loss)),
+                    TrainEvent::StoppedEarly { step, .. } => stopped = Some(*step),
+                    TrainEvent::Step { report, .. } => assert!(report.step <= most, "crash"),
+                    _ => {}
+                },
+            )
+            .unwrap();
+        }));
+        (done.is_ok(), looks, stopped)
+    };
+    let straight = root.path().join("straight");
+    let (_, looks, stopped) = go(&straight, 100);
+    let stopped = stopped.expect("it got worse");
+    assert!(stopped < 18 && looks.len() == stopped, "{looks:?}");
+    let best = looks.iter().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap();
+    assert_eq!(best.0 + 2, stopped);
+    assert!(
+        straight
+            .join(format!("checkpoints/step-{stopped:08}"))
+            .is_dir()
+    );
+
+    let crashed = root.path().join("crashed");
+    assert!(!go(&crashed, stopped - 1).0);
+    assert!(go(&crashed, 100).0);
+    ensure_same(&crashed, &straight).unwrap();
+    // Once more: nothing is left to do.
+    assert_eq!(go(&crashed, 100), (true, Vec::new(), None));
     ensure_same(&crashed, &straight).unwrap();
 }

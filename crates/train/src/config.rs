@@ -114,6 +114,10 @@ pub struct TrainingConfig {
     pub on_bad_record: OnBadRecord,
     /// Seed of the order and of dropout.
     pub seed: u64,
+    /// Steps between looks at the validation records, if the trainer has any.
+    pub eval_steps: usize,
+    /// Ends the training after so many looks that were no better than the best; `None` never does.
+    pub early_stopping_patience: Option<usize>,
     /// Steps between checkpoints; `None` writes none. One is written before the first step too, so that a full disk is known
     /// before anything is spent.
     pub save_steps: Option<usize>,
@@ -144,6 +148,8 @@ impl TrainingConfig {
             order: Order::Shuffled,
             on_bad_record: OnBadRecord::Fail,
             seed: 42,
+            eval_steps: 500,
+            early_stopping_patience: None,
             save_steps: Some(500),
             save_total_limit: 2,
         }
@@ -210,6 +216,11 @@ impl TrainingConfig {
         for (field, value) in [
             ("num_train_epochs", self.num_train_epochs),
             ("max_steps", self.max_steps.unwrap_or(1)),
+            ("eval_steps", self.eval_steps),
+            (
+                "early_stopping_patience",
+                self.early_stopping_patience.unwrap_or(1),
+            ),
             ("save_steps", self.save_steps.unwrap_or(1)),
             ("save_total_limit", self.save_total_limit),
             (

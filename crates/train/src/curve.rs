@@ -16,13 +16,18 @@ pub struct CurvePoint {
     pub loss: f64,
 }
 
-/// Draws the loss of every step and its running mean as an SVG file.
+/// Draws the loss of every step, its running mean, and what was found on validation records, as an SVG file.
 ///
 /// # Errors
 /// The file cannot be written.
-pub fn write_curve(path: &Path, title: &str, points: &[CurvePoint]) -> Result<(), TrainError> {
+pub fn write_curve(
+    path: &Path,
+    title: &str,
+    points: &[CurvePoint],
+    validation: &[CurvePoint],
+) -> Result<(), TrainError> {
     let mut svg = String::new();
-    draw(&mut svg, title, points).map_err(|error| TrainError::Write {
+    draw(&mut svg, title, points, validation).map_err(|error| TrainError::Write {
         path: path.to_owned(),
         source: std::io::Error::other(error.to_string()),
     })?;
@@ -36,10 +41,12 @@ fn draw(
     svg: &mut String,
     title: &str,
     points: &[CurvePoint],
+    validation: &[CurvePoint],
 ) -> Result<(), Box<dyn std::error::Error>> {
     let last = points.last().map_or(1, |point| point.step.max(1));
     let highest = points
         .iter()
+        .chain(validation)
         .map(|point| point.loss)
         .fold(0.1_f64, f64::max);
     let root = SVGBackend::with_string(svg, (800, 420)).into_drawing_area();
@@ -75,6 +82,10 @@ fn draw(
         smooth,
         RGBColor(30, 80, 170).stroke_width(2),
     ))?;
+    let orange = RGBColor(200, 110, 20);
+    let found = validation.iter().map(|point| (point.step, point.loss));
+    chart.draw_series(LineSeries::new(found.clone(), orange.stroke_width(2)))?;
+    chart.draw_series(found.map(|at| Circle::new(at, 3, orange.filled())))?;
     root.present()?;
     Ok(())
 }

@@ -26,6 +26,22 @@ pub enum TrainEvent {
         /// So far.
         count: usize,
     },
+    /// The validation records were looked at.
+    Evaluated {
+        /// Steps done by then.
+        step: usize,
+        /// Mean loss per supervised token.
+        loss: f64,
+    },
+    /// The validation loss has not become better for as long as was allowed.
+    StoppedEarly {
+        /// Steps done by then.
+        step: usize,
+        /// The step of the best look.
+        best_step: usize,
+        /// Its loss.
+        best_loss: f64,
+    },
     /// A checkpoint was written.
     Saved {
         /// Steps done by then.

@@ -46,7 +46,7 @@ pub use event::TrainEvent;
 pub use gradients::{Dropout, Gradients, Recompute, gradients};
 pub use loss::CrossEntropy;
 pub use param_group::{ParamGroups, clip_global_norm, global_norm};
-pub use run_folder::{LogLine, RunFolder, SpeedLine};
+pub use run_folder::{EvaluationLine, LogLine, RunFolder, SpeedLine};
 pub use schedule::CosineSchedule;
 pub use step::{StepReport, TrainState, evaluate_loss};
 pub use trainer::Trainer;

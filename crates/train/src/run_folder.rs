@@ -1,4 +1,4 @@
-//! What a run leaves behind: `log.jsonl` and `speed.jsonl` line by line, `checkpoints/`, `bad_records.jsonl`, and `loss.svg` and `adapter/` when it is done.
+//! What a run leaves behind: `log.jsonl` and `speed.jsonl` line by line, `evaluations.jsonl`, `checkpoints/`, `bad_records.jsonl`, and `loss.svg` and `adapter/` when it is done.
 //!
 //! What a step did is in `log.jsonl`, and depends on settings and records alone; how fast it was is in `speed.jsonl`.
 
@@ -10,7 +10,7 @@ use std::{
 };
 
 use gallery_gpt_data::BadRecord;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     CurvePoint, OnBadRecord, TrainError, training_checkpoint::clear_leftovers, write_curve,
@@ -48,6 +48,15 @@ pub struct SpeedLine {
     pub data_wait: f64,
 }
 
+/// A look at the validation records.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EvaluationLine {
+    /// Steps done by then.
+    pub step: usize,
+    /// Mean loss per supervised token.
+    pub loss: f64,
+}
+
 /// A folder of a run.
 #[derive(Debug)]
 pub struct RunFolder {
@@ -55,6 +64,7 @@ pub struct RunFolder {
     log: File,
     speed: File,
     points: Vec<CurvePoint>,
+    evaluations: Vec<EvaluationLine>,
     /// Positions of the records in the list of bad ones.
     bad: HashSet<usize>,
 }
@@ -70,6 +80,7 @@ struct BadLine {
 const BAD: &str = "bad_records.jsonl";
 const LOG: &str = "log.jsonl";
 const SPEED: &str = "speed.jsonl";
+const EVALUATIONS: &str = "evaluations.jsonl";
 
 impl RunFolder {
     /// Makes the folder and empty logs in it.
@@ -89,6 +100,7 @@ impl RunFolder {
             speed: open(SPEED)?,
             path,
             points: Vec::new(),
+            evaluations: Vec::new(),
             bad: HashSet::new(),
         })
     }
@@ -114,6 +126,7 @@ impl RunFolder {
             speed: open(SPEED)?,
             path,
             points: Vec::new(),
+            evaluations: Vec::new(),
             bad: HashSet::new(),
         };
         // A last line may be cut; its record will be found bad again.
@@ -160,22 +173,41 @@ impl RunFolder {
                 loss: line.loss,
             })
             .collect();
-        let cut = |log: &File, path: PathBuf, bytes: u64| {
-            log.set_len(bytes)
-                .map_err(|source| TrainError::Write { path, source })
+        self.log
+            .set_len(log_bytes)
+            .map_err(|source| TrainError::Write { path: file, source })?;
+        // Of the others, the whole lines of the steps that stay.
+        keep_lines(&self.path.join(SPEED), |line: &SpeedLine| line.step <= step)?;
+        let path = self.path.join(EVALUATIONS);
+        self.evaluations = keep_lines(&path, |line: &EvaluationLine| line.step <= step)?;
+        Ok(())
+    }
+
+    /// Notes a look at the validation records.
+    ///
+    /// # Errors
+    /// The line cannot be written.
+    pub fn evaluated(&mut self, line: EvaluationLine) -> Result<(), TrainError> {
+        self.evaluations.push(line);
+        let path = self.path.join(EVALUATIONS);
+        let write = || {
+            let text = serde_json::to_string(&line).map_err(std::io::Error::other)?;
+            let mut file = OpenOptions::new().append(true).create(true).open(&path)?;
+            file.write_all(format!("{text}\n").as_bytes())?;
+            file.sync_all()
         };
-        cut(&self.log, file, log_bytes)?;
-        // The lines of the steps that stay, as far as they are whole.
-        let speed = self.path.join(SPEED);
-        let text = std::fs::read_to_string(&speed).unwrap_or_default();
-        let kept: usize = text
-            .split_inclusive('\n')
-            .take_while(|line| {
-                serde_json::from_str(line).is_ok_and(|line: SpeedLine| line.step <= step)
-            })
-            .map(str::len)
-            .sum();
-        cut(&self.speed, speed, kept as u64)
+        write().map_err(|source| TrainError::Write { path, source })
+    }
+
+    /// The best look, once `patience` looks since were no better.
+    #[must_use]
+    pub fn out_of_patience(&self, patience: usize) -> Option<EvaluationLine> {
+        let best = self
+            .evaluations
+            .iter()
+            .enumerate()
+            .min_by(|(_, a), (_, b)| a.loss.total_cmp(&b.loss));
+        best.and_then(|(nth, best)| (self.evaluations.len() - 1 - nth >= patience).then_some(*best))
     }
 
     /// Makes sure that the log is on disk, and tells its length.
@@ -280,11 +312,49 @@ impl RunFolder {
         write(&self.speed, SPEED, serde_json::to_string(speed))
     }
 
-    /// Draws the curve of what was logged.
+    /// Draws the curves of what was logged.
     ///
     /// # Errors
     /// The picture cannot be written.
     pub fn draw_curve(&self) -> Result<(), TrainError> {
-        write_curve(&self.curve(), "training loss", &self.points)
+        let validation: Vec<CurvePoint> = self
+            .evaluations
+            .iter()
+            .map(|&EvaluationLine { step, loss }| CurvePoint { step, loss })
+            .collect();
+        write_curve(&self.curve(), "training loss", &self.points, &validation)
     }
+}
+
+/// Cuts a file of lines behind the last of those at its beginning that are whole and wanted; returns them. No file has no lines.
+fn keep_lines<L: DeserializeOwned>(
+    path: &Path,
+    wanted: impl Fn(&L) -> bool,
+) -> Result<Vec<L>, TrainError> {
+    let text = match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        text => text.map_err(|source| TrainError::Read {
+            path: path.to_owned(),
+            source,
+        })?,
+    };
+    let mut kept = Vec::new();
+    let mut bytes = 0;
+    for line in text
+        .split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'))
+    {
+        match serde_json::from_str(line) {
+            Ok(parsed) if wanted(&parsed) => kept.push(parsed),
+            _ => break,
+        }
+        bytes += line.len() as u64;
+    }
+    let file = OpenOptions::new().write(true).open(path);
+    file.and_then(|file| file.set_len(bytes))
+        .map_err(|source| TrainError::Write {
+            path: path.to_owned(),
+            source,
+        })?;
+    Ok(kept)
 }

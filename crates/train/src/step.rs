@@ -276,6 +276,15 @@ impl TrainState {
 /// # Errors
 /// A batch that does not fit together.
 pub fn evaluate_loss(model: &GalleryModel, batches: &[Batch]) -> Result<f64, TrainError> {
+    let (total, count) = summed_loss(model, batches)?;
+    Ok(total / count.max(1) as f64)
+}
+
+/// The sum of the losses of all supervised tokens, and their number.
+pub(crate) fn summed_loss(
+    model: &GalleryModel,
+    batches: &[Batch],
+) -> Result<(f64, usize), TrainError> {
     let model = model.valid();
     let config = model.config();
     let device = model.device();
@@ -316,5 +325,5 @@ pub fn evaluate_loss(model: &GalleryModel, batches: &[Batch]) -> Result<f64, Tra
         total += f64::from(loss.into_scalar::<f32>());
         count += labels.targets.len();
     }
-    Ok(total / count.max(1) as f64)
+    Ok((total, count))
 }

@@ -12,8 +12,8 @@ use gallery_gpt_model::GalleryModel;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    AdapterWriting, CheckpointState, LogLine, RunFolder, SpeedLine, TrainError, TrainEvent,
-    TrainState, TrainingCheckpoint, TrainingConfig,
+    AdapterWriting, CheckpointState, EvaluationLine, LogLine, RunFolder, SpeedLine, TrainError,
+    TrainEvent, TrainState, TrainingCheckpoint, TrainingConfig, step::summed_loss,
 };
 
 /// Batches decoded ahead of the step that needs them.
@@ -31,6 +31,7 @@ struct Prepared {
 #[derive(Clone, Debug)]
 pub struct Trainer {
     config: TrainingConfig,
+    validation: Vec<Record>,
 }
 
 impl Trainer {
@@ -40,7 +41,17 @@ impl Trainer {
     /// A setting out of range.
     pub fn new(config: TrainingConfig) -> Result<Self, TrainError> {
         config.validate()?;
-        Ok(Self { config })
+        Ok(Self {
+            config,
+            validation: Vec::new(),
+        })
+    }
+
+    /// Records that are not trained on, for the validation loss.
+    #[must_use]
+    pub fn with_validation(mut self, records: Vec<Record>) -> Self {
+        self.validation = records;
+        self
     }
 
     /// Steps that a training over `records` records takes.
@@ -127,7 +138,9 @@ impl Trainer {
         thread::scope(|scope| -> Result<(), TrainError> {
             let (send, receive) = sync_channel(AHEAD);
             scope.spawn(move || self.prepare(records, batcher, first, &send));
-            while state.steps_done() < total_steps {
+            // As a run that has stopped stays stopped.
+            let mut stopped = self.out_of_patience(run).is_some();
+            while state.steps_done() < total_steps && !stopped {
                 let waiting = Instant::now();
                 let Ok(Prepared { batches, bad }) = receive.recv() else {
                     break;
@@ -174,7 +187,22 @@ impl Trainer {
                     tokens_per_second,
                     data_wait,
                 });
-                let due = |every: usize| step.is_multiple_of(every) || step == total_steps;
+                let mut last_step = step == total_steps;
+                let looks = step.is_multiple_of(self.config.eval_steps) || last_step;
+                if looks && !self.validation.is_empty() {
+                    let loss = self.validation_loss(state.model(), batcher)?;
+                    run.evaluated(EvaluationLine { step, loss })?;
+                    observe(&TrainEvent::Evaluated { step, loss });
+                    if let Some(best) = self.out_of_patience(run) {
+                        (stopped, last_step) = (true, true);
+                        observe(&TrainEvent::StoppedEarly {
+                            step,
+                            best_step: best.step,
+                            best_loss: best.loss,
+                        });
+                    }
+                }
+                let due = |every: usize| step.is_multiple_of(every) || last_step;
                 if self.config.save_steps.is_some_and(due) {
                     let checkpoint = save(&state, run)?;
                     observe(&TrainEvent::Saved {
@@ -193,6 +221,24 @@ impl Trainer {
         });
         run.draw_curve()?;
         Ok(state.into_model())
+    }
+
+    fn out_of_patience(&self, run: &RunFolder) -> Option<EvaluationLine> {
+        let patience = self.config.early_stopping_patience?;
+        run.out_of_patience(patience)
+    }
+
+    /// Mean loss per supervised token of the validation records, a batch of them in memory at a time.
+    fn validation_loss(&self, model: &GalleryModel, batcher: &Batcher) -> Result<f64, TrainError> {
+        let (mut total, mut count) = (0.0, 0);
+        let size = self.config.per_device_train_batch_size;
+        for records in self.validation.chunks(size) {
+            let batch = batcher.batch(&records.iter().collect::<Vec<_>>())?;
+            let (sum, tokens) = summed_loss(model, &[batch])?;
+            total += sum;
+            count += tokens;
+        }
+        Ok(total / count.max(1) as f64)
     }
 
     /// Sends the batches of one step after the other, from a zero-based step on.
