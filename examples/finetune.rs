@@ -24,12 +24,12 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use clap::{Parser, ValueEnum};
 use gallery_gpt::{
-    checkpoint::write_file,
+    checkpoint::{SaveOptions, save_model, save_projector, write_file},
     data::{BadRecord, Batch, Order, Record},
     llama::LoraTarget,
     model::GalleryModel,
     prelude::*,
-    train::{AdapterWriting, MicroBatches, OnBadRecord, Recompute, evaluate_loss},
+    train::{AdapterWriting, MicroBatches, OnBadRecord, Recompute, TrainableParts, evaluate_loss},
 };
 use gallery_gpt_scenes::{Claims, QUESTIONS, Scene, TEST_SEED};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -82,6 +82,15 @@ struct Arguments {
     /// Conversation template.
     #[arg(long, default_value = "v1")]
     version: TemplateKind,
+    /// Adapter to go on training, in place of a new one: a folder of PEFT's or the original's. Its rank, alpha and dropout stay.
+    #[arg(long, conflicts_with_all = ["lora_r", "lora_alpha", "lora_dropout"])]
+    lora_path: Option<PathBuf>,
+    /// Train adapters of the decoder beside the projector; without, the whole decoder.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    lora_enable: bool,
+    /// Train the projector alone.
+    #[arg(long, conflicts_with = "lora_path")]
+    tune_mm_mlp_adapter: bool,
     /// Inner width of the adapters.
     #[arg(long)]
     lora_r: Option<usize>,
@@ -190,6 +199,11 @@ impl Arguments {
         set(&mut lora.alpha, self.lora_alpha);
         set(&mut lora.dropout, self.lora_dropout);
         lora.seed = self.seed;
+        training.parts = match (self.tune_mm_mlp_adapter, self.lora_enable) {
+            (true, _) => TrainableParts::PROJECTOR,
+            (false, true) => TrainableParts::LORA,
+            (false, false) => TrainableParts::FULL_FINETUNE,
+        };
         set(&mut training.learning_rate, self.learning_rate);
         training.mm_projector_lr = self.mm_projector_lr.or(training.mm_projector_lr);
         set(&mut training.weight_decay, self.weight_decay);
@@ -307,15 +321,27 @@ fn ensure_same_training(folder: &Path, now: &serde_json::Value) -> anyhow::Resul
 }
 
 fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
-    let (training, lora) = arguments.settings();
+    let (training, mut lora) = arguments.settings();
     training.validate()?;
     lora.validate()?;
     let options = LoadOptions {
         dtype: arguments.dtype,
         ..LoadOptions::default()
     };
-    let base = GalleryGpt::load_with(&arguments.base, &arguments.device.device(), &options)?
+    let mut base = GalleryGpt::load_with(&arguments.base, &arguments.device.device(), &options)?
         .template(arguments.version);
+    if let Some(path) = &arguments.lora_path {
+        base = base.adapter(path)?;
+        for note in base.notes() {
+            eprintln!("note: {note}");
+        }
+        let file = base.adapter_file();
+        let file = file.with_context(|| format!("{} holds no LoRA adapter", path.display()))?;
+        lora = LoraConfig {
+            seed: lora.seed,
+            ..file.lora.clone()
+        };
+    }
     let batcher = Batcher::new(
         base.tokenizer().clone(),
         arguments.version.template(),
@@ -335,13 +361,14 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
         "template": arguments.version.to_string(),
         "model_max_length": arguments.model_max_length,
         "lora": {
+            "continues": arguments.lora_path,
             "r": lora.rank, "alpha": lora.alpha, "dropout": lora.dropout, "seed": lora.seed,
             "target_modules": lora.targets.iter().map(LoraTarget::name).collect::<Vec<_>>(),
         },
         "training": training,
         "threads": rayon::current_num_threads(),
     });
-    let on_bad_record = training.on_bad_record;
+    let (on_bad_record, parts) = (training.on_bad_record, training.parts);
     let mut trainer = Trainer::new(training)?;
     if let Some(path) = &arguments.eval_data {
         let set = PaintingForm::load(path)?;
@@ -368,28 +395,55 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
         run.leave_out(bad, on_bad_record)?;
     }
     println!(
-        "{} records, {} steps, adapter of rank {}; run folder {}",
+        "{} records, {} steps, {}; run folder {}",
         records.len(),
         trainer.total_steps(records.len()),
-        lora.rank,
+        match (parts, &arguments.lora_path) {
+            (TrainableParts::PROJECTOR, _) => "the projector".to_owned(),
+            (TrainableParts::LORA, None) => format!("adapter of rank {}", lora.rank),
+            (TrainableParts::LORA, Some(path)) =>
+                format!("going on with the adapter {}", path.display()),
+            _ => "projector and decoder".to_owned(),
+        },
         run.path().display()
     );
 
     let test = sample_test_set(arguments)?;
     let before = test.as_ref().map(|test| examine(&base, test)).transpose()?;
-    let adapted = base.model().clone().apply_lora(&lora);
     let progress = progress_bar();
-    let model = trainer.train_adapter(
-        adapted,
-        AdapterWriting {
+    let observe = |event: &TrainEvent| show(&progress, event);
+    let origin = base.origin();
+    let (model, result) = if parts == TrainableParts::LORA {
+        let start = base.model().clone();
+        let adapted = match arguments.lora_path {
+            Some(_) => start,
+            None => start.apply_lora(&lora),
+        };
+        let adapter = AdapterWriting {
             lora: &lora,
-            origin: &base.origin(),
-        },
-        &records,
-        &batcher,
-        &mut run,
-        |event| show(&progress, event),
-    )?;
+            origin: &origin,
+        };
+        let model =
+            trainer.train_adapter(adapted, adapter, &records, &batcher, &mut run, observe)?;
+        (model, run.adapter())
+    } else {
+        let start = base.model().clone();
+        let model = trainer.train(start, None, &records, &batcher, &mut run, observe)?;
+        let result = if parts == TrainableParts::PROJECTOR {
+            let folder = run.path().join("projector");
+            save_projector(&model, &folder)?;
+            folder
+        } else {
+            let folder = run.path().join("model");
+            let options = SaveOptions {
+                companions: Some(arguments.base.clone()),
+                ..SaveOptions::default()
+            };
+            save_model(&model, &folder, &options)?;
+            folder
+        };
+        (model, result)
+    };
     if run.bad_count() > 0 {
         println!(
             "{} records were left out; they are listed in {}",
@@ -398,8 +452,8 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
         );
     }
     println!(
-        "adapter {}, log {}, curve {}",
-        run.adapter().display(),
+        "result {}, log {}, curve {}",
+        result.display(),
         run.path().join("log.jsonl").display(),
         run.curve().display()
     );

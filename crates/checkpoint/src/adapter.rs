@@ -19,8 +19,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    AdapterLayout, AdapterOrigin, AtomicFolder, CheckpointError, LoadOptions, Placement, Problem,
-    StoredTensor, Strictness, TensorDtype, WeightFiles,
+    AdapterLayout, AdapterOrigin, AtomicFolder, CheckpointError, Layout, LoadOptions, Placement,
+    Problem, StoredTensor, Strictness, TensorDtype, WeightFiles,
     adapter_key::{AdapterKey, PROJECTOR},
     config_file::llava_json,
     pickle_writer::write_pickle,
@@ -346,6 +346,27 @@ pub fn load_projector(
     let filled = fill_from(model, tensors, AdapterLayout::LlavaLora, true, true);
     refuse(&file, &filled.problems, options)?;
     Ok(filled.model)
+}
+
+/// Writes the projector of a model alone, as the original's `mm_projector.bin` in a folder, which [`load_projector`] reads.
+///
+/// # Errors
+/// The folder cannot be written.
+pub fn save_projector(
+    model: &GalleryModel,
+    folder: impl AsRef<Path>,
+) -> Result<(), CheckpointError> {
+    let mut collector = Collector::default();
+    model.visit(&mut collector);
+    let tensors = collector.tensors.into_iter();
+    let tensors = tensors.filter_map(|(key, tensor)| match &key {
+        AdapterKey::Projector { hub_key } => Some((Layout::Llava.key_of(hub_key), tensor)),
+        AdapterKey::Lora { .. } => None,
+    });
+    let target = AtomicFolder::new(PathBuf::from(folder.as_ref()))?;
+    let file = target.file(crate::checkpoint::PROJECTOR_FILE);
+    write_pickle(&file, &tensors.collect::<Vec<_>>())?;
+    target.commit()
 }
 
 struct Filler<'a> {

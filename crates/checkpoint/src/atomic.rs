@@ -15,6 +15,9 @@ fn write_error(path: &Path) -> impl FnOnce(std::io::Error) -> CheckpointError + 
     }
 }
 
+/// How the names begin of what is being written; a killed process may leave some behind.
+const PARTIAL: &str = ".partial-";
+
 /// Writes a whole file: readers see the old contents or the new ones, never a part.
 ///
 /// # Errors
@@ -25,7 +28,10 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
         _ => Path::new("."),
     };
     fs::create_dir_all(folder).map_err(write_error(folder))?;
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(write_error(path))?;
+    let mut file = tempfile::Builder::new()
+        .prefix(PARTIAL)
+        .tempfile_in(folder)
+        .map_err(write_error(path))?;
     file.write_all(bytes).map_err(write_error(path))?;
     make_public(file.path(), 0o644).map_err(write_error(path))?;
     file.as_file().sync_all().map_err(write_error(path))?;
@@ -107,7 +113,7 @@ impl AtomicFolder {
         };
         fs::create_dir_all(&parent).map_err(write_error(&parent))?;
         let partial = tempfile::Builder::new()
-            .prefix(".partial-")
+            .prefix(PARTIAL)
             .tempdir_in(&parent)
             .map_err(write_error(&target))?;
         Ok(Self { target, partial })

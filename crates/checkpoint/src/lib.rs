@@ -44,7 +44,9 @@ mod stored_tensor;
 mod tower;
 mod weight_files;
 
-pub use adapter::{AdapterFile, inspect_adapter, load_adapter, load_projector, save_adapter};
+pub use adapter::{
+    AdapterFile, inspect_adapter, load_adapter, load_projector, save_adapter, save_projector,
+};
 pub use adapter_key::AdapterLayout;
 pub use adapter_origin::AdapterOrigin;
 pub use atomic::{AtomicFolder, write_file};

@@ -113,6 +113,12 @@ impl GalleryGpt {
         Ok(self)
     }
 
+    /// The adapter's folder, if there is one on the model.
+    #[must_use]
+    pub fn adapter_file(&self) -> Option<&AdapterFile> {
+        self.adapter.as_ref()
+    }
+
     /// What the load of the base did, tensor by tensor.
     #[must_use]
     pub fn report(&self) -> &LoadReport {

@@ -79,6 +79,11 @@ fn epochs_can_be_added_and_records_cannot_change() {
         ..interrupted::config()
     };
     train(&run, &epochs(1), &twelve, 0.0, |_| ()).unwrap();
+    // What a kill in the middle of writing leaves behind.
+    for (folder, name) in [(&run, ".partial-a"), (&run.join("checkpoints"), ".old-b")] {
+        std::fs::create_dir(folder.join(name)).unwrap();
+    }
+    std::fs::write(run.join(".partial-c"), "").unwrap();
     let mut steps = Vec::new();
     train(&run, &epochs(3), &twelve, 0.0, |event| {
         if let TrainEvent::Step { report, .. } = event {
@@ -90,6 +95,11 @@ fn epochs_can_be_added_and_records_cannot_change() {
     let log = std::fs::read_to_string(run.join("log.jsonl")).unwrap();
     assert_eq!(log.lines().count(), 9);
     // Two are kept, and no more is left behind.
+    let left = std::fs::read_dir(&run).unwrap().filter_map(Result::ok);
+    assert!(
+        left.map(|entry| entry.file_name())
+            .all(|name| !name.to_string_lossy().starts_with('.'))
+    );
     assert_eq!(
         std::fs::read_dir(run.join("checkpoints")).unwrap().count(),
         2

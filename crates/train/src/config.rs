@@ -41,6 +41,11 @@ impl TrainableParts {
         projector: Trainable::Full,
         language_model: Trainable::Full,
     };
+    /// Decoder and projector, as the original without `lora_enable`; its tower never learns.
+    pub const FULL_FINETUNE: Self = Self {
+        vision_tower: Trainable::Frozen,
+        ..Self::FULL
+    };
     /// The projector alone (`tune_mm_mlp_adapter`).
     pub const PROJECTOR: Self = Self {
         vision_tower: Trainable::Frozen,
@@ -156,7 +161,7 @@ impl TrainingConfig {
     }
 
     /// `finetune_task_lora.sh` as it runs: two epochs of 16 records at 2e-5, recompute, no clipping, no shuffling, a checkpoint
-    /// every 50000 steps, which is none. The adapter that goes with it is `LoraConfig::gallery_gpt()`.
+    /// every 2810 steps of which ten are kept. The adapter that goes with it is `LoraConfig::gallery_gpt()`.
     #[must_use]
     pub fn gallery_gpt() -> Self {
         Self {
@@ -165,8 +170,8 @@ impl TrainingConfig {
             num_train_epochs: 2,
             gradient_checkpointing: Recompute::Blocks,
             order: Order::GalleryGpt,
-            save_steps: Some(50_000),
-            save_total_limit: 1,
+            save_steps: Some(2810),
+            save_total_limit: 10,
             ..Self::lora(2e-5)
         }
     }

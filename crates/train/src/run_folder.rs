@@ -135,6 +135,7 @@ impl RunFolder {
             .lines()
             .filter_map(|line| serde_json::from_str(line).ok());
         run.bad = lines.map(|line: BadLine| line.index).collect();
+        clear_leftovers(&run.path)?;
         clear_leftovers(&run.checkpoints())?;
         Ok(run)
     }

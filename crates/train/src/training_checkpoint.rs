@@ -217,7 +217,7 @@ fn remove(path: &Path) -> Result<(), TrainError> {
     fs::remove_dir_all(&hidden).map_err(write_error)
 }
 
-/// Removes what a killed process left between checkpoints.
+/// Removes what a killed process left beside what it was writing.
 pub(crate) fn clear_leftovers(folder: &Path) -> Result<(), TrainError> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Ok(());
@@ -227,7 +227,12 @@ pub(crate) fn clear_leftovers(folder: &Path) -> Result<(), TrainError> {
         let name = entry.file_name();
         let name = name.to_string_lossy();
         if name.starts_with(".partial-") || name.starts_with(".old-") {
-            fs::remove_dir_all(&path).map_err(|source| TrainError::Write { path, source })?;
+            let removed = if path.is_dir() {
+                fs::remove_dir_all(&path)
+            } else {
+                fs::remove_file(&path)
+            };
+            removed.map_err(|source| TrainError::Write { path, source })?;
         }
     }
     Ok(())
