@@ -12,7 +12,7 @@ use gallery_gpt::{
     checkpoint::AdapterOrigin,
     data::{Order, Record},
     prelude::*,
-    train::{AdapterWriting, TrainError, TrainableParts},
+    train::{AdapterWriting, SamplePainting, Samples, TrainError, TrainableParts},
 };
 use rand::{RngExt, SeedableRng};
 
@@ -74,7 +74,19 @@ pub(crate) fn train_with(
         Ok(run) => run,
         Err(_) => RunFolder::resume(folder)?,
     };
-    let trainer = Trainer::new(config.clone())?.with_validation(validation.to_vec());
+    let mut trainer = Trainer::new(config.clone())?.with_validation(validation.to_vec());
+    if !validation.is_empty() {
+        let prompt = base.prompt("What is this?", vec![]).expect("plain words");
+        trainer = trainer.with_samples(Samples {
+            paintings: vec![SamplePainting {
+                name: "none".to_owned(),
+                picture: "data:,".to_owned(),
+                prompt,
+            }],
+            tokenizer: base.tokenizer().clone(),
+            generation: GenerationConfig::greedy(6),
+        });
+    }
     if config.parts != TrainableParts::LORA {
         let model = base.model().clone();
         trainer.train(model, None, records, &batcher, &mut run, observe)?;
@@ -93,7 +105,7 @@ pub(crate) fn train_with(
     Ok(())
 }
 
-/// Every file under a folder but the speeds.
+/// Every file under a folder but the speeds, and the page that shows them.
 fn files(folder: &Path) -> anyhow::Result<BTreeMap<PathBuf, Vec<u8>>> {
     let mut found = BTreeMap::new();
     let mut left = vec![folder.to_owned()];
@@ -102,7 +114,10 @@ fn files(folder: &Path) -> anyhow::Result<BTreeMap<PathBuf, Vec<u8>>> {
             for entry in std::fs::read_dir(path)? {
                 left.push(entry?.path());
             }
-        } else if path.file_name().is_some_and(|name| name != "speed.jsonl") {
+        } else if path
+            .file_name()
+            .is_some_and(|name| name != "speed.jsonl" && name != "page.html")
+        {
             let name = path.strip_prefix(folder)?.to_owned();
             found.insert(name, std::fs::read(path)?);
         }

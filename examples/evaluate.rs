@@ -15,14 +15,14 @@
     reason = "a program talks on the terminal"
 )]
 
+mod thumbnail;
+
 use std::{
-    io::Cursor,
     path::{Path, PathBuf},
     str::FromStr,
 };
 
 use anyhow::{Context, bail, ensure};
-use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::{Parser, ValueEnum};
 use gallery_gpt::{
     checkpoint::write_file,
@@ -35,10 +35,10 @@ use gallery_gpt::{
     text::Role,
 };
 use gallery_gpt_scenes::QUESTIONS;
-use image::{codecs::jpeg::JpegEncoder, imageops::FilterType};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use thumbnail::thumbnail;
 
 const SAMPLE: &str = "datasets/painting-form-mini";
 
@@ -195,7 +195,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         shown: arguments.shown,
     }
     .html(&scorer, |painting| {
-        let picture = thumbnail(&arguments.images, painting);
+        let picture = picture_of(&arguments.images, painting);
         if let Err(error) = &picture {
             eprintln!("no picture on the page: {error:#}");
         }
@@ -384,16 +384,8 @@ fn systems_json(
 }
 
 /// A painting's picture, small, as an address that holds it.
-fn thumbnail(images: &Path, painting: &TestPainting) -> anyhow::Result<String> {
+fn picture_of(images: &Path, painting: &TestPainting) -> anyhow::Result<String> {
     let image = painting.image.as_ref();
     let image = image.with_context(|| format!("record {} names none", painting.index))?;
-    let path = images.join(image);
-    let picture = image::open(&path).with_context(|| path.display().to_string())?;
-    let small = picture.resize(416, 416, FilterType::CatmullRom).to_rgb8();
-    let mut jpeg = Cursor::new(Vec::new());
-    JpegEncoder::new_with_quality(&mut jpeg, 82).encode_image(&small)?;
-    Ok(format!(
-        "data:image/jpeg;base64,{}",
-        STANDARD.encode(jpeg.into_inner())
-    ))
+    thumbnail(&images.join(image))
 }

@@ -15,6 +15,8 @@
     reason = "a program talks on the terminal"
 )]
 
+mod thumbnail;
+
 use std::{
     io::IsTerminal,
     path::{Path, PathBuf},
@@ -29,11 +31,15 @@ use gallery_gpt::{
     llama::LoraTarget,
     model::GalleryModel,
     prelude::*,
-    train::{AdapterWriting, MicroBatches, OnBadRecord, Recompute, TrainableParts, evaluate_loss},
+    train::{
+        AdapterWriting, MicroBatches, OnBadRecord, Recompute, SamplePainting, Samples,
+        TrainableParts, evaluate_loss,
+    },
 };
 use gallery_gpt_scenes::{Claims, QUESTIONS, Scene, TEST_SEED};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
+use thumbnail::thumbnail;
 
 /// Steps allocate and free the same large buffers over and over; this allocator keeps their pages.
 #[global_allocator]
@@ -133,7 +139,10 @@ struct Arguments {
     /// Records that are not trained on, in the form of the training records, for a validation loss.
     #[arg(long)]
     eval_data: Option<PathBuf>,
-    /// Steps between validations.
+    /// Pictures to ask about as the training goes on, for the run's page; by default some test paintings of the sample.
+    #[arg(long, num_args = 1..)]
+    sample_images: Vec<PathBuf>,
+    /// Steps between validations, and between looks at the sample pictures.
     #[arg(long)]
     eval_steps: Option<usize>,
     /// Ends the training after so many validations that were no better than the best.
@@ -183,6 +192,7 @@ impl Arguments {
                     gradient_accumulation_steps: 2,
                     micro_batches: MicroBatches::InParallel,
                     order: Order::GroupByLength,
+                    eval_steps: 50,
                     save_steps: Some(100),
                     ..TrainingConfig::lora(4e-3)
                 },
@@ -409,6 +419,20 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
     );
 
     let test = sample_test_set(arguments)?;
+    let shown = match &test {
+        Some(test) if arguments.sample_images.is_empty() => &test.pictures[..3],
+        _ => &arguments.sample_images,
+    };
+    if !shown.is_empty() {
+        trainer = trainer.with_samples(Samples {
+            paintings: shown
+                .iter()
+                .map(|path| sample_painting(&base, path))
+                .collect::<anyhow::Result<_>>()?,
+            tokenizer: base.tokenizer().clone(),
+            generation: GenerationConfig::greedy(160),
+        });
+    }
     let before = test.as_ref().map(|test| examine(&base, test)).transpose()?;
     let progress = progress_bar();
     let observe = |event: &TrainEvent| show(&progress, event);
@@ -451,18 +475,23 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
             run.bad_records().display()
         );
     }
-    println!(
-        "result {}, log {}, curve {}",
-        result.display(),
-        run.path().join("log.jsonl").display(),
-        run.curve().display()
-    );
+    println!("result {}, page {}", result.display(), run.page().display());
     let finetuned = base.with_model(model);
     if let (Some(test), Some(before)) = (test, before) {
         let after = examine(&finetuned, &test)?;
         compare(&test, &before, &after, &run)?;
     }
     Ok(())
+}
+
+/// A picture to ask about as the training goes on.
+fn sample_painting(base: &GalleryGpt, path: &Path) -> anyhow::Result<SamplePainting> {
+    let pixels = base.processor().process_file(path)?;
+    Ok(SamplePainting {
+        name: path.display().to_string(),
+        picture: thumbnail(path)?,
+        prompt: base.prompt(QUESTION, vec![pixels])?,
+    })
 }
 
 /// The records that have a label mask and fit the context; the others are named.

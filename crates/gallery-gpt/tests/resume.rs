@@ -215,6 +215,12 @@ fn a_training_stops_early_and_stays_stopped() {
             .is_dir()
     );
 
+    // A line before the first step and one at every look.
+    let samples = std::fs::read_to_string(straight.join("samples.jsonl")).unwrap();
+    assert_eq!(samples.lines().count(), stopped + 1);
+    let page = std::fs::read_to_string(straight.join("page.html")).unwrap();
+    assert!(page.contains("<svg") && page.contains(&format!("step {stopped}")));
+
     let crashed = root.path().join("crashed");
     assert!(!go(&crashed, stopped - 1).0);
     assert!(go(&crashed, 100).0);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use gallery_gpt_checkpoint::CheckpointError;
 use gallery_gpt_data::BadRecord;
 use gallery_gpt_llama::LoraConfigError;
-use gallery_gpt_model::SpliceError;
+use gallery_gpt_model::{GenerationError, SpliceError};
 
 /// A setting out of range.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -133,6 +133,9 @@ pub enum TrainError {
         /// Why.
         source: std::io::Error,
     },
+    /// A sample painting that cannot be asked about.
+    #[error("sample paintings: {0}")]
+    Samples(#[from] GenerationError),
     /// The adapter could not be written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),

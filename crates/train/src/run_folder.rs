@@ -1,4 +1,5 @@
-//! What a run leaves behind: `log.jsonl` and `speed.jsonl` line by line, `evaluations.jsonl`, `checkpoints/`, `bad_records.jsonl`, and `loss.svg` and `adapter/` when it is done.
+//! What a run leaves behind: `log.jsonl` and `speed.jsonl` line by line, `evaluations.jsonl`, `samples.jsonl`, `checkpoints/`, `bad_records.jsonl`, and `loss.svg`,
+//! `page.html` and `adapter/` when it is done.
 //!
 //! What a step did is in `log.jsonl`, and depends on settings and records alone; how fast it was is in `speed.jsonl`.
 
@@ -9,11 +10,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use gallery_gpt_checkpoint::write_file;
 use gallery_gpt_data::BadRecord;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
-    CurvePoint, OnBadRecord, TrainError, training_checkpoint::clear_leftovers, write_curve,
+    CurvePoint, OnBadRecord, SampleLine, SamplePainting, TrainError, curve::loss_chart, page::Page,
+    training_checkpoint::clear_leftovers, write_curve,
 };
 
 /// One line of the log: what a step did.
@@ -63,8 +66,10 @@ pub struct RunFolder {
     path: PathBuf,
     log: File,
     speed: File,
-    points: Vec<CurvePoint>,
+    lines: Vec<LogLine>,
+    speeds: Vec<SpeedLine>,
     evaluations: Vec<EvaluationLine>,
+    samples: Vec<SampleLine>,
     /// Positions of the records in the list of bad ones.
     bad: HashSet<usize>,
 }
@@ -81,6 +86,7 @@ const BAD: &str = "bad_records.jsonl";
 const LOG: &str = "log.jsonl";
 const SPEED: &str = "speed.jsonl";
 const EVALUATIONS: &str = "evaluations.jsonl";
+const SAMPLES: &str = "samples.jsonl";
 
 impl RunFolder {
     /// Makes the folder and empty logs in it.
@@ -99,8 +105,10 @@ impl RunFolder {
             log: open(LOG)?,
             speed: open(SPEED)?,
             path,
-            points: Vec::new(),
+            lines: Vec::new(),
+            speeds: Vec::new(),
             evaluations: Vec::new(),
+            samples: Vec::new(),
             bad: HashSet::new(),
         })
     }
@@ -125,8 +133,10 @@ impl RunFolder {
             log: open(LOG)?,
             speed: open(SPEED)?,
             path,
-            points: Vec::new(),
+            lines: Vec::new(),
+            speeds: Vec::new(),
             evaluations: Vec::new(),
+            samples: Vec::new(),
             bad: HashSet::new(),
         };
         // A last line may be cut; its record will be found bad again.
@@ -163,22 +173,18 @@ impl RunFolder {
             .split(|&byte| byte == b'\n')
             .filter(|line| !line.is_empty());
         let lines: Result<Vec<LogLine>, _> = lines.map(serde_json::from_slice).collect();
-        let lines = lines.map_err(|error| TrainError::Damaged {
+        self.lines = lines.map_err(|error| TrainError::Damaged {
             path: file.clone(),
             found: error.to_string(),
         })?;
-        self.points = lines
-            .iter()
-            .map(|line| CurvePoint {
-                step: line.step,
-                loss: line.loss,
-            })
-            .collect();
         self.log
             .set_len(log_bytes)
             .map_err(|source| TrainError::Write { path: file, source })?;
         // Of the others, the whole lines of the steps that stay.
-        keep_lines(&self.path.join(SPEED), |line: &SpeedLine| line.step <= step)?;
+        let path = self.path.join(SPEED);
+        self.speeds = keep_lines(&path, |line: &SpeedLine| line.step <= step)?;
+        let path = self.path.join(SAMPLES);
+        self.samples = keep_lines(&path, |line: &SampleLine| line.step <= step)?;
         let path = self.path.join(EVALUATIONS);
         self.evaluations = keep_lines(&path, |line: &EvaluationLine| line.step <= step)?;
         Ok(())
@@ -190,14 +196,22 @@ impl RunFolder {
     /// The line cannot be written.
     pub fn evaluated(&mut self, line: EvaluationLine) -> Result<(), TrainError> {
         self.evaluations.push(line);
-        let path = self.path.join(EVALUATIONS);
-        let write = || {
-            let text = serde_json::to_string(&line).map_err(std::io::Error::other)?;
-            let mut file = OpenOptions::new().append(true).create(true).open(&path)?;
-            file.write_all(format!("{text}\n").as_bytes())?;
-            file.sync_all()
-        };
-        write().map_err(|source| TrainError::Write { path, source })
+        append(&self.path.join(EVALUATIONS), &line)
+    }
+
+    /// Notes what was written of the sample paintings.
+    ///
+    /// # Errors
+    /// The line cannot be written.
+    pub fn sampled(&mut self, line: SampleLine) -> Result<(), TrainError> {
+        append(&self.path.join(SAMPLES), &line)?;
+        self.samples.push(line);
+        Ok(())
+    }
+
+    /// Whether the sample paintings were asked about at a step.
+    pub(crate) fn has_samples(&self, step: usize) -> bool {
+        self.samples.iter().any(|line| line.step == step)
     }
 
     /// The best look, once `patience` looks since were no better.
@@ -267,13 +281,7 @@ impl RunFolder {
                 id: record.id.clone(),
                 cause: record.cause.to_string(),
             };
-            let file = OpenOptions::new().append(true).create(true).open(&list);
-            let text = serde_json::to_string(&line).map_err(std::io::Error::other);
-            let write = text.and_then(|text| file?.write_all(format!("{text}\n").as_bytes()));
-            write.map_err(|source| TrainError::Write {
-                path: list.clone(),
-                source,
-            })?;
+            append(&list, &line)?;
         }
         if self.bad.len() > most {
             return Err(TrainError::TooManyBadRecords {
@@ -297,10 +305,8 @@ impl RunFolder {
     /// # Errors
     /// A line cannot be written.
     pub fn log(&mut self, line: &LogLine, speed: &SpeedLine) -> Result<(), TrainError> {
-        self.points.push(CurvePoint {
-            step: line.step,
-            loss: line.loss,
-        });
+        self.lines.push(line.clone());
+        self.speeds.push(speed.clone());
         let write = |mut log: &File, name, text: serde_json::Result<String>| {
             text.map_err(std::io::Error::other)
                 .and_then(|text| log.write_all(format!("{text}\n").as_bytes()))
@@ -318,13 +324,64 @@ impl RunFolder {
     /// # Errors
     /// The picture cannot be written.
     pub fn draw_curve(&self) -> Result<(), TrainError> {
-        let validation: Vec<CurvePoint> = self
-            .evaluations
-            .iter()
-            .map(|&EvaluationLine { step, loss }| CurvePoint { step, loss })
-            .collect();
-        write_curve(&self.curve(), "training loss", &self.points, &validation)
+        let (points, validation) = self.points();
+        write_curve(&self.curve(), "training loss", &points, &validation)
     }
+
+    fn points(&self) -> (Vec<CurvePoint>, Vec<CurvePoint>) {
+        let points = self.lines.iter();
+        let points = points.map(|line| CurvePoint {
+            step: line.step,
+            loss: line.loss,
+        });
+        let validation = self.evaluations.iter();
+        let validation = validation.map(|&EvaluationLine { step, loss }| CurvePoint { step, loss });
+        (points.collect(), validation.collect())
+    }
+
+    /// Where the page goes.
+    #[must_use]
+    pub fn page(&self) -> PathBuf {
+        self.path.join("page.html")
+    }
+
+    /// Writes the page: curves, settings, machine, and what was written of the sample paintings. One file that stands alone.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write_page(&self, paintings: &[SamplePainting]) -> Result<(), TrainError> {
+        let (points, validation) = self.points();
+        let failed = |error: Box<dyn std::error::Error>| TrainError::Write {
+            path: self.page(),
+            source: std::io::Error::other(error.to_string()),
+        };
+        let settings = std::fs::read(self.path.join("config.json")).ok();
+        let page = Page {
+            title: &self.path.display().to_string(),
+            loss: &loss_chart("training loss", &points, &validation).map_err(failed)?,
+            log: &self.lines,
+            speed: &self.speeds,
+            paintings,
+            samples: &self.samples,
+            settings: settings.and_then(|bytes| serde_json::from_slice(&bytes).ok()),
+            left_out: self.bad.len(),
+        };
+        Ok(write_file(&self.page(), page.html().as_bytes())?)
+    }
+}
+
+/// Adds a line to a file and makes sure that it is on disk.
+fn append(path: &Path, line: &impl Serialize) -> Result<(), TrainError> {
+    let write = || {
+        let text = serde_json::to_string(line).map_err(std::io::Error::other)?;
+        let mut file = OpenOptions::new().append(true).create(true).open(path)?;
+        file.write_all(format!("{text}\n").as_bytes())?;
+        file.sync_all()
+    };
+    write().map_err(|source| TrainError::Write {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// Cuts a file of lines behind the last of those at its beginning that are whole and wanted; returns them. No file has no lines.

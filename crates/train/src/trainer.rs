@@ -12,8 +12,8 @@ use gallery_gpt_model::GalleryModel;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    AdapterWriting, CheckpointState, EvaluationLine, LogLine, RunFolder, SpeedLine, TrainError,
-    TrainEvent, TrainState, TrainingCheckpoint, TrainingConfig, step::summed_loss,
+    AdapterWriting, CheckpointState, EvaluationLine, LogLine, RunFolder, Samples, SpeedLine,
+    TrainError, TrainEvent, TrainState, TrainingCheckpoint, TrainingConfig, step::summed_loss,
 };
 
 /// Batches decoded ahead of the step that needs them.
@@ -32,6 +32,7 @@ struct Prepared {
 pub struct Trainer {
     config: TrainingConfig,
     validation: Vec<Record>,
+    samples: Option<Samples>,
 }
 
 impl Trainer {
@@ -44,6 +45,7 @@ impl Trainer {
         Ok(Self {
             config,
             validation: Vec::new(),
+            samples: None,
         })
     }
 
@@ -51,6 +53,13 @@ impl Trainer {
     #[must_use]
     pub fn with_validation(mut self, records: Vec<Record>) -> Self {
         self.validation = records;
+        self
+    }
+
+    /// Paintings to ask about before the first step and at every validation, for the run's page.
+    #[must_use]
+    pub fn with_samples(mut self, samples: Samples) -> Self {
+        self.samples = Some(samples);
         self
     }
 
@@ -128,6 +137,7 @@ impl Trainer {
             let keep = self.config.save_total_limit;
             TrainingCheckpoint::write(&run.checkpoints(), state, adapter, checkpoint, keep)
         };
+        self.sample(&state, run)?;
         if self.config.save_steps.is_some() && last.is_none() {
             last = Some(save(&state, run)?);
         }
@@ -202,6 +212,9 @@ impl Trainer {
                         });
                     }
                 }
+                if looks || last_step {
+                    self.sample(&state, run)?;
+                }
                 let due = |every: usize| step.is_multiple_of(every) || last_step;
                 if self.config.save_steps.is_some_and(due) {
                     let checkpoint = save(&state, run)?;
@@ -220,7 +233,21 @@ impl Trainer {
             seconds: started.elapsed().as_secs_f64(),
         });
         run.draw_curve()?;
+        let paintings = self.samples.as_ref();
+        run.write_page(paintings.map_or(&[], |samples| &samples.paintings))?;
         Ok(state.into_model())
+    }
+
+    /// Asks about the sample paintings, once a step, and brings the page up to date.
+    fn sample(&self, state: &TrainState, run: &mut RunFolder) -> Result<(), TrainError> {
+        let step = state.steps_done();
+        if let Some(samples) = &self.samples
+            && !run.has_samples(step)
+        {
+            run.sampled(samples.write(state.model(), step)?)?;
+            run.write_page(&samples.paintings)?;
+        }
+        Ok(())
     }
 
     fn out_of_patience(&self, run: &RunFolder) -> Option<EvaluationLine> {
