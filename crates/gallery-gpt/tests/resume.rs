@@ -175,7 +175,7 @@ fn a_training_stops_early_and_stays_stopped() {
     let root = tempfile::tempdir().unwrap();
     let config = TrainingConfig {
         // So fast that it forgets: the validation loss rises.
-        learning_rate: 0.5,
+        learning_rate: 0.05,
         num_train_epochs: 6,
         eval_steps: 1,
         early_stopping_patience: Some(2),
