@@ -82,9 +82,10 @@ fn label(value: f64) -> String {
     match value {
         0.0 => "0".to_owned(),
         1000.0.. => format!("{value:.0}"),
-        0.01.. => format!("{value:.3}")
-            .trim_end_matches(['0', '.'])
-            .to_owned(),
+        0.01.. => {
+            let text = format!("{value:.3}");
+            text.trim_end_matches('0').trim_end_matches('.').to_owned()
+        }
         _ => format!("{value:.1e}"),
     }
 }

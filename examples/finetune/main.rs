@@ -1,0 +1,345 @@
+//! The main job: finetunes a base with LoRA on records of paintings, then shows what changed.
+//!
+//! Without flags it takes the base and the sample in `datasets/`, and ends with a test painting: the reference, the base's
+//! text and the finetuned text. Flags take the real thing, in the words of the original's script.
+//!
+//! ```sh
+//! cargo run --release --example finetune
+//! cargo run --release --features cuda --example finetune -- --base llava-1.5-7b-hf --data train_samples_tuning.json \
+//!     --images art_images_data --preset gallery_gpt --device cuda
+//! ```
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program talks on the terminal"
+)]
+
+mod arguments;
+mod going_on;
+mod test_paintings;
+#[path = "../thumbnail.rs"]
+mod thumbnail;
+
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, bail, ensure};
+use arguments::{Arguments, BadRecordPolicy};
+use clap::Parser;
+use gallery_gpt::{
+    checkpoint::{SaveOptions, save_model, save_projector, write_file},
+    data::{BadRecord, Record},
+    llama::LoraTarget,
+    prelude::*,
+    train::{AdapterWriting, SamplePainting, Samples, TrainableParts},
+};
+use going_on::{SETTINGS, began_with, ensure_same_training};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use test_paintings::{QUESTION, compare, examine, sample_test_set};
+use thumbnail::thumbnail;
+
+/// Steps allocate and free the same large buffers over and over; this allocator keeps their pages.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> anyhow::Result<()> {
+    let given: Vec<String> = std::env::args().skip(1).collect();
+    let arguments = Arguments::parse();
+    match &arguments.resume {
+        None => run(&arguments, &given),
+        Some(folder) => {
+            let flags = began_with(folder)?;
+            let name = ["finetune".to_owned()];
+            let all = name.iter().chain(&flags).chain(&given);
+            run(&Arguments::parse_from(all), &flags)
+        }
+    }
+}
+
+fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
+    let (training, mut lora) = arguments.settings();
+    training.validate()?;
+    lora.validate()?;
+    let options = LoadOptions {
+        dtype: arguments.dtype,
+        ..LoadOptions::default()
+    };
+    let mut base = GalleryGpt::load_with(&arguments.base, &arguments.device.device(), &options)?
+        .template(arguments.version);
+    if let Some(path) = &arguments.lora_path {
+        base = base.adapter(path)?;
+        for note in base.notes() {
+            eprintln!("note: {note}");
+        }
+        let file = base.adapter_file();
+        let file = file.with_context(|| format!("{} holds no LoRA adapter", path.display()))?;
+        lora = LoraConfig {
+            seed: lora.seed,
+            ..file.lora.clone()
+        };
+    }
+    let batcher = Batcher::new(
+        base.tokenizer().clone(),
+        arguments.version.template(),
+        base.processor().clone(),
+        &arguments.images,
+        base.model().config().tokens_per_picture(),
+        arguments
+            .model_max_length
+            .min(base.model().config().llama.max_position_embeddings),
+    );
+    let (records, bad) = usable_records(arguments, &batcher)?;
+    let settings = json!({
+        "flags": flags,
+        "base": { "folder": arguments.base, "fingerprint": base.report().fingerprint, "dtype": base.model().dtype() },
+        "data": arguments.data,
+        "images": arguments.images,
+        "template": arguments.version.to_string(),
+        "model_max_length": arguments.model_max_length,
+        "lora": {
+            "continues": arguments.lora_path,
+            "r": lora.rank, "alpha": lora.alpha, "dropout": lora.dropout, "seed": lora.seed,
+            "target_modules": lora.targets.iter().map(LoraTarget::name).collect::<Vec<_>>(),
+        },
+        "training": training,
+        "threads": rayon::current_num_threads(),
+    });
+    let (on_bad_record, parts) = (training.on_bad_record, training.parts);
+    let mut trainer = Trainer::new(training)?;
+    if let Some(path) = &arguments.eval_data {
+        let set = PaintingForm::load(path)?;
+        if let Some(bad) = set.bad.first() {
+            bail!("{}: {bad}", path.display());
+        }
+        trainer = trainer.with_validation(set.records);
+    }
+    let mut run = match &arguments.resume {
+        Some(folder) => {
+            ensure_same_training(folder, &settings)?;
+            RunFolder::resume(folder)?
+        }
+        None => {
+            let run = RunFolder::create(run_folder(arguments.output_dir.as_deref()))?;
+            write_file(
+                &run.path().join(SETTINGS),
+                format!("{settings:#}\n").as_bytes(),
+            )?;
+            run
+        }
+    };
+    for bad in bad {
+        run.leave_out(bad, on_bad_record)?;
+    }
+    println!(
+        "{} records, {} steps, {}; run folder {}",
+        records.len(),
+        trainer.total_steps(records.len()),
+        match (parts, &arguments.lora_path) {
+            (TrainableParts::PROJECTOR, _) => "the projector".to_owned(),
+            (TrainableParts::LORA, None) => format!("adapter of rank {}", lora.rank),
+            (TrainableParts::LORA, Some(path)) =>
+                format!("going on with the adapter {}", path.display()),
+            _ => "projector and decoder".to_owned(),
+        },
+        run.path().display()
+    );
+
+    let test = sample_test_set(arguments)?;
+    let shown = match &test {
+        Some(test) if arguments.sample_images.is_empty() => &test.pictures[..3],
+        _ => &arguments.sample_images,
+    };
+    if !shown.is_empty() {
+        trainer = trainer.with_samples(Samples {
+            paintings: shown
+                .iter()
+                .map(|path| sample_painting(&base, path))
+                .collect::<anyhow::Result<_>>()?,
+            tokenizer: base.tokenizer().clone(),
+            generation: GenerationConfig::greedy(160),
+        });
+    }
+    let before = test.as_ref().map(|test| examine(&base, test)).transpose()?;
+    let progress = progress_bar();
+    let observe = |event: &TrainEvent| show(&progress, event);
+    let origin = base.origin();
+    let (model, result) = if parts == TrainableParts::LORA {
+        let start = base.model().clone();
+        let adapted = match arguments.lora_path {
+            Some(_) => start,
+            None => start.apply_lora(&lora),
+        };
+        let adapter = AdapterWriting {
+            lora: &lora,
+            origin: &origin,
+        };
+        let model =
+            trainer.train_adapter(adapted, adapter, &records, &batcher, &mut run, observe)?;
+        (model, run.adapter())
+    } else {
+        let start = base.model().clone();
+        let model = trainer.train(start, None, &records, &batcher, &mut run, observe)?;
+        let result = if parts == TrainableParts::PROJECTOR {
+            let folder = run.path().join("projector");
+            save_projector(&model, &folder)?;
+            folder
+        } else {
+            let folder = run.path().join("model");
+            let options = SaveOptions {
+                companions: Some(arguments.base.clone()),
+                ..SaveOptions::default()
+            };
+            save_model(&model, &folder, &options)?;
+            folder
+        };
+        (model, result)
+    };
+    if run.bad_count() > 0 {
+        println!(
+            "{} records were left out; they are listed in {}",
+            run.bad_count(),
+            run.bad_records().display()
+        );
+    }
+    println!("result {}, page {}", result.display(), run.page().display());
+    let finetuned = base.with_model(model);
+    if let (Some(test), Some(before)) = (test, before) {
+        let after = examine(&finetuned, &test)?;
+        compare(&test, &before, &after, &run)?;
+    }
+    Ok(())
+}
+
+/// A picture to ask about as the training goes on.
+fn sample_painting(base: &GalleryGpt, path: &Path) -> anyhow::Result<SamplePainting> {
+    let pixels = base.processor().process_file(path)?;
+    Ok(SamplePainting {
+        name: path.display().to_string(),
+        picture: thumbnail(path)?,
+        prompt: base.prompt(QUESTION, vec![pixels])?,
+    })
+}
+
+/// The records that have a label mask and fit the context; the others are named.
+fn usable_records(
+    arguments: &Arguments,
+    batcher: &Batcher,
+) -> anyhow::Result<(Vec<Record>, Vec<BadRecord>)> {
+    let set = PaintingForm::load(&arguments.data)?;
+    let mut bad = set.bad;
+    let mut records = Vec::with_capacity(set.records.len());
+    for record in set.records {
+        let picture = arguments.images.join(&record.image);
+        match batcher.encode_text(&record) {
+            Ok(_) if !picture.is_file() => bad.push(BadRecord {
+                index: record.index,
+                id: record.id.clone(),
+                cause: gallery_gpt::vision::ImageError::Read {
+                    path: picture,
+                    source: std::io::ErrorKind::NotFound.into(),
+                }
+                .into(),
+            }),
+            Ok(_) => records.push(record),
+            Err(cause) => bad.push(BadRecord {
+                index: record.index,
+                id: record.id,
+                cause,
+            }),
+        }
+    }
+    for bad in bad.iter().take(20) {
+        eprintln!("{}: {bad}", arguments.data.display());
+    }
+    if !bad.is_empty() && arguments.on_bad_record == BadRecordPolicy::Fail {
+        bail!(
+            "{} of {} records cannot be used; mend them, or leave them out with --on_bad_record skip",
+            bad.len(),
+            bad.len() + records.len()
+        );
+    }
+    ensure!(
+        !records.is_empty(),
+        "{} has no usable record",
+        arguments.data.display()
+    );
+    Ok((records, bad))
+}
+
+fn run_folder(wanted: Option<&Path>) -> PathBuf {
+    match wanted {
+        Some(path) => path.to_owned(),
+        None => (1..)
+            .map(|number| PathBuf::from(format!("runs/finetune-{number}")))
+            .find(|path| !path.exists())
+            .expect("some number is free"),
+    }
+}
+
+fn progress_bar() -> ProgressBar {
+    let progress = ProgressBar::new(0);
+    progress.set_style(
+        ProgressStyle::with_template(
+            "{bar:30} {pos}/{len} steps, {elapsed} gone, {eta} left, {msg}",
+        )
+        .expect("a valid template"),
+    );
+    progress
+}
+
+/// A bar on a terminal, a line now and then elsewhere.
+fn show(progress: &ProgressBar, event: &TrainEvent) {
+    match event {
+        TrainEvent::Started {
+            total_steps,
+            parameters,
+        } => {
+            progress.set_length(*total_steps as u64);
+            progress.enable_steady_tick(Duration::from_millis(500));
+            println!("{parameters} trainable parameters");
+        }
+        TrainEvent::Step {
+            report,
+            tokens_per_second,
+            ..
+        } => {
+            let message = format!("loss {:.3}, {tokens_per_second:.0} tokens/s", report.loss);
+            if !std::io::stderr().is_terminal()
+                && (report.step % 20 == 0 || Some(report.step as u64) == progress.length())
+            {
+                println!("step {}: {message}", report.step);
+            }
+            progress.set_message(message);
+            progress.set_position(report.step as u64);
+        }
+        TrainEvent::Resumed { step } => {
+            progress.reset_eta();
+            println!("going on after step {step}");
+        }
+        TrainEvent::Evaluated { step, loss } => {
+            progress.suspend(|| println!("step {step}: validation loss {loss:.3}"));
+        }
+        TrainEvent::StoppedEarly {
+            best_step,
+            best_loss,
+            ..
+        } => {
+            progress.suspend(|| {
+                println!("stopped: no better than {best_loss:.3} at step {best_step} for too long");
+            });
+        }
+        TrainEvent::LeftOut { record, count } => {
+            progress.suspend(|| eprintln!("left out ({count} so far): {record}"));
+        }
+        TrainEvent::Saved { .. } => {}
+        TrainEvent::Finished { steps, seconds } => {
+            progress.finish_and_clear();
+            println!("{steps} steps in {seconds:.0} s");
+        }
+    }
+}
