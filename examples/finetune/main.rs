@@ -118,6 +118,21 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
         }
         trainer = trainer.with_validation(set.records);
     }
+    let test = sample_test_set(arguments)?;
+    let shown = match &test {
+        Some(test) if arguments.sample_images.is_empty() => &test.pictures[..3],
+        _ => &arguments.sample_images,
+    };
+    if !shown.is_empty() {
+        trainer = trainer.with_samples(Samples {
+            paintings: shown
+                .iter()
+                .map(|path| sample_painting(&base, path))
+                .collect::<anyhow::Result<_>>()?,
+            tokenizer: base.tokenizer().clone(),
+            generation: GenerationConfig::greedy(160),
+        });
+    }
     let mut run = match &arguments.resume {
         Some(folder) => {
             ensure_same_training(folder, &settings)?;
@@ -149,21 +164,6 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
         run.path().display()
     );
 
-    let test = sample_test_set(arguments)?;
-    let shown = match &test {
-        Some(test) if arguments.sample_images.is_empty() => &test.pictures[..3],
-        _ => &arguments.sample_images,
-    };
-    if !shown.is_empty() {
-        trainer = trainer.with_samples(Samples {
-            paintings: shown
-                .iter()
-                .map(|path| sample_painting(&base, path))
-                .collect::<anyhow::Result<_>>()?,
-            tokenizer: base.tokenizer().clone(),
-            generation: GenerationConfig::greedy(160),
-        });
-    }
     let before = test.as_ref().map(|test| examine(&base, test)).transpose()?;
     let progress = progress_bar();
     let observe = |event: &TrainEvent| show(&progress, event);
