@@ -5,13 +5,14 @@
 //!
 //! | what you want | type | example |
 //! | --- | --- | --- |
-//! | ask about a picture | [`GalleryGpt`] | `caption` |
-//! | finetune on records | [`train::Trainer`] | `finetune` |
+//! | ask about a picture | [`GalleryGpt`] | `caption`, `chat`, `serve` |
+//! | see where the model looked | [`AttentionMap`] | `caption`, `serve` |
+//! | finetune on records, and go on after a stop | [`train::Trainer`], [`train::RunFolder`] | `finetune` |
 //! | a model of your own size | [`model::GalleryModelConfig`] | `train_tiny_base` |
 //! | words to ids, and label masks | [`text::Tokenizer`], [`text::encode_conversation`] | |
 //! | pictures to pixels | [`vision::ImageProcessor`] | |
 //! | a decoder with adapters | [`llama::LlamaModel`], [`llama::LoraConfig`] | |
-//! | PaintingForm, batches | [`data::PaintingForm`], [`data::Batcher`] | `finetune` |
+//! | PaintingForm, batches | [`data::PaintingForm`], [`data::Batcher`] | `validate_dataset` |
 //! | checkpoints, read and written | [`checkpoint::load_model`], [`checkpoint::save_adapter`] | `inspect`, `merge`, `convert` |
 //! | scores of texts | [`Evaluator`], [`eval::SystemScores`], [`eval::SacreBleu`], [`eval::Meteor`], [`eval::Rouge`] | `evaluate` |
 //!

@@ -3,8 +3,9 @@
 //! - [`TrainingConfig`] has the names of the original's script; [`Trainable`] says per part what is trained.
 //! - [`TrainState`] is the model with its optimizer; [`TrainState::step`] is one step: loss of each micro-batch, gradients
 //!   (with the decoder's blocks recomputed or not), clipping by the global norm, AdamW with a rate of its own for the projector.
-//! - [`Trainer`] runs epochs over records, decodes pictures ahead, tells an observer what happens, and leaves a
-//!   [`RunFolder`] with the adapter, the log and the curve.
+//! - [`Trainer`] runs epochs over records, decodes pictures ahead, looks at validation records and [`Samples`], tells an observer
+//!   what happens, and leaves a [`RunFolder`] with the adapter, the logs, the curve and a page.
+//! - [`TrainingCheckpoint`] is a training on disk; one that was killed goes on from it to the same bytes.
 //!
 //! ```
 //! use burn::tensor::Device;
