@@ -216,6 +216,9 @@ fn a_training_stops_early_and_stays_stopped() {
     );
 
     // A line before the first step and one at every look.
+    let weights =
+        |name| std::fs::read(straight.join(name).join("adapter_model.safetensors")).unwrap();
+    assert!(weights("best") != weights("adapter"));
     let samples = std::fs::read_to_string(straight.join("samples.jsonl")).unwrap();
     assert_eq!(samples.lines().count(), stopped + 1);
     let page = std::fs::read_to_string(straight.join("page.html")).unwrap();

@@ -1,5 +1,5 @@
-//! What a run leaves behind: `log.jsonl` and `speed.jsonl` line by line, `evaluations.jsonl`, `samples.jsonl`, `checkpoints/`, `bad_records.jsonl`, and `loss.svg`,
-//! `page.html` and `adapter/` when it is done.
+//! What a run leaves behind: `log.jsonl` and `speed.jsonl` line by line, `evaluations.jsonl`, `samples.jsonl`,
+//! `checkpoints/`, `bad_records.jsonl`, `best/`, and `loss.svg`, `page.html` and `adapter/` when it is done.
 //!
 //! What a step did is in `log.jsonl`, and depends on settings and records alone; how fast it was is in `speed.jsonl`.
 
@@ -214,15 +214,28 @@ impl RunFolder {
         self.samples.iter().any(|line| line.step == step)
     }
 
+    /// The look with the lowest loss, the first among equals, and its place among the looks.
+    fn best_look(&self) -> Option<(usize, &EvaluationLine)> {
+        let looks = self.evaluations.iter().enumerate();
+        looks.min_by(|(_, a), (_, b)| a.loss.total_cmp(&b.loss))
+    }
+
+    /// Whether the look at a step is the best so far.
+    pub(crate) fn is_best(&self, step: usize) -> bool {
+        self.best_look().is_some_and(|(_, best)| best.step == step)
+    }
+
     /// The best look, once `patience` looks since were no better.
     #[must_use]
     pub fn out_of_patience(&self, patience: usize) -> Option<EvaluationLine> {
-        let best = self
-            .evaluations
-            .iter()
-            .enumerate()
-            .min_by(|(_, a), (_, b)| a.loss.total_cmp(&b.loss));
-        best.and_then(|(nth, best)| (self.evaluations.len() - 1 - nth >= patience).then_some(*best))
+        let (nth, best) = self.best_look()?;
+        (self.evaluations.len() - 1 - nth >= patience).then_some(*best)
+    }
+
+    /// Where the adapter of the best look goes.
+    #[must_use]
+    pub fn best(&self) -> PathBuf {
+        self.path.join("best")
     }
 
     /// Makes sure that the log is on disk, and tells its length.

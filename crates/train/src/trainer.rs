@@ -6,6 +6,7 @@ use std::{
     time::Instant,
 };
 
+use burn::module::Module;
 use gallery_gpt_checkpoint::{AdapterLayout, save_adapter};
 use gallery_gpt_data::{BadRecord, Batch, Batcher, Record, Sampler};
 use gallery_gpt_model::GalleryModel;
@@ -203,6 +204,12 @@ impl Trainer {
                     let loss = self.validation_loss(state.model(), batcher)?;
                     run.evaluated(EvaluationLine { step, loss })?;
                     observe(&TrainEvent::Evaluated { step, loss });
+                    if let Some(AdapterWriting { lora, origin }) = adapter
+                        && run.is_best(step)
+                    {
+                        let model = state.model().valid();
+                        save_adapter(&model, lora, origin, run.best(), AdapterLayout::Peft)?;
+                    }
                     if let Some(best) = self.out_of_patience(run) {
                         (stopped, last_step) = (true, true);
                         observe(&TrainEvent::StoppedEarly {
