@@ -10,7 +10,6 @@
 
 #![allow(clippy::print_stderr, reason = "a program talks on the terminal")]
 
-#[allow(dead_code, reason = "not every program says a rate")]
 mod flags;
 
 use std::{collections::HashSet, path::PathBuf};

@@ -13,6 +13,7 @@
 )]
 
 mod flags;
+mod rate;
 
 use std::{
     io::{Cursor, ErrorKind, Write},
@@ -22,11 +23,12 @@ use std::{
 
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
-use flags::{GenerationFlags, ModelFlags, say_rate};
+use flags::{GenerationFlags, ModelFlags};
 use gallery_gpt::{checkpoint::write_file, eval::PredictionsFile, prelude::*, vision::PixelValues};
 use gallery_gpt_scenes::QUESTIONS;
 use image::ImageFormat;
 use indicatif::{ProgressBar, ProgressStyle};
+use rate::say_rate;
 
 /// Asks a model about pictures.
 #[derive(Parser)]

@@ -14,6 +14,7 @@
 )]
 
 mod flags;
+mod rate;
 
 use std::{
     io::{IsTerminal, Stdin, Write},
@@ -23,13 +24,14 @@ use std::{
 
 use anyhow::Context;
 use clap::Parser;
-use flags::{GenerationFlags, ModelFlags, say_rate};
+use flags::{GenerationFlags, ModelFlags};
 use gallery_gpt::{
     checkpoint::write_file,
     prelude::*,
     text::{Turn, image_question},
     vision::PixelValues,
 };
+use rate::say_rate;
 use rustyline::{DefaultEditor, error::ReadlineError};
 use serde_json::{Value, json};
 

@@ -1,10 +1,9 @@
 //! Flags that several programs share: which model, and how it writes.
 
-use std::{io::IsTerminal, path::PathBuf, str::FromStr, time::Instant};
+use std::{path::PathBuf, str::FromStr};
 
 use clap::Args;
 use gallery_gpt::{
-    TextStream,
     model::EarlyStopping,
     prelude::*,
     text::{TemplateKind, UnknownTemplate},
@@ -77,16 +76,6 @@ impl ModelFlags {
             eprintln!("note: template {template}, by the name {}", self.name());
         }
         Ok(gallery)
-    }
-}
-
-/// Says on a terminal how fast an answer was written.
-pub(crate) fn say_rate(stream: TextStream<'_>, began: Instant) {
-    if std::io::stderr().is_terminal() {
-        let tokens = stream.finish().ids.len();
-        let seconds = began.elapsed().as_secs_f64();
-        let rate = tokens as f64 / seconds.max(1e-9);
-        eprintln!("{tokens} tokens in {seconds:.1} s, {rate:.0} a second");
     }
 }
 

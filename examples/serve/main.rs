@@ -19,7 +19,6 @@
     reason = "a program talks on the terminal"
 )]
 
-#[allow(dead_code, reason = "not every program says a rate")]
 #[path = "../flags.rs"]
 mod flags;
 mod server;

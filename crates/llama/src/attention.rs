@@ -10,7 +10,8 @@ use burn::{
 
 use crate::{AdapterDropout, LayerCache, LlamaConfig, LoraLinear, Rotary};
 
-/// The one attention function: Burn's fused one. Causal, aligned at the end of the keys, so a single query sees them all.
+/// The one attention function: Burn's fused one, and on the CPU, for one query a row in f32, two products that need no copy of
+/// the cache. Causal, aligned at the end of the keys, so a single query sees them all.
 ///
 /// Training and prefill give no mask: rows are padded on the right, where no real token looks, and that keeps the call on
 /// the fused path. Only decoding rows of different lengths needs one.

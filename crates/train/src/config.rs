@@ -61,7 +61,7 @@ pub enum MicroBatches {
     /// One after the other: the memory of one at a time.
     #[default]
     OneByOne,
-    /// Each on a thread of its own. On a CPU and at small sizes, where one operation is too small for several threads. Dropout
+    /// Side by side on the threads of the pool. On a CPU and at small sizes, where one operation is too small for several threads. Dropout
     /// draws from the device's one generator, so its masks then depend on the threads.
     InParallel,
 }
