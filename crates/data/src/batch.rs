@@ -1,5 +1,8 @@
 //! Records ready for a step.
 
+use std::cmp::Reverse;
+
+use gallery_gpt_text::{IGNORE_INDEX, IMAGE_TOKEN_INDEX};
 use gallery_gpt_vision::PixelValues;
 
 use crate::Example;
@@ -42,5 +45,66 @@ impl Batch {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.input_ids.is_empty()
+    }
+
+    /// Tokens the loss looks at.
+    #[must_use]
+    pub fn supervised_tokens(&self) -> usize {
+        let labels = self.labels.iter().flatten();
+        labels.filter(|&&label| label != IGNORE_INDEX).count()
+    }
+
+    /// Up to `parts` batches of about the same summed length, by a `length` of each row's ids: the longest row first, each to
+    /// the part that has the least. Within a part rows keep their order. Rows whose labels or pictures do not fit them stay together.
+    ///
+    /// ```
+    /// use gallery_gpt_data::Batch;
+    ///
+    /// let row = |length: usize| vec![7; length];
+    /// let batch = Batch {
+    ///     input_ids: vec![row(2), row(5), row(3)],
+    ///     labels: vec![row(2), row(5), row(3)],
+    ///     ids: vec!["a".into(), "b".into(), "c".into()],
+    ///     ..Batch::default()
+    /// };
+    /// let parts = batch.split(2, <[i64]>::len);
+    /// assert_eq!(parts[0].input_ids, [row(5)]);
+    /// assert_eq!(parts[1].input_ids, [row(2), row(3)]);
+    /// ```
+    #[must_use]
+    pub fn split(&self, parts: usize, length: impl Fn(&[i64]) -> usize) -> Vec<Self> {
+        let lengths: Vec<usize> = self.input_ids.iter().map(|ids| length(ids)).collect();
+        let mut longest_first: Vec<usize> = (0..self.len()).collect();
+        longest_first.sort_by_key(|&row| Reverse(lengths[row]));
+        // The pictures of a row stand behind those of the rows before it.
+        let mut first = vec![0];
+        for ids in &self.input_ids {
+            let marks = ids.iter().filter(|&&id| id == IMAGE_TOKEN_INDEX).count();
+            first.push(first[first.len() - 1] + marks);
+        }
+        let fits = first.last() == Some(&self.pictures.len()) && self.labels.len() == self.len();
+        if !fits || self.ids.len() != self.len() {
+            return vec![self.clone()];
+        }
+        let mut bins = vec![(0, Vec::new()); parts.clamp(1, self.len().max(1))];
+        for row in longest_first {
+            if let Some((sum, rows)) = bins.iter_mut().min_by_key(|(sum, _)| *sum) {
+                *sum += lengths[row];
+                rows.push(row);
+            }
+        }
+        let part = |mut rows: Vec<usize>| {
+            rows.sort_unstable();
+            let mut part = Self::default();
+            for row in rows {
+                part.input_ids.push(self.input_ids[row].clone());
+                part.labels.push(self.labels[row].clone());
+                part.ids.push(self.ids[row].clone());
+                let pictures = first[row]..first[row + 1];
+                part.pictures.extend_from_slice(&self.pictures[pictures]);
+            }
+            part
+        };
+        bins.into_iter().map(|(_, rows)| part(rows)).collect()
     }
 }

@@ -14,10 +14,13 @@ use gallery_gpt::{
     data::Batch,
     llama::{LoraConfig, LoraTarget},
     model::{
-        FinishReason, GalleryModel, GalleryModelConfig, GenerationConfig, Generator, Prompt,
-        SplicePlan,
+        FinishReason, GalleryModel, GalleryModelConfig, GenerationConfig, Generator, Packing,
+        Prompt, SplicePlan,
     },
-    train::{Dropout, MicroBatches, Recompute, TrainState, TrainingConfig, gradients},
+    train::{
+        Dropout, GradientOptions, MicroBatches, Recompute, StepReport, TrainState, TrainingConfig,
+        gradients,
+    },
     vision::PixelValues,
 };
 use proptest::prelude::*;
@@ -327,6 +330,97 @@ impl ModuleVisitor for Reader<'_> {
     }
 }
 
+/// Loss and gradients, by path, of a batch.
+fn read(
+    state: &TrainState,
+    batch: &Batch,
+    options: GradientOptions,
+) -> (f32, Vec<(String, Vec<f32>)>) {
+    let part = gradients(state.model(), batch, &options).unwrap();
+    let mut reader = Reader(&part.grads, Vec::new(), Vec::new());
+    state.model().visit(&mut reader);
+    (part.loss.into_scalar::<f32>(), reader.1)
+}
+
+fn assert_equal_gradients(ours: &[(String, Vec<f32>)], others: &[(String, Vec<f32>)]) {
+    assert_eq!(ours.len(), others.len());
+    for ((path, a), (other, b)) in ours.iter().zip(others) {
+        assert_eq!(path, other);
+        let size = a.iter().map(|v| v.abs()).fold(1e-3, f32::max);
+        assert!(distance(a, b) <= 1e-5 * size.max(1.0), "{path}");
+    }
+}
+
+/// Batches of conversations of all lengths, with none, one or two pictures.
+fn batches() -> impl Strategy<Value = Batch> {
+    let conversation = (
+        prop::collection::vec(3_i64..60, 2..14),
+        0_usize..3,
+        any::<u64>(),
+    );
+    prop::collection::vec(conversation, 1..6).prop_map(|conversations| {
+        let mut batch = Batch::default();
+        for (number, (mut ids, pictures, seed)) in conversations.into_iter().enumerate() {
+            for nth in 0..pictures {
+                ids.insert((seed >> (8 * nth)) as usize % ids.len(), -200);
+                batch.pictures.push(picture(number + nth));
+            }
+            let label = |(at, &id): (usize, &i64)| {
+                let supervised = id >= 0 && (seed >> (at % 64)) & 1 == 1;
+                if supervised || at + 1 == ids.len() {
+                    id.max(-100)
+                } else {
+                    -100
+                }
+            };
+            batch
+                .labels
+                .push(ids.iter().enumerate().map(label).collect());
+            batch.ids.push(number.to_string());
+            batch.input_ids.push(ids);
+        }
+        batch
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn packing_changes_neither_loss_nor_gradients(batch in batches()) {
+        let state = TrainState::new(adapted(7), &TrainingConfig::lora(1e-3), 4).unwrap();
+        let (loss, padded) = read(&state, &batch, GradientOptions::default());
+        for recompute in [Recompute::Off, Recompute::Blocks] {
+            let packed = GradientOptions { packing: Packing::OneRow, recompute, ..GradientOptions::default() };
+            let (again, packed) = read(&state, &batch, packed);
+            prop_assert!((loss - again).abs() <= 1e-6 * loss);
+            assert_equal_gradients(&padded, &packed);
+        }
+    }
+
+    #[test]
+    fn packed_conversations_do_not_see_each_other(batch in batches(), other in 3_i64..60) {
+        let model = adapted(7);
+        let plan = |rows: &[Vec<i64>]| {
+            SplicePlan::laid_out(Packing::OneRow, rows, model.config().tokens_per_picture(), batch.pictures.len(), 60).unwrap()
+        };
+        let run = |rows: &[Vec<i64>]| {
+            let pictures: Vec<&PixelValues> = batch.pictures.iter().collect();
+            let pixels = (!pictures.is_empty()).then(|| PixelValues::stack(&pictures, &model.device()));
+            values(model.forward(&plan(rows), pixels))
+        };
+        let before = run(&batch.input_ids);
+        // Another word at the beginning of the first conversation.
+        let mut rows = batch.input_ids.clone();
+        if let Some(id) = rows[0].iter_mut().find(|id| **id >= 0) {
+            *id = other;
+        }
+        let after = run(&rows);
+        let own = plan(&rows).row_lengths()[0] * model.config().llama.vocab_size;
+        prop_assert!(before[own..] == after[own..]);
+    }
+}
+
 #[test]
 fn recompute_on_and_off_give_equal_gradients() {
     for parts in [
@@ -339,53 +433,59 @@ fn recompute_on_and_off_give_equal_gradients() {
             ..TrainingConfig::lora(1e-3)
         };
         let state = TrainState::new(adapted(7), &config, 4).unwrap();
-        let read = |recompute| {
-            let part = gradients(state.model(), &batch(), recompute, 1.0, None).unwrap();
-            let mut reader = Reader(&part.grads, Vec::new(), Vec::new());
-            state.model().visit(&mut reader);
-            (part.loss.into_scalar::<f32>(), reader.1)
+        let with = |recompute| {
+            let options = GradientOptions {
+                recompute,
+                ..GradientOptions::default()
+            };
+            read(&state, &batch(), options)
         };
-        let (loss, plain) = read(Recompute::Off);
-        let (again, recomputed) = read(Recompute::Blocks);
+        let (loss, plain) = with(Recompute::Off);
+        let (again, recomputed) = with(Recompute::Blocks);
         assert!((loss - again).abs() <= 1e-6);
-        assert_eq!(plain.len(), recomputed.len());
         // Only what is trained has gradients: a frozen weight stores nothing.
         assert!(!plain.is_empty());
         let trained = state.groups().projector.len() + state.groups().others.len();
         if parts != gallery_gpt::train::TrainableParts::FULL {
             assert_eq!(plain.len(), trained);
         }
-        for ((path, a), (other, b)) in plain.iter().zip(&recomputed) {
-            assert_eq!(path, other);
-            let size = a.iter().map(|v| v.abs()).fold(1e-3, f32::max);
-            assert!(distance(a, b) <= 1e-5 * size.max(1.0), "{path}");
-        }
+        assert_equal_gradients(&plain, &recomputed);
     }
 }
 
 #[test]
 fn micro_batches_side_by_side_train_as_one_by_one() {
-    let trained = |micro_batches| {
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(2);
+    let pool = threads.build().unwrap();
+    let trained = |micro_batches: MicroBatches, step: &[Batch]| {
         let config = TrainingConfig {
             micro_batches,
             warmup_ratio: 0.0,
             ..TrainingConfig::lora(1e-2)
         };
         let mut state = TrainState::new(adapted(10), &config, 4).unwrap();
-        let mut other = batch();
-        other.input_ids.reverse();
-        other.labels.reverse();
-        let reports: Vec<_> = (0..3)
-            .map(|_| state.step(&[batch(), other.clone()]).unwrap())
-            .collect();
+        let reports = pool.install(|| [0; 3].map(|_| state.step(step).unwrap()));
         (reports, state.into_model())
     };
-    let rows = [vec![1, 5, -200, 9, 7]];
-    let (reports, model) = trained(MicroBatches::OneByOne);
-    let (parallel_reports, parallel_model) = trained(MicroBatches::InParallel);
+    let mut other = batch();
+    other.input_ids.reverse();
+    other.labels.reverse();
+    // A micro-batch for each thread: the same sums.
+    let two = [batch(), other];
+    let (reports, model) = trained(MicroBatches::OneByOne, &two);
+    let (parallel_reports, parallel_model) = trained(MicroBatches::InParallel, &two);
     assert_eq!(reports, parallel_reports);
+    let rows = [vec![1, 5, -200, 9, 7]];
     let found = logits(&parallel_model, &rows, &[picture(2)]);
     assert!(distance(&found[0], &logits(&model, &rows, &[picture(2)])[0]) <= EXACT);
+
+    // One for both: each takes a part, and the parts add up but for rounding.
+    let ([whole, ..], _) = trained(MicroBatches::OneByOne, &two[..1]);
+    let ([parts, ..], _) = trained(MicroBatches::InParallel, &two[..1]);
+    assert!((whole.loss - parts.loss).abs() <= 1e-6 * whole.loss);
+    assert!((whole.grad_norm - parts.grad_norm).abs() <= 1e-6 * whole.grad_norm);
+    let tokens = |report: &StepReport| (report.tokens, report.supervised_tokens);
+    assert_eq!(tokens(&whole), tokens(&parts));
 }
 
 /// The masks of dropout are the same when a block is run again. The device's generator is one for the whole process, so
@@ -402,19 +502,17 @@ fn dropout_is_drawn_again_alike() {
     };
     // Another test may draw in between; a few tries find a moment alone. Unequal masks would differ every time.
     let equal = (0..20).any(|_| {
-        let read = |recompute| {
-            let part = gradients(state.model(), &batch(), recompute, 1.0, Some(dropout)).unwrap();
-            let mut reader = Reader(&part.grads, Vec::new(), Vec::new());
-            state.model().visit(&mut reader);
-            reader.1
+        let with = |recompute, dropout| {
+            let options = GradientOptions {
+                recompute,
+                dropout,
+                ..GradientOptions::default()
+            };
+            read(&state, &batch(), options).1
         };
-        let (plain, recomputed) = (read(Recompute::Off), read(Recompute::Blocks));
-        let without = {
-            let part = gradients(state.model(), &batch(), Recompute::Off, 1.0, None).unwrap();
-            let mut reader = Reader(&part.grads, Vec::new(), Vec::new());
-            state.model().visit(&mut reader);
-            reader.1
-        };
+        let plain = with(Recompute::Off, Some(dropout));
+        let recomputed = with(Recompute::Blocks, Some(dropout));
+        let without = with(Recompute::Off, None);
         let far = |a: &[(String, Vec<f32>)], b: &[(String, Vec<f32>)]| {
             a.iter()
                 .zip(b)

@@ -8,7 +8,7 @@ use burn::{
     },
 };
 
-use crate::{AdapterDropout, LayerCache, LlamaConfig, LoraLinear, Rotary};
+use crate::{AdapterDropout, LayerCache, LlamaConfig, LoraLinear, Rotary, SequenceLayout};
 
 /// The one attention function: Burn's fused one, and on the CPU, for one query a row in f32, two products that need no copy of
 /// the cache. Causal, aligned at the end of the keys, so a single query sees them all.
@@ -123,16 +123,17 @@ impl LlamaAttention {
     pub fn forward(
         &self,
         hidden_states: Tensor<3>,
-        rotary: &Rotary,
+        layout: &SequenceLayout,
         cache: Option<(&mut LayerCache, usize)>,
         hidden: Option<Tensor<4, Bool>>,
         dropout: AdapterDropout,
     ) -> Tensor<3> {
-        let [batch, seq, width] = hidden_states.dims();
         let split = |x: Tensor<3>, heads| {
-            x.reshape([batch, seq, heads, self.head_dim])
-                .swap_dims(1, 2)
+            let x = layout.apart(x);
+            let [rows, seq, _] = x.dims();
+            x.reshape([rows, seq, heads, self.head_dim]).swap_dims(1, 2)
         };
+        let rotary = layout.rotary();
         let q = self.q_proj.forward(hidden_states.clone(), dropout);
         let k = self.k_proj.forward(hidden_states.clone(), dropout);
         let v = self.v_proj.forward(hidden_states, dropout);
@@ -143,9 +144,9 @@ impl LlamaAttention {
             Some((cache, length)) => cache.append(length, k, v),
             None => (k, v),
         };
-        let mixed = causal_attention(q, k, v, hidden)
-            .swap_dims(1, 2)
-            .reshape([batch, seq, width]);
+        let mixed = causal_attention(q, k, v, hidden).swap_dims(1, 2);
+        let [rows, seq, heads, head_dim] = mixed.dims();
+        let mixed = layout.together(mixed.reshape([rows, seq, heads * head_dim]));
         self.o_proj.forward(mixed, dropout)
     }
 

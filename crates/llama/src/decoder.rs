@@ -8,7 +8,7 @@ use burn::{
 
 use crate::{
     AdapterDropout, KvCache, LayerCache, LlamaAttention, LlamaConfig, LlamaMlp, LoraConfig,
-    LoraLinear, LoraTarget, Rotary,
+    LoraLinear, LoraTarget, Rotary, SequenceLayout,
 };
 
 /// Pre-norm decoder block.
@@ -48,16 +48,16 @@ impl DecoderBlock {
     pub fn forward(
         &self,
         hidden_states: Tensor<3>,
-        rotary: &Rotary,
+        layout: &SequenceLayout,
         dropout: AdapterDropout,
     ) -> Tensor<3> {
-        self.run(hidden_states, rotary, None, None, dropout)
+        self.run(hidden_states, layout, None, None, dropout)
     }
 
     fn run(
         &self,
         hidden_states: Tensor<3>,
-        rotary: &Rotary,
+        layout: &SequenceLayout,
         cache: Option<(&mut LayerCache, usize)>,
         hidden: Option<Tensor<4, Bool>>,
         dropout: AdapterDropout,
@@ -65,7 +65,7 @@ impl DecoderBlock {
         let normed = self.input_layernorm.forward(hidden_states.clone());
         let mixed = self
             .self_attn
-            .forward(normed, rotary, cache, hidden, dropout);
+            .forward(normed, layout, cache, hidden, dropout);
         let hidden_states = hidden_states + mixed;
         let normed = self.post_attention_layernorm.forward(hidden_states.clone());
         hidden_states + self.mlp.forward(normed, dropout)
@@ -175,10 +175,20 @@ impl LlamaModel {
     /// - output: `[batch, seq, hidden]`; meaningless at padded positions
     #[must_use]
     pub fn forward(&self, inputs_embeds: Tensor<3>) -> Tensor<3> {
-        let rotary = self.rotary(&inputs_embeds);
+        let layout = self.padded(&inputs_embeds);
+        self.forward_in(inputs_embeds, &layout)
+    }
+
+    /// As [`LlamaModel::forward`], on rows of any layout.
+    ///
+    /// # Shapes
+    /// - `inputs_embeds`: `[batch, seq, hidden]`; packed, the batch is 1
+    /// - output: `[batch, seq, hidden]`
+    #[must_use]
+    pub fn forward_in(&self, inputs_embeds: Tensor<3>, layout: &SequenceLayout) -> Tensor<3> {
         let mut x = inputs_embeds;
         for layer in &self.layers {
-            x = layer.forward(x, &rotary, AdapterDropout::Off);
+            x = layer.forward(x, layout, AdapterDropout::Off);
         }
         self.norm.forward(x)
     }
@@ -191,11 +201,11 @@ impl LlamaModel {
     /// - output: `num_hidden_layers + 1` of `[batch, seq, hidden]`
     #[must_use]
     pub fn hidden_states(&self, inputs_embeds: Tensor<3>) -> Vec<Tensor<3>> {
-        let rotary = self.rotary(&inputs_embeds);
+        let layout = self.padded(&inputs_embeds);
         let mut states = vec![inputs_embeds];
         for layer in &self.layers {
             let last = states[states.len() - 1].clone();
-            states.push(layer.forward(last, &rotary, AdapterDropout::Off));
+            states.push(layer.forward(last, &layout, AdapterDropout::Off));
         }
         if let Some(last) = states.pop() {
             states.push(self.norm.forward(last));
@@ -214,25 +224,25 @@ impl LlamaModel {
     /// If there are several rows, or a position lies outside.
     #[must_use]
     pub fn mean_attention(&self, inputs_embeds: Tensor<3>, positions: &[usize]) -> Tensor<2> {
-        let rotary = self.rotary(&inputs_embeds);
+        let layout = self.padded(&inputs_embeds);
         let seq = inputs_embeds.dims()[1];
         let shape = [positions.len(), seq];
         let mut total = Tensor::<2>::zeros(shape, (&inputs_embeds.device(), DType::F32));
         let mut x = inputs_embeds;
         for layer in &self.layers {
             let normed = layer.input_layernorm.forward(x.clone());
-            let of_heads = layer.self_attn.probabilities(normed, &rotary, positions);
+            let of_heads = layer
+                .self_attn
+                .probabilities(normed, layout.rotary(), positions);
             total = total + of_heads.mean_dim(0).squeeze_dim(0);
-            x = layer.forward(x, &rotary, AdapterDropout::Off);
+            x = layer.forward(x, &layout, AdapterDropout::Off);
         }
         total / self.layers.len() as f64
     }
 
-    /// The rotary tables of rows that start at position 0.
-    #[must_use]
-    pub fn rotary(&self, inputs_embeds: &Tensor<3>) -> Rotary {
+    fn padded(&self, inputs_embeds: &Tensor<3>) -> SequenceLayout {
         let seq = inputs_embeds.dims()[1];
-        Rotary::range(&self.config, 0, seq, &inputs_embeds.device())
+        SequenceLayout::padded(&self.config, seq, &inputs_embeds.device())
     }
 
     /// Reads the next tokens of the prompts into the cache, all of them or a chunk. After the last chunk
@@ -248,9 +258,10 @@ impl LlamaModel {
         let chunk = inputs_embeds.dims()[1];
         let start = cache.length();
         let rotary = Rotary::range(&self.config, start, chunk, &inputs_embeds.device());
+        let layout = SequenceLayout::of_positions(rotary);
         let mut x = inputs_embeds;
         for (layer, store) in self.layers.iter().zip(&mut cache.layers) {
-            x = layer.run(x, &rotary, Some((store, start)), None, AdapterDropout::Off);
+            x = layer.run(x, &layout, Some((store, start)), None, AdapterDropout::Off);
         }
         cache.extend(chunk);
         self.norm.forward(x)
@@ -267,13 +278,14 @@ impl LlamaModel {
     pub fn decode(&self, inputs_embeds: Tensor<3>, cache: &mut KvCache) -> Tensor<3> {
         let device = inputs_embeds.device();
         let rotary = Rotary::per_row(&self.config, cache.row_lengths(), &device);
+        let layout = SequenceLayout::of_positions(rotary);
         let mask = cache.mask(&device);
         let length = cache.length();
         let mut x = inputs_embeds;
         for (layer, store) in self.layers.iter().zip(&mut cache.layers) {
             x = layer.run(
                 x,
-                &rotary,
+                &layout,
                 Some((store, length)),
                 mask.clone(),
                 AdapterDropout::Off,

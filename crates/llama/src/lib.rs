@@ -3,7 +3,7 @@
 //!
 //! - [`LlamaConfig`] has the names of Hugging Face's `config.json`; [`LlamaModel`] takes embeddings, not ids, because a
 //!   picture's features stand among them.
-//! - [`causal_attention`] is the one place where attention is computed.
+//! - [`causal_attention`] is the one place where attention is computed; [`SequenceLayout`] keeps it inside each conversation.
 //! - [`LoraConfig`] adapts the seven linears of every block: `y = xW + s (dropout(x) A) B` (Hu et al. 2021,
 //!   <https://arxiv.org/abs/2106.09685>). The dense sum `W + sAB` exists only after [`LlamaModel::merge_lora`].
 //!
@@ -25,6 +25,7 @@ mod kv_cache;
 mod lora;
 mod mlp;
 mod rope;
+mod sequence_layout;
 
 pub use attention::{LlamaAttention, causal_attention};
 pub use config::{LlamaConfig, LlamaConfigError};
@@ -35,3 +36,4 @@ pub use lora::{
 };
 pub use mlp::LlamaMlp;
 pub use rope::Rotary;
+pub use sequence_layout::SequenceLayout;

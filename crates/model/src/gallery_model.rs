@@ -120,12 +120,13 @@ impl GalleryModel {
     ///
     /// # Shapes
     /// - `pixel_values`: `[pictures, 3, image, image]`
-    /// - output: `[batch, seq, vocab]`; meaningless at padded positions
+    /// - output: `[batch, seq, vocab]` of the plan; meaningless at padded positions
     #[must_use]
     pub fn forward(&self, plan: &SplicePlan, pixel_values: Option<Tensor<4>>) -> Tensor<3> {
         let projected = pixel_values.map(|pixels| self.project(self.picture_features(pixels)));
         let inputs_embeds = self.splice(plan, projected);
-        let hidden_states = self.language_model.forward(inputs_embeds);
+        let layout = plan.layout(&self.config.llama, &inputs_embeds.device());
+        let hidden_states = self.language_model.forward_in(inputs_embeds, &layout);
         self.language_model.logits(hidden_states)
     }
 

@@ -32,4 +32,4 @@ pub use generate::{
     CancelToken, Decoding, EarlyStopping, FinishReason, Generation, GenerationConfig, Generator,
     Hypothesis, LogitsProcessor, Prompt, Sampler,
 };
-pub use splice::{SplicePlan, SplicedLabels};
+pub use splice::{Packing, SplicePlan, SplicedLabels};

@@ -1,11 +1,16 @@
 //! Where tokens and pictures go (LLaVA's `prepare_inputs_labels_for_multimodal`), planned on the host and carried out by
 //! one gather.
 
+use std::str::FromStr;
+
+use burn::tensor::Device;
+use gallery_gpt_llama::{LlamaConfig, SequenceLayout};
 use gallery_gpt_text::{IGNORE_INDEX, IMAGE_TOKEN_INDEX};
+use serde::{Deserialize, Serialize};
 
 use crate::SpliceError;
 
-/// A plan for a batch: rows padded on the right, pictures consumed in order across the rows.
+/// A plan for a batch: a conversation a row, padded on the right, or all in one row; pictures consumed in order across them.
 ///
 /// ```
 /// use gallery_gpt_model::SplicePlan;
@@ -24,23 +29,63 @@ pub struct SplicePlan {
     sources: Vec<i64>,
     row_lengths: Vec<usize>,
     seq: usize,
+    packing: Packing,
+}
+
+/// How the conversations of a batch are laid out. Loss and gradients are the same either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Packing {
+    /// A row each, padded on the right to the longest.
+    #[default]
+    Off,
+    /// One behind the other in one row: no padding. Attention and positions stay inside each.
+    OneRow,
+}
+
+impl FromStr for Packing {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "off" | "false" => Ok(Self::Off),
+            "one_row" | "true" => Ok(Self::OneRow),
+            other => Err(format!(
+                "unknown packing `{other}`, expected off or one_row"
+            )),
+        }
+    }
 }
 
 /// Supervised positions of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SplicedLabels {
-    /// Slots whose hidden state predicts a supervised token, as `row * seq + position`.
+    /// Slots whose hidden state predicts a supervised token, counted over all rows of the plan.
     pub slots: Vec<i64>,
     /// The token each of them has to predict.
     pub targets: Vec<i64>,
 }
 
 impl SplicePlan {
-    /// Plans rows of ids, [`IMAGE_TOKEN_INDEX`] where a picture of `tokens_per_picture` features goes.
+    /// Plans a row for each list of ids, [`IMAGE_TOKEN_INDEX`] where a picture of `tokens_per_picture` features goes.
     ///
     /// # Errors
     /// As many marks as pictures is not the case, an id outside the vocabulary, or an empty row.
     pub fn new(
+        rows: &[Vec<i64>],
+        tokens_per_picture: usize,
+        pictures: usize,
+        vocab_size: usize,
+    ) -> Result<Self, SpliceError> {
+        Self::laid_out(Packing::Off, rows, tokens_per_picture, pictures, vocab_size)
+    }
+
+    /// As [`SplicePlan::new`], in either layout.
+    ///
+    /// # Errors
+    /// As [`SplicePlan::new`].
+    pub fn laid_out(
+        packing: Packing,
         rows: &[Vec<i64>],
         tokens_per_picture: usize,
         pictures: usize,
@@ -81,9 +126,12 @@ impl SplicePlan {
             .iter()
             .map(|ids| Self::expanded_length(ids, tokens_per_picture))
             .collect();
-        let seq = row_lengths.iter().copied().max().unwrap_or_default();
+        let seq = match packing {
+            Packing::Off => row_lengths.iter().copied().max().unwrap_or_default(),
+            Packing::OneRow => row_lengths.iter().sum(),
+        };
 
-        let mut sources = Vec::with_capacity(rows.len() * seq);
+        let mut sources = Vec::new();
         let mut next_text = 0;
         let mut next_feature = text_ids.len() as i64;
         for ids in rows {
@@ -98,14 +146,17 @@ impl SplicePlan {
                     next_text += 1;
                 }
             }
-            // What stands on padded slots is never looked at; any row will do.
-            sources.resize(start + seq, 0);
+            if packing == Packing::Off {
+                // What stands on padded slots is never looked at; any row will do.
+                sources.resize(start + seq, 0);
+            }
         }
         Ok(Self {
             text_ids,
             sources,
             row_lengths,
             seq,
+            packing,
         })
     }
 
@@ -135,16 +186,28 @@ impl SplicePlan {
         &self.sources
     }
 
-    /// Real tokens of each row.
+    /// Real tokens of each list of ids.
     #[must_use]
     pub fn row_lengths(&self) -> &[usize] {
         &self.row_lengths
     }
 
-    /// Number of rows.
+    /// Number of rows; packed, one.
     #[must_use]
     pub fn batch(&self) -> usize {
-        self.row_lengths.len()
+        match self.packing {
+            Packing::Off => self.row_lengths.len(),
+            Packing::OneRow => 1,
+        }
+    }
+
+    /// What the decoder has to know of the rows.
+    #[must_use]
+    pub fn layout(&self, config: &LlamaConfig, device: &Device) -> SequenceLayout {
+        match self.packing {
+            Packing::Off => SequenceLayout::padded(config, self.seq, device),
+            Packing::OneRow => SequenceLayout::packed(config, &self.row_lengths, device),
+        }
     }
 
     /// Slots of a row, padding included.
@@ -164,6 +227,7 @@ impl SplicePlan {
         tokens_per_picture: usize,
     ) -> Result<SplicedLabels, SpliceError> {
         let mut spliced = SplicedLabels::default();
+        let mut start = 0;
         for (row, ids) in rows.iter().enumerate() {
             let labels = labels.get(row).map_or(&[][..], Vec::as_slice);
             if labels.len() != ids.len() {
@@ -180,11 +244,15 @@ impl SplicePlan {
                     continue;
                 }
                 if label != IGNORE_INDEX && position > 0 {
-                    spliced.slots.push((row * self.seq + position - 1) as i64);
+                    spliced.slots.push((start + position - 1) as i64);
                     spliced.targets.push(label);
                 }
                 position += 1;
             }
+            start += match self.packing {
+                Packing::Off => self.seq,
+                Packing::OneRow => position,
+            };
         }
         Ok(spliced)
     }
@@ -241,6 +309,14 @@ mod tests {
         ];
         let spliced = plan.labels(&rows, &labels, 3).unwrap();
         assert_eq!(plan.seq(), 7);
+        assert_eq!(spliced.slots, [4, 5, 7]);
+        assert_eq!(spliced.targets, [7, 2, 8]);
+
+        // In one row the second conversation follows the first, and its first token is predicted by none.
+        let plan = SplicePlan::laid_out(Packing::OneRow, &rows, 3, 1, 10).unwrap();
+        let spliced = plan.labels(&rows, &labels, 3).unwrap();
+        assert_eq!((plan.batch(), plan.seq()), (1, 9));
+        assert_eq!(plan.row_lengths(), [7, 2]);
         assert_eq!(spliced.slots, [4, 5, 7]);
         assert_eq!(spliced.targets, [7, 2, 8]);
     }

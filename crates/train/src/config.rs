@@ -1,6 +1,7 @@
 //! Settings of a training, with the names of the original's script.
 
 use gallery_gpt_data::Order;
+use gallery_gpt_model::Packing;
 use serde::{Deserialize, Serialize};
 
 use crate::{Recompute, TrainingConfigError};
@@ -61,8 +62,9 @@ pub enum MicroBatches {
     /// One after the other: the memory of one at a time.
     #[default]
     OneByOne,
-    /// Side by side on the threads of the pool. On a CPU and at small sizes, where one operation is too small for several threads. Dropout
-    /// draws from the device's one generator, so its masks then depend on the threads.
+    /// Side by side on the threads of the pool, with more threads than micro-batches in parts of a micro-batch. On a CPU and at
+    /// small sizes, where one operation is too small for several threads. Dropout draws from the device's one generator, so its
+    /// masks then depend on the threads.
     InParallel,
 }
 
@@ -111,6 +113,9 @@ pub struct TrainingConfig {
     pub gradient_accumulation_steps: usize,
     /// How they are computed.
     pub micro_batches: MicroBatches,
+    /// How the conversations of a micro-batch are laid out. Off, they are padded to the longest; in one row they are not, which
+    /// changes the speed and nothing else.
+    pub packing: Packing,
     /// Whether the decoder's blocks are run again in the backward pass instead of keeping what they computed.
     pub gradient_checkpointing: Recompute,
     /// Order of the records.
@@ -149,6 +154,7 @@ impl TrainingConfig {
             per_device_train_batch_size: 16,
             gradient_accumulation_steps: 1,
             micro_batches: MicroBatches::OneByOne,
+            packing: Packing::Off,
             gradient_checkpointing: Recompute::Off,
             order: Order::Shuffled,
             on_bad_record: OnBadRecord::Fail,

@@ -13,7 +13,7 @@ use burn::{
 };
 use gallery_gpt_data::Batch;
 use gallery_gpt_llama::AdapterDropout;
-use gallery_gpt_model::{GalleryModel, SpliceError, SplicePlan, SplicedLabels};
+use gallery_gpt_model::{GalleryModel, Packing, SpliceError, SplicePlan, SplicedLabels};
 use gallery_gpt_vision::PixelValues;
 use serde::{Deserialize, Serialize};
 
@@ -72,6 +72,30 @@ impl Dropout {
     }
 }
 
+/// How a micro-batch goes through the model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GradientOptions {
+    /// What the backward pass computes again.
+    pub recompute: Recompute,
+    /// How the conversations are laid out.
+    pub packing: Packing,
+    /// Scales the gradients, for accumulation.
+    pub weight: f64,
+    /// Where dropout's masks come from; off without.
+    pub dropout: Option<Dropout>,
+}
+
+impl Default for GradientOptions {
+    fn default() -> Self {
+        Self {
+            recompute: Recompute::Off,
+            packing: Packing::Off,
+            weight: 1.0,
+            dropout: None,
+        }
+    }
+}
+
 /// What a micro-batch gives.
 #[derive(Debug)]
 pub struct Gradients {
@@ -88,7 +112,7 @@ pub struct Gradients {
 /// Rows of logits that exist at one time, whatever the batch: 1024 rows of 32000 in f32 are 131 MB.
 const LOGIT_ROWS: usize = 1024;
 
-/// Loss and gradients of a micro-batch. `weight` scales the gradients, for accumulation; dropout is off without a source.
+/// Loss and gradients of a micro-batch.
 ///
 /// # Errors
 /// Ids and pictures do not fit together.
@@ -98,12 +122,11 @@ const LOGIT_ROWS: usize = 1024;
 pub fn gradients(
     model: &GalleryModel,
     batch: &Batch,
-    recompute: Recompute,
-    weight: f64,
-    dropout: Option<Dropout>,
+    options: &GradientOptions,
 ) -> Result<Gradients, SpliceError> {
     let config = model.config();
-    let plan = SplicePlan::new(
+    let plan = SplicePlan::laid_out(
+        options.packing,
         &batch.input_ids,
         config.tokens_per_picture(),
         batch.pictures.len(),
@@ -114,10 +137,11 @@ pub fn gradients(
 
     let device = model.device();
     let inputs_embeds = model.splice(&plan, projected(model, batch, &device));
-    let (loss, mut grads) = match recompute {
-        Recompute::Off => plain(model, inputs_embeds, &labels, weight, dropout),
-        Recompute::Blocks => recomputed(model, inputs_embeds, &labels, weight, dropout),
+    let pass = match options.recompute {
+        Recompute::Off => plain,
+        Recompute::Blocks => recomputed,
     };
+    let (loss, mut grads) = pass(model, inputs_embeds, &plan, &labels, options);
     fill_projector(model, &mut grads);
     Ok(Gradients {
         loss,
@@ -153,17 +177,20 @@ fn dropout_switch(dropout: Option<Dropout>, block: usize, device: &Device) -> Ad
 fn plain(
     model: &GalleryModel,
     inputs_embeds: Tensor<3>,
+    plan: &SplicePlan,
     labels: &SplicedLabels,
-    weight: f64,
-    dropout: Option<Dropout>,
+    options: &GradientOptions,
 ) -> (Tensor<1>, GradientsParams) {
+    let &GradientOptions {
+        weight, dropout, ..
+    } = options;
     let decoder = &model.language_model;
     let device = inputs_embeds.device();
-    let rotary = decoder.rotary(&inputs_embeds);
+    let layout = plan.layout(decoder.config(), &device);
     let mut x = inputs_embeds;
     for (number, block) in decoder.layers.iter().enumerate() {
         let switch = dropout_switch(dropout, number, &device);
-        x = block.forward(x, &rotary, switch);
+        x = block.forward(x, &layout, switch);
     }
     let mut accumulator = GradientsAccumulator::new();
     let (loss, dx) = head(model, x.clone().inner(), labels, weight, &mut accumulator);
@@ -194,32 +221,35 @@ fn loss_and_seed(
 fn recomputed(
     model: &GalleryModel,
     inputs_embeds: Tensor<3>,
+    plan: &SplicePlan,
     labels: &SplicedLabels,
-    weight: f64,
-    dropout: Option<Dropout>,
+    options: &GradientOptions,
 ) -> (Tensor<1>, GradientsParams) {
+    let &GradientOptions {
+        weight, dropout, ..
+    } = options;
     let decoder = &model.language_model;
     // The same storage without a graph.
     let frozen = decoder.valid();
     let mut x = inputs_embeds.clone().inner();
     let device = x.device();
-    let rotary = decoder.rotary(&x);
+    let layout = plan.layout(decoder.config(), &device);
     let mut inputs = Vec::with_capacity(decoder.layers.len());
     for (number, block) in frozen.layers.iter().enumerate() {
         let switch = dropout_switch(dropout, number, &device);
         inputs.push(x.clone());
-        x = block.forward(x, &rotary, switch);
+        x = block.forward(x, &layout, switch);
     }
 
     let mut accumulator = GradientsAccumulator::new();
     let (loss, mut dx) = head(model, x, labels, weight, &mut accumulator);
 
-    let rotary = decoder.rotary(&inputs_embeds);
+    let layout = plan.layout(decoder.config(), &inputs_embeds.device());
     for (number, block) in decoder.layers.iter().enumerate().rev() {
         let Some(input) = inputs.pop() else { break };
         let x = input.autodiff().require_grad();
         let switch = dropout_switch(dropout, number, &device);
-        let y = block.forward(x.clone(), &rotary, switch);
+        let y = block.forward(x.clone(), &layout, switch);
         // d sum(y * dy) / dy is dy.
         let mut grads = (y * dx.autodiff()).sum().backward();
         dx = x

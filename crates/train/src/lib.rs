@@ -46,7 +46,7 @@ pub use config::{MicroBatches, OnBadRecord, Trainable, TrainableParts, TrainingC
 pub use curve::{CurvePoint, write_curve};
 pub use error::{TrainError, TrainingConfigError};
 pub use event::TrainEvent;
-pub use gradients::{Dropout, Gradients, Recompute, gradients};
+pub use gradients::{Dropout, GradientOptions, Gradients, Recompute, gradients};
 pub use loss::CrossEntropy;
 pub use param_group::{ParamGroups, clip_global_norm, global_norm};
 pub use run_folder::{EvaluationLine, LogLine, RunFolder, SpeedLine};

@@ -1,5 +1,7 @@
 //! One step of a training.
 
+use std::borrow::Cow;
+
 use burn::{
     module::{Module, ParamGroup},
     optim::{AdamWConfig, GradientsAccumulator, ModuleOptimizer},
@@ -11,8 +13,8 @@ use gallery_gpt_vision::PixelValues;
 use rayon::prelude::*;
 
 use crate::{
-    CosineSchedule, CrossEntropy, Dropout, Gradients, MicroBatches, ParamGroups, TrainError,
-    TrainingCheckpoint, TrainingConfig, clip_global_norm, global_norm, gradients,
+    CosineSchedule, CrossEntropy, Dropout, GradientOptions, Gradients, MicroBatches, ParamGroups,
+    TrainError, TrainingCheckpoint, TrainingConfig, clip_global_norm, global_norm, gradients,
     param_group::{mark_trainable, split_off},
 };
 
@@ -165,61 +167,65 @@ impl TrainState {
             ids.join(", ")
         };
         let model = self.model();
-        let weight = 1.0 / micro_batches.len() as f64;
         for batch in micro_batches {
-            if batch.labels.iter().flatten().all(|&label| label < 0) {
+            if batch.supervised_tokens() == 0 {
                 return Err(TrainError::NothingSupervised {
                     step: number,
                     records: records(),
                 });
             }
         }
-        let part = |model: &GalleryModel, micro_batch: usize, batch: &Batch| {
-            let dropout = Dropout {
-                seed: self.config.seed,
-                step: self.step,
-                micro_batch,
+        let part = |model: &GalleryModel, part: &Part<'_>| {
+            let options = GradientOptions {
+                recompute: self.config.gradient_checkpointing,
+                packing: self.config.packing,
+                weight: part.weight,
+                dropout: Some(Dropout {
+                    seed: self.config.seed,
+                    step: self.step,
+                    micro_batch: part.micro_batch,
+                }),
             };
-            let recompute = self.config.gradient_checkpointing;
-            gradients(model, batch, recompute, weight, Some(dropout))
+            gradients(model, &part.batch, &options)
         };
         let mut accumulator = GradientsAccumulator::new();
         let mut loss: Option<Tensor<1>> = None;
         let (mut supervised_tokens, mut tokens) = (0, 0);
-        let mut add = |part: Result<Gradients, SpliceError>| -> Result<(), TrainError> {
-            let part = part.map_err(|source| TrainError::Splice {
+        let mut add = |weight: f64, done: Result<Gradients, SpliceError>| {
+            let done = done.map_err(|source| TrainError::Splice {
                 step: number,
                 records: records(),
                 source,
             })?;
-            accumulator.accumulate(model, part.grads);
-            let part_loss = part.loss * weight;
+            accumulator.accumulate(model, done.grads);
+            let part_loss = done.loss * weight;
             loss = Some(match loss.take() {
                 Some(loss) => loss + part_loss,
                 None => part_loss,
             });
-            supervised_tokens += part.supervised_tokens;
-            tokens += part.tokens;
-            Ok(())
+            supervised_tokens += done.supervised_tokens;
+            tokens += done.tokens;
+            Ok::<(), TrainError>(())
         };
         match self.config.micro_batches {
             MicroBatches::OneByOne => {
-                for (number, batch) in micro_batches.iter().enumerate() {
-                    add(part(model, number, batch))?;
+                for work in parts(micro_batches, 1, model) {
+                    add(work.weight, part(model, &work))?;
                 }
             }
-            // On the pool's own threads: a product within a micro-batch then finds no idle thread to wait for.
+            // On the pool's own threads: a product within a part then finds no idle thread to wait for.
             MicroBatches::InParallel => {
-                let parts: Vec<_> = micro_batches
+                let each = rayon::current_num_threads().div_ceil(micro_batches.len());
+                let work = parts(micro_batches, each, model);
+                let done: Vec<_> = work
                     .par_iter()
-                    .enumerate()
-                    .map(|(number, batch)| {
-                        // The same storage under leaves of its own: graphs that share a leaf share a lock.
-                        part(&model.valid().train(), number, batch)
-                    })
+                    // The same storage under leaves of its own: graphs that share a leaf share a lock.
+                    .map(|work| part(&model.valid().train(), work))
                     .collect();
                 // In their order, so that the sum does not depend on which is done first.
-                parts.into_iter().try_for_each(add)?;
+                for (work, done) in work.iter().zip(done) {
+                    add(work.weight, done)?;
+                }
             }
         }
         let mut grads = accumulator.grads();
@@ -269,6 +275,40 @@ impl TrainState {
             tokens,
         })
     }
+}
+
+/// What one thread computes of a step.
+struct Part<'a> {
+    micro_batch: usize,
+    batch: Cow<'a, Batch>,
+    /// Share of its mean loss in the loss of the step.
+    weight: f64,
+}
+
+/// Each micro-batch, whole or in up to `each` parts of about as many tokens. The loss of a micro-batch is the mean over its
+/// supervised tokens, so a part counts by those it has.
+fn parts<'a>(micro_batches: &'a [Batch], each: usize, model: &GalleryModel) -> Vec<Part<'a>> {
+    let patches = model.config().tokens_per_picture();
+    let share = 1.0 / micro_batches.len() as f64;
+    let of_one = |(micro_batch, whole): (usize, &'a Batch)| {
+        let batches = if each == 1 || whole.len() == 1 {
+            vec![Cow::Borrowed(whole)]
+        } else {
+            let length = |ids: &[i64]| SplicePlan::expanded_length(ids, patches);
+            let parts = whole.split(each, length).into_iter();
+            parts.map(Cow::Owned).collect()
+        };
+        let total = whole.supervised_tokens() as f64;
+        batches.into_iter().filter_map(move |batch| {
+            let supervised = batch.supervised_tokens();
+            (supervised > 0).then(|| Part {
+                micro_batch,
+                weight: share * (supervised as f64 / total),
+                batch,
+            })
+        })
+    };
+    micro_batches.iter().enumerate().flat_map(of_one).collect()
 }
 
 /// Mean loss per supervised token over some batches, without gradients or dropout.

@@ -206,12 +206,12 @@ fn taps(variant: &Variant, model: &GalleryModel, expected: &Goldens, case: &Valu
     let embeds = model.splice(&plan, Some(model.project(model.picture_features(pixels))));
     let decoder = &model.language_model;
     let layer = &decoder.layers[0];
-    let rotary = decoder.rotary(&embeds);
+    let layout = plan.layout(decoder.config(), &embeds.device());
     let off = AdapterDropout::Off;
     let input = layer.input_layernorm.forward(embeds.clone());
     let mixed = layer
         .self_attn
-        .forward(input.clone(), &rotary, None, None, off);
+        .forward(input.clone(), &layout, None, None, off);
     let after = layer
         .post_attention_layernorm
         .forward(embeds.clone() + mixed.clone());

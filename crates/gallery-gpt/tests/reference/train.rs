@@ -10,8 +10,8 @@ use burn::{
 use gallery_gpt::{
     checkpoint::{AdapterLayout, LoadOptions, VocabRows, load_adapter, save_adapter},
     data::Batch,
-    model::GalleryModel,
-    train::{Recompute, TrainState, TrainingConfig, evaluate_loss, gradients},
+    model::{GalleryModel, Packing},
+    train::{GradientOptions, Recompute, TrainState, TrainingConfig, evaluate_loss, gradients},
     vision::PixelValues,
 };
 use serde_json::{Value, json};
@@ -120,7 +120,7 @@ fn start(variant: &Variant, run: &Goldens, config: &Value) -> GalleryModel {
     model
 }
 
-fn config(json: &Value, recompute: Recompute) -> TrainingConfig {
+fn config(json: &Value) -> TrainingConfig {
     let number = |key: &str| json[key].as_f64().unwrap();
     TrainingConfig {
         mm_projector_lr: json["projector_lr"].as_f64(),
@@ -131,7 +131,6 @@ fn config(json: &Value, recompute: Recompute) -> TrainingConfig {
         warmup_ratio: number("warmup_ratio"),
         max_grad_norm: json["max_grad_norm"].as_f64(),
         gradient_accumulation_steps: json["grad_accum"].as_u64().unwrap() as usize,
-        gradient_checkpointing: recompute,
         ..TrainingConfig::lora(number("lr"))
     }
 }
@@ -176,8 +175,11 @@ pub(crate) fn check(variant: &Variant) {
         let log = variant.json(&format!("train/{name}.json"));
         let run = variant.tensors(&format!("train/{name}.safetensors"));
         for recompute in [Recompute::Off, Recompute::Blocks] {
-            let at = variant.at(&format!("{name}, recompute {recompute:?}"));
-            check_run(variant, &at, &log, &run, &batches, recompute);
+            for packing in [Packing::Off, Packing::OneRow] {
+                let at = format!("{name}, recompute {recompute:?}, packing {packing:?}");
+                let ways = (recompute, packing);
+                check_run(variant, &variant.at(&at), &log, &run, &batches, ways);
+            }
         }
     }
 }
@@ -188,9 +190,13 @@ fn check_run(
     log: &Value,
     run: &Goldens,
     batches: &[Batch],
-    recompute: Recompute,
+    (recompute, packing): (Recompute, Packing),
 ) {
-    let config = config(&log["config"], recompute);
+    let config = TrainingConfig {
+        gradient_checkpointing: recompute,
+        packing,
+        ..config(&log["config"])
+    };
     let steps = list(&log["log"]);
     let model = start(variant, run, &log["config"]);
     let lora = &variant.json("variant.json")["lora"];
@@ -213,7 +219,12 @@ fn check_run(
             .take(micro)
             .cloned()
             .collect::<Vec<_>>(),
-        recompute,
+        GradientOptions {
+            recompute,
+            packing,
+            weight: 1.0 / micro as f64,
+            dropout: None,
+        },
     );
 
     let mut endless = batches.iter().cycle();
@@ -282,13 +293,12 @@ fn first_gradients(
     run: &Goldens,
     state: &TrainState,
     micro_batches: &[Batch],
-    recompute: Recompute,
+    options: GradientOptions,
 ) {
     let model = state.model();
-    let weight = 1.0 / micro_batches.len() as f64;
     let mut sums: BTreeMap<String, Vec<f32>> = BTreeMap::new();
     for batch in micro_batches {
-        let part = gradients(model, batch, recompute, weight, None).unwrap();
+        let part = gradients(model, batch, &options).unwrap();
         let mut reader = GradientReader {
             grads: &part.grads,
             stack: Vec::new(),
