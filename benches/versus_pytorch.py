@@ -33,18 +33,23 @@ def median(run, times):
     return statistics.median(seconds)
 
 
-def expand(rows, fill, mark):
-    """Replaces each picture mark by as many tokens as the picture has patches."""
-    patches = request["patches"]
-    return [[x for id_, value in zip(marks, row) for x in ([fill] * patches if id_ == mark else [value])]
-            for row, marks in zip(rows, request["input_ids"])]
+def padded(batch):
+    """Ids, labels, mask and pixels: each picture mark as many tokens as the picture has patches, rows padded on the right."""
+    def expand(rows, fill):
+        return [[x for id_, value in zip(marks, row) for x in ([fill] * request["patches"] if id_ == -200 else [value])]
+                for row, marks in zip(rows, batch["input_ids"])]
+
+    def pad(rows, fill):
+        longest = max(map(len, rows))
+        return torch.tensor([row + [fill] * (longest - len(row)) for row in rows])
+
+    ids, labels = expand(batch["input_ids"], request["image_token"]), expand(batch["labels"], -100)
+    size = request["image_size"]
+    pixels = torch.tensor(batch["pixel_values"]).reshape(-1, 3, size, size)
+    return pad(ids, 0), pad(labels, -100), pad([[1] * len(row) for row in ids], 0), pixels
 
 
-ids = torch.tensor(expand(request["input_ids"], request["image_token"], -200))
-labels = torch.tensor(expand(request["labels"], -100, -200))
-size = request["image_size"]
-pixels = torch.tensor(request["pixel_values"]).reshape(-1, 3, size, size)
-mask = torch.ones_like(ids)
+ids, labels, mask, pixels = padded(request)
 
 base = LlavaForConditionalGeneration.from_pretrained(os.path.join(request["folder"], "base"), dtype=torch.float32)
 base.eval()
@@ -70,10 +75,9 @@ model = PeftModel.from_pretrained(base, os.path.join(request["folder"], "adapter
 model.train()
 trained = [p for p in model.parameters() if p.requires_grad]
 optimizer = torch.optim.AdamW(trained, lr=request["learning_rate"], weight_decay=0.0)
-losses = []
 
 
-def step():
+def step(ids, labels, mask, pixels, losses):
     loss = model(input_ids=ids, attention_mask=mask, pixel_values=pixels, labels=labels).loss
     loss.backward()
     torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -82,7 +86,21 @@ def step():
     losses.append(loss.item())
 
 
-step_seconds = median(step, request["steps"])
+def fresh_adapter():
+    """Back to the first adapter and an empty optimizer."""
+    global optimizer
+    with torch.no_grad():
+        for parameter, value in zip(trained, start):
+            parameter.copy_(value)
+    optimizer = torch.optim.AdamW(trained, lr=request["learning_rate"], weight_decay=0.0)
+
+
+start = [parameter.detach().clone() for parameter in trained]
+losses, mix_losses = [], []
+step_seconds = median(lambda: step(ids, labels, mask, pixels, losses), request["steps"])
+fresh_adapter()
+mix = padded(request["mix"])
+mix_seconds = median(lambda: step(*mix, mix_losses), request["steps"])
 
 try:
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil as Processor
@@ -103,6 +121,6 @@ process_seconds = median(process, request["pictures"])
 flat = process().flatten()
 print(json.dumps({
     "versions": f"torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}, Pillow {PIL.__version__}",
-    "step": step_seconds, "decode": decode_seconds, "decode_many": decode_many_seconds, "ids_many": written_many, "process": process_seconds, "first_loss": losses[0], "ids": written,
+    "step": step_seconds, "mix_step": mix_seconds, "mix_first_loss": mix_losses[0], "decode": decode_seconds, "decode_many": decode_many_seconds, "ids_many": written_many, "process": process_seconds, "first_loss": losses[0], "ids": written,
     "pixels": flat[::661].tolist(),
 }))

@@ -1,5 +1,6 @@
 //! The same work here and in PyTorch + transformers + peft, one after the other in one run, with the same weights, ids,
-//! pictures and number of threads: a LoRA step, a greedy decode, and the image processor. Prints the ratios.
+//! pictures and number of threads: a LoRA step on rows of one length and on the sample's mix of lengths, a greedy decode, and the
+//! image processor. Prints the ratios.
 //!
 //! ```sh
 //! python3 -m venv .venv && .venv/bin/pip install torch transformers peft pillow
@@ -27,9 +28,10 @@ use burn::tensor::Device;
 use clap::Parser;
 use gallery_gpt::{
     checkpoint::{AdapterLayout, SaveOptions, save_adapter, save_model},
-    data::Batch,
+    data::{Batch, Order, PaintingForm, Record, Sampler},
     llama::LoraConfig,
-    model::{GalleryModel, GenerationConfig, Generator, Prompt},
+    model::{GalleryModel, GenerationConfig, Generator, Packing, Prompt},
+    text::{TemplateKind, Tokenizer, encode_conversation},
     train::{MicroBatches, TrainState, Trainable, TrainableParts, TrainingConfig},
     vision::ImageProcessorConfig,
 };
@@ -56,6 +58,8 @@ struct Arguments {
 
 const ROWS: usize = 2;
 const STEPS: usize = 6;
+/// Records of the sample in a step of its mix.
+const MIX: usize = 16;
 const NEW_TOKENS: usize = 64;
 const MANY: usize = 8;
 /// Tokens of the answer whose pace and memory are watched.
@@ -100,7 +104,7 @@ fn main() -> anyhow::Result<()> {
         micro_batches: MicroBatches::InParallel,
         ..TrainingConfig::lora(1e-4)
     };
-    let mut state = TrainState::new(adapted, &training, 1_000_000)?;
+    let mut state = TrainState::new(adapted.clone(), &training, 1_000_000)?;
     // Both rows are of one length and have as many supervised tokens, so the mean of their means is the mean of all.
     let rows: Vec<Batch> = (0..ROWS).map(medium::row_batch).collect();
     let mut losses = Vec::new();
@@ -111,6 +115,27 @@ fn main() -> anyhow::Result<()> {
         },
         STEPS,
     )?;
+
+    let mix = sample_mix(MIX)?;
+    let mut mix_losses = Vec::new();
+    let mut mix_steps = Vec::new();
+    for packing in [Packing::Off, Packing::OneRow] {
+        let training = TrainingConfig {
+            packing,
+            ..training.clone()
+        };
+        let mut state = TrainState::new(adapted.clone(), &training, 1_000_000)?;
+        let mut first_loss = None;
+        mix_steps.push(median(
+            || {
+                let loss = state.step(std::slice::from_ref(&mix))?.loss;
+                first_loss.get_or_insert(loss);
+                Ok(())
+            },
+            STEPS,
+        )?);
+        mix_losses.extend(first_loss);
+    }
 
     let prompt = Prompt::with_pictures(medium::row(0), vec![medium::picture(0)]);
     let config = GenerationConfig {
@@ -153,10 +178,14 @@ fn main() -> anyhow::Result<()> {
     )?;
 
     let batch = medium::batch(MANY);
+    let values = |batch: &Batch| -> Vec<Vec<f32>> {
+        batch.pictures.iter().map(|p| p.values().to_vec()).collect()
+    };
     let request = json!({
+        "mix": { "input_ids": mix.input_ids, "labels": mix.labels, "pixel_values": values(&mix) },
         "folder": folder.path(), "threads": arguments.threads, "steps": STEPS, "rows": ROWS,
         "input_ids": batch.input_ids, "labels": batch.labels,
-        "pixel_values": batch.pictures.iter().map(|p| p.values().to_vec()).collect::<Vec<_>>(),
+        "pixel_values": values(&batch),
         "image_size": 112, "patches": 64, "image_token": 32000,
         "learning_rate": training.learning_rate, "new_tokens": NEW_TOKENS, "pictures": PICTURES,
     });
@@ -184,6 +213,8 @@ fn main() -> anyhow::Result<()> {
     println!("median seconds            here      peer     peer/here");
     for (name, ours, theirs) in [
         ("LoRA step 2x600, r 16", step, number("step")?),
+        ("sample's mix, padded", mix_steps[0], number("mix_step")?),
+        ("sample's mix, packed", mix_steps[1], number("mix_step")?),
         ("greedy 64 after 600", decode, number("decode")?),
         ("the same, batch of 8", decode_many, number("decode_many")?),
         ("image 1024x768 to 336", process, number("process")?),
@@ -194,9 +225,12 @@ fn main() -> anyhow::Result<()> {
         );
     }
     println!(
-        "first losses {:.6} here, {:.6} there; ids equal: {}, of 8 rows: {}; pixels differ by at most {:.1e}",
+        "first losses {:.6} here, {:.6} there, of the mix {:.6} and {:.6} here, {:.6} there; ids equal: {}, of 8 rows: {}; pixels differ by at most {:.1e}",
         losses[0],
         number("first_loss")?,
+        mix_losses[0],
+        mix_losses[1],
+        number("mix_first_loss")?,
         json!(written[0].ids) == peer["ids"],
         json!(written_many.iter().map(|row| &row.ids).collect::<Vec<_>>()) == peer["ids_many"],
         picture_difference(processor.process(&picture).values(), &peer["pixels"])
@@ -218,6 +252,26 @@ fn main() -> anyhow::Result<()> {
         );
     }
     Ok(())
+}
+
+/// The first records of the sample, in its shuffled order, as the tiny base's tokenizer reads them; with pictures of this shape.
+fn sample_mix(records: usize) -> anyhow::Result<Batch> {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../datasets");
+    let set = PaintingForm::load(root.join("painting-form-mini/train_samples_tuning.json"))?;
+    let tokenizer = Tokenizer::from_folder(root.join("tiny-base"))?;
+    let template = TemplateKind::default().template();
+    let lengths = set.records.iter().map(Record::words).collect();
+    let chosen = Sampler::new(lengths, Order::Shuffled, records, 42).epoch(0);
+    let mut batch = Batch::default();
+    for (nth, &index) in chosen[0].iter().enumerate() {
+        let record = &set.records[index];
+        let row = encode_conversation(&tokenizer, &template, &record.conversation)?;
+        batch.input_ids.push(row.input_ids);
+        batch.labels.push(row.labels);
+        batch.pictures.push(medium::picture(nth));
+        batch.ids.push(record.id.clone());
+    }
+    Ok(batch)
 }
 
 /// How a long answer goes on.
