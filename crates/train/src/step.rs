@@ -209,22 +209,30 @@ impl TrainState {
         };
         match self.config.micro_batches {
             MicroBatches::OneByOne => {
-                for work in parts(micro_batches, 1, model) {
-                    add(work.weight, part(model, &work))?;
+                for (micro_batch, batch) in micro_batches.iter().enumerate() {
+                    let whole = Part {
+                        micro_batch,
+                        batch: Cow::Borrowed(batch),
+                        weight: 1.0 / micro_batches.len() as f64,
+                    };
+                    add(whole.weight, part(model, &whole))?;
                 }
             }
             // On the pool's own threads: a product within a part then finds no idle thread to wait for.
             MicroBatches::InParallel => {
-                let each = rayon::current_num_threads().div_ceil(micro_batches.len());
-                let work = parts(micro_batches, each, model);
-                let done: Vec<_> = work
-                    .par_iter()
-                    // The same storage under leaves of its own: graphs that share a leaf share a lock.
-                    .map(|work| part(&model.valid().train(), work))
-                    .collect();
-                // In their order, so that the sum does not depend on which is done first.
-                for (work, done) in work.iter().zip(done) {
-                    add(work.weight, done)?;
+                let threads = rayon::current_num_threads();
+                let work = parts(micro_batches, threads.div_ceil(micro_batches.len()), model);
+                // No more gradients at a time than there are threads, added in their order: the sum does not depend on which is
+                // done first.
+                for work in work.chunks(threads) {
+                    let done: Vec<_> = work
+                        .par_iter()
+                        // The same storage under leaves of its own: graphs that share a leaf share a lock.
+                        .map(|work| part(&model.valid().train(), work))
+                        .collect();
+                    for (work, done) in work.iter().zip(done) {
+                        add(work.weight, done)?;
+                    }
                 }
             }
         }
@@ -285,26 +293,26 @@ struct Part<'a> {
     weight: f64,
 }
 
-/// Each micro-batch, whole or in up to `each` parts of about as many tokens. The loss of a micro-batch is the mean over its
-/// supervised tokens, so a part counts by those it has.
-fn parts<'a>(micro_batches: &'a [Batch], each: usize, model: &GalleryModel) -> Vec<Part<'a>> {
+/// Tokens that one thread computes at a time, where rows allow it: what it reads again and again then stays near it. On two cores a
+/// step of 16 records of the sample at width 512 took 6.4 s in 8 or 16 parts, 7.6 s in 4 and 10.3 s in 2.
+const PART_TOKENS: usize = 512;
+
+/// Each micro-batch in parts of about as many tokens: at least `least` of them, of at most [`PART_TOKENS`] where its rows allow it. The
+/// loss of a micro-batch is the mean over its supervised tokens, so a part counts by those it has.
+fn parts<'a>(micro_batches: &'a [Batch], least: usize, model: &GalleryModel) -> Vec<Part<'a>> {
     let patches = model.config().tokens_per_picture();
+    let length = |ids: &[i64]| SplicePlan::expanded_length(ids, patches);
     let share = 1.0 / micro_batches.len() as f64;
     let of_one = |(micro_batch, whole): (usize, &'a Batch)| {
-        let batches = if each == 1 || whole.len() == 1 {
-            vec![Cow::Borrowed(whole)]
-        } else {
-            let length = |ids: &[i64]| SplicePlan::expanded_length(ids, patches);
-            let parts = whole.split(each, length).into_iter();
-            parts.map(Cow::Owned).collect()
-        };
+        let tokens: usize = whole.input_ids.iter().map(|ids| length(ids)).sum();
         let total = whole.supervised_tokens() as f64;
-        batches.into_iter().filter_map(move |batch| {
+        let parts = whole.split(least.max(tokens.div_ceil(PART_TOKENS)), length);
+        parts.into_iter().filter_map(move |batch| {
             let supervised = batch.supervised_tokens();
             (supervised > 0).then(|| Part {
                 micro_batch,
                 weight: share * (supervised as f64 / total),
-                batch,
+                batch: Cow::Owned(batch),
             })
         })
     };
