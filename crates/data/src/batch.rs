@@ -54,8 +54,8 @@ impl Batch {
         labels.filter(|&&label| label != IGNORE_INDEX).count()
     }
 
-    /// Up to `parts` batches of about the same summed length, by a `length` of each row's ids: the longest row first, each to
-    /// the part that has the least. Within a part rows keep their order. Rows whose labels or pictures do not fit them stay together.
+    /// Up to `parts` batches of about the same summed length ([`balance`]), by a `length` of each row's ids. Rows whose labels or
+    /// pictures do not fit them stay together.
     ///
     /// ```
     /// use gallery_gpt_data::Batch;
@@ -73,9 +73,6 @@ impl Batch {
     /// ```
     #[must_use]
     pub fn split(&self, parts: usize, length: impl Fn(&[i64]) -> usize) -> Vec<Self> {
-        let lengths: Vec<usize> = self.input_ids.iter().map(|ids| length(ids)).collect();
-        let mut longest_first: Vec<usize> = (0..self.len()).collect();
-        longest_first.sort_by_key(|&row| Reverse(lengths[row]));
         // The pictures of a row stand behind those of the rows before it.
         let mut first = vec![0];
         for ids in &self.input_ids {
@@ -86,15 +83,7 @@ impl Batch {
         if !fits || self.ids.len() != self.len() {
             return vec![self.clone()];
         }
-        let mut bins = vec![(0, Vec::new()); parts.clamp(1, self.len().max(1))];
-        for row in longest_first {
-            if let Some((sum, rows)) = bins.iter_mut().min_by_key(|(sum, _)| *sum) {
-                *sum += lengths[row];
-                rows.push(row);
-            }
-        }
-        let part = |mut rows: Vec<usize>| {
-            rows.sort_unstable();
+        let part = |rows: Vec<usize>| {
             let mut part = Self::default();
             for row in rows {
                 part.input_ids.push(self.input_ids[row].clone());
@@ -105,6 +94,27 @@ impl Batch {
             }
             part
         };
-        bins.into_iter().map(|(_, rows)| part(rows)).collect()
+        let lengths: Vec<usize> = self.input_ids.iter().map(|ids| length(ids)).collect();
+        balance(&lengths, parts).into_iter().map(part).collect()
     }
+}
+
+/// Up to `parts` lists of positions with about the same summed length: the longest first, each to the list that has the least.
+/// Each list is in order.
+#[must_use]
+pub fn balance(lengths: &[usize], parts: usize) -> Vec<Vec<usize>> {
+    let mut longest_first: Vec<usize> = (0..lengths.len()).collect();
+    longest_first.sort_by_key(|&at| Reverse(lengths[at]));
+    let mut bins = vec![(0, Vec::new()); parts.clamp(1, lengths.len().max(1))];
+    for at in longest_first {
+        if let Some((sum, bin)) = bins.iter_mut().min_by_key(|(sum, _)| *sum) {
+            *sum += lengths[at];
+            bin.push(at);
+        }
+    }
+    let sorted = |(_, mut bin): (usize, Vec<usize>)| {
+        bin.sort_unstable();
+        bin
+    };
+    bins.into_iter().map(sorted).collect()
 }

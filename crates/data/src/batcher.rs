@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use gallery_gpt_text::{IMAGE_TOKEN_INDEX, Template, Tokenizer, encode_conversation};
+use gallery_gpt_text::{IGNORE_INDEX, IMAGE_TOKEN_INDEX, Template, Tokenizer, encode_conversation};
 use gallery_gpt_vision::{ImageProcessor, PixelValues};
 use rayon::prelude::*;
 
@@ -19,6 +19,19 @@ pub struct Example {
     pub labels: Vec<i64>,
     /// The picture.
     pub pictures: Vec<PixelValues>,
+}
+
+/// How long a record is: all that a plan has to know of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordShape {
+    /// Tokens, the picture expanded.
+    pub tokens: usize,
+    /// Tokens the loss looks at.
+    pub supervised: usize,
+    /// Pictures.
+    pub pictures: usize,
+    /// [`Record::words`].
+    pub words: usize,
 }
 
 /// Tokenizes texts and decodes pictures.
@@ -60,17 +73,7 @@ impl Batcher {
     /// The conversation has no label mask, or is too long.
     pub fn encode_text(&self, record: &Record) -> Result<(Vec<i64>, Vec<i64>), RecordError> {
         let row = encode_conversation(&self.tokenizer, &self.template, &record.conversation)?;
-        let length: usize = row
-            .input_ids
-            .iter()
-            .map(|&id| {
-                if id == IMAGE_TOKEN_INDEX {
-                    self.tokens_per_picture
-                } else {
-                    1
-                }
-            })
-            .sum();
+        let length = self.length(&row.input_ids);
         if length > self.model_max_length {
             return Err(RecordError::TooLong {
                 length,
@@ -78,6 +81,34 @@ impl Batcher {
             });
         }
         Ok((row.input_ids, row.labels))
+    }
+
+    /// Tokens of a row, its pictures expanded.
+    fn length(&self, ids: &[i64]) -> usize {
+        let length = |&id: &i64| {
+            if id == IMAGE_TOKEN_INDEX {
+                self.tokens_per_picture
+            } else {
+                1
+            }
+        };
+        ids.iter().map(length).sum()
+    }
+
+    /// How long a record is.
+    ///
+    /// # Errors
+    /// As [`Batcher::encode_text`].
+    pub fn shape(&self, record: &Record) -> Result<RecordShape, RecordError> {
+        let (ids, labels) = self.encode_text(record)?;
+        let pictures = ids.iter().filter(|&&id| id == IMAGE_TOKEN_INDEX).count();
+        let supervised = labels.iter().filter(|&&label| label != IGNORE_INDEX);
+        Ok(RecordShape {
+            tokens: self.length(&ids),
+            supervised: supervised.count(),
+            pictures,
+            words: record.words(),
+        })
     }
 
     /// A record as numbers.

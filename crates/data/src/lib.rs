@@ -26,8 +26,8 @@ mod painting_form;
 mod sampler;
 mod test_set;
 
-pub use batch::Batch;
-pub use batcher::{Batcher, Example};
+pub use batch::{Batch, balance};
+pub use batcher::{Batcher, Example, RecordShape};
 pub use error::{BadRecord, DatasetError, RecordError};
 pub use painting_form::{PaintingForm, Record};
 pub use sampler::{Order, Sampler};

@@ -61,6 +61,18 @@ pub fn causal_attention(
 /// keeps them; blocks leave out most of the future.
 const QUERY_BLOCK: usize = 128;
 
+/// Scores of a head that the CPU works out, and under autodiff keeps, for a row of `seq` tokens.
+#[must_use]
+pub fn keys_seen_on_the_host(seq: usize) -> usize {
+    let blocks = (0..seq).step_by(QUERY_BLOCK);
+    blocks
+        .map(|from| {
+            let to = seq.min(from + QUERY_BLOCK);
+            (to - from) * to
+        })
+        .sum()
+}
+
 /// Attention of one query a row on the CPU, where Burn's would first copy all keys and values out of the cache: products read
 /// them where they lie.
 fn look_once(

@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use crate::LlamaModel;
+use crate::{LlamaModel, LoraTarget};
 
 /// Sizes of a LLaMA decoder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -87,6 +87,20 @@ impl LlamaConfig {
         let mlp = 3 * self.hidden_size * self.intermediate_size;
         let block = attention + mlp + 2 * self.hidden_size;
         2 * self.vocab_size * self.hidden_size + self.num_hidden_layers * block + self.hidden_size
+    }
+
+    /// Input and output width of a block's linear.
+    #[must_use]
+    pub fn linear_widths(&self, target: LoraTarget) -> [usize; 2] {
+        let (hidden, mlp) = (self.hidden_size, self.intermediate_size);
+        match target {
+            LoraTarget::QProj | LoraTarget::OProj => [hidden, hidden],
+            LoraTarget::KProj | LoraTarget::VProj => {
+                [hidden, self.num_key_value_heads * self.head_dim()]
+            }
+            LoraTarget::GateProj | LoraTarget::UpProj => [hidden, mlp],
+            LoraTarget::DownProj => [mlp, hidden],
+        }
     }
 
     /// Checks numbers that came from a file or a user.

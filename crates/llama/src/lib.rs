@@ -27,7 +27,7 @@ mod mlp;
 mod rope;
 mod sequence_layout;
 
-pub use attention::{LlamaAttention, causal_attention};
+pub use attention::{LlamaAttention, causal_attention, keys_seen_on_the_host};
 pub use config::{LlamaConfig, LlamaConfigError};
 pub use decoder::{DecoderBlock, LlamaModel};
 pub use kv_cache::{KvCache, LayerCache};

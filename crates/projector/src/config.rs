@@ -93,6 +93,17 @@ impl ProjectorConfig {
         }
     }
 
+    /// Parameters of the projector.
+    #[must_use]
+    pub fn num_parameters(&self) -> usize {
+        let (mm, h) = (self.mm_hidden_size, self.hidden_size);
+        match self.kind {
+            ProjectorKind::Identity => 0,
+            ProjectorKind::Linear => mm * h + h,
+            ProjectorKind::MlpGelu { depth } => mm * h + h + (depth - 1) * (h * h + h),
+        }
+    }
+
     /// Checks numbers that came from a file or a user.
     ///
     /// # Errors

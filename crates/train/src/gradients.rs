@@ -110,7 +110,7 @@ pub struct Gradients {
 }
 
 /// Rows of logits that exist at one time, whatever the batch: 1024 rows of 32000 in f32 are 131 MB.
-const LOGIT_ROWS: usize = 1024;
+pub(crate) const LOGIT_ROWS: usize = 1024;
 
 /// Loss and gradients of a micro-batch.
 ///

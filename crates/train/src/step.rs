@@ -295,7 +295,7 @@ struct Part<'a> {
 
 /// Tokens that one thread computes at a time, where rows allow it: what it reads again and again then stays near it. On two cores a
 /// step of 16 records of the sample at width 512 took 6.4 s in 8 or 16 parts, 7.6 s in 4 and 10.3 s in 2.
-const PART_TOKENS: usize = 512;
+pub(crate) const PART_TOKENS: usize = 512;
 
 /// Each micro-batch in parts of about as many tokens: at least `least` of them, of at most [`PART_TOKENS`] where its rows allow it. The
 /// loss of a micro-batch is the mean over its supervised tokens, so a part counts by those it has.

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Batches decoded ahead of the step that needs them.
-const AHEAD: usize = 3;
+pub(crate) const AHEAD: usize = 3;
 
 /// What a step needs.
 #[derive(Default)]
@@ -48,6 +48,12 @@ impl Trainer {
             validation: Vec::new(),
             samples: None,
         })
+    }
+
+    /// Its settings.
+    #[must_use]
+    pub fn config(&self) -> &TrainingConfig {
+        &self.config
     }
 
     /// Records that are not trained on, for the validation loss.
@@ -275,6 +281,16 @@ impl Trainer {
         Ok(total / count.max(1) as f64)
     }
 
+    /// The order of records of some numbers of words.
+    pub(crate) fn sampler(&self, words: Vec<usize>) -> Sampler {
+        Sampler::new(
+            words,
+            self.config.order,
+            self.config.per_device_train_batch_size,
+            self.config.seed,
+        )
+    }
+
     /// Sends the batches of one step after the other, from a zero-based step on.
     fn prepare(
         &self,
@@ -283,12 +299,7 @@ impl Trainer {
         first: usize,
         send: &SyncSender<Prepared>,
     ) {
-        let sampler = Sampler::new(
-            records.iter().map(Record::words).collect(),
-            self.config.order,
-            self.config.per_device_train_batch_size,
-            self.config.seed,
-        );
+        let sampler = self.sampler(records.iter().map(Record::words).collect());
         let steps_per_epoch = self.steps_per_epoch(records.len());
         let mut done = first % steps_per_epoch;
         for epoch in first / steps_per_epoch..self.config.num_train_epochs {

@@ -97,6 +97,18 @@ impl VisionConfig {
         self.grid_size() * self.grid_size()
     }
 
+    /// Parameters of the tower.
+    #[must_use]
+    pub fn num_parameters(&self) -> usize {
+        let (h, m) = (self.hidden_size, self.intermediate_size);
+        let embeddings = h * self.num_channels * self.patch_size * self.patch_size
+            + h
+            + (self.num_patches() + 1) * h;
+        let norm = 2 * h;
+        let block = 4 * (h * h + h) + 2 * h * m + m + h + 2 * norm;
+        embeddings + self.num_hidden_layers * block + 2 * norm
+    }
+
     /// Checks numbers that came from a file or a user.
     ///
     /// # Errors
