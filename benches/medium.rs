@@ -76,7 +76,32 @@ pub(crate) fn row_batch(seed: usize) -> Batch {
     }
 }
 
-/// Several such rows.
+/// Rows of 96 words, the first of them with a picture before the words.
+#[must_use]
+#[allow(dead_code, reason = "one of the benches that share this file takes it")]
+pub(crate) fn batch_with_pictures(rows: usize, pictures: usize) -> Batch {
+    let mut batch = Batch::default();
+    for seed in 0..rows {
+        let mut ids: Vec<i64> = row(seed)
+            .into_iter()
+            .filter(|&id| id >= 0)
+            .take(96)
+            .collect();
+        let mut labels = ids.clone();
+        labels[..48].fill(-100);
+        if seed < pictures {
+            ids.insert(1, -200);
+            labels.insert(1, -100);
+            batch.pictures.push(picture(seed));
+        }
+        batch.input_ids.push(ids);
+        batch.labels.push(labels);
+        batch.ids.push(seed.to_string());
+    }
+    batch
+}
+
+/// Several rows of [`row_batch`].
 #[must_use]
 pub(crate) fn batch(rows: usize) -> Batch {
     let mut batch = Batch::default();

@@ -10,8 +10,8 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::{Criterion, criterion_group, criterion_main};
 use gallery_gpt::{
     llama::{KvCache, LoraConfig},
-    model::SplicePlan,
-    train::{Recompute, TrainState, TrainingConfig},
+    model::{Packing, SplicePlan},
+    train::{MicroBatches, Recompute, TrainState, TrainingConfig},
     vision::PixelValues,
 };
 
@@ -79,6 +79,26 @@ fn benches(criterion: &mut Criterion) {
         let batch = medium::batch(2);
         group.bench_function(
             format!("lora_step/recompute_{name}/2x600_512x8_r16"),
+            |bencher| {
+                bencher.iter(|| {
+                    state
+                        .step(std::slice::from_ref(&batch))
+                        .expect("a finite loss")
+                });
+            },
+        );
+    }
+    for pictures in [0, 8, 32] {
+        let training = TrainingConfig {
+            packing: Packing::OneRow,
+            micro_batches: MicroBatches::InParallel,
+            ..TrainingConfig::lora(1e-4)
+        };
+        let adapted = model.clone().apply_lora(&LoraConfig::new(16, 32.0));
+        let mut state = TrainState::new(adapted, &training, 1000).expect("valid settings");
+        let batch = medium::batch_with_pictures(32, pictures);
+        group.bench_function(
+            format!("lora_step/{pictures}_pictures/32x96_words_512x8_r16"),
             |bencher| {
                 bencher.iter(|| {
                     state

@@ -2,11 +2,16 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use clap::{Parser, ValueEnum};
 use gallery_gpt::{
     data::Order,
+    model::Packing,
     prelude::*,
-    train::{MicroBatches, OnBadRecord, Recompute, TrainableParts},
+    train::{
+        MicroBatches, OnBadRecord, Recompute, ReportTo, SchedulerType, ScriptArguments,
+        TrainableParts, deepspeed_clipping,
+    },
 };
 
 pub(crate) const SAMPLE: &str = "datasets/painting-form-mini";
@@ -42,10 +47,52 @@ pub(crate) struct Arguments {
     /// cpu, cuda or cuda:N.
     #[arg(long, default_value = "cpu")]
     pub(crate) device: DeviceKind,
+    /// Says what the training will need, in parameters, memory and steps, and does nothing else: no weight is read.
+    #[arg(long)]
+    pub(crate) plan: bool,
+    /// Plans for a GPU of so many GB, with fused attention and weights of 16 bits; without, for the CPU and what is free here.
+    #[arg(long, requires = "plan")]
+    pub(crate) device_memory: Option<f64>,
+    /// Shows the training on the whole screen; q leaves the view, not the training.
+    #[arg(long)]
+    pub(crate) full_screen: bool,
     /// Number type of the frozen weights: f32, f16 or bf16; by default bf16 on a GPU, and on a CPU f32 for small models and the
     /// stored one for large ones.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "bf16")]
     pub(crate) dtype: Option<TensorDtype>,
+    /// Frozen weights in bf16, as `--dtype bf16`.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) bf16: Option<bool>,
+    /// Taken, and of no effect: no product here is computed in TF32.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) tf32: Option<bool>,
+    /// Folder of the vision tower, in place of the one that the base names.
+    #[arg(long)]
+    pub(crate) vision_tower: Option<PathBuf>,
+    /// What the base's projector has to be, such as `mlp2x_gelu`; another base is refused.
+    #[arg(long)]
+    pub(crate) mm_projector_type: Option<String>,
+    /// Which hidden state of the tower the base has to take; another base is refused.
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) mm_vision_select_layer: Option<i64>,
+    /// Only false is known.
+    #[arg(long, default_value_t = false, action = clap::ArgAction::Set)]
+    pub(crate) mm_use_im_start_end: bool,
+    /// Only false is known.
+    #[arg(long, default_value_t = false, action = clap::ArgAction::Set)]
+    pub(crate) mm_use_im_patch_token: bool,
+    /// How the base has to make pictures square (pad); another base is refused.
+    #[arg(long)]
+    pub(crate) image_aspect_ratio: Option<String>,
+    /// Only true is known: records are made ready when their batch is due.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) lazy_preprocess: bool,
+    /// none or wandb; nothing is sent either way, the run folder has it all.
+    #[arg(long)]
+    pub(crate) report_to: Option<ReportTo>,
+    /// A DeepSpeed file, for what it makes of `--max_grad_norm`: it clips only if the file has `gradient_clipping`.
+    #[arg(long)]
+    pub(crate) deepspeed: Option<PathBuf>,
     /// Defaults of the flags below: the sample's, or the original script's.
     #[arg(long, value_enum, default_value_t = Preset::Sample)]
     pub(crate) preset: Preset,
@@ -82,6 +129,9 @@ pub(crate) struct Arguments {
     /// Share of the steps over which the rate rises.
     #[arg(long)]
     pub(crate) warmup_ratio: Option<f64>,
+    /// How the rate goes on after its peak: cosine, linear, `constant_with_warmup` or constant.
+    #[arg(long)]
+    pub(crate) lr_scheduler_type: Option<SchedulerType>,
     /// Global norm that gradients are scaled down to; 0 leaves them.
     #[arg(long)]
     pub(crate) max_grad_norm: Option<f64>,
@@ -97,7 +147,34 @@ pub(crate) struct Arguments {
     /// Micro-batches of a step.
     #[arg(long)]
     pub(crate) gradient_accumulation_steps: Option<usize>,
-    /// Runs the decoder's blocks again in the backward pass: off or blocks.
+    /// Order of the records: sequential, shuffled, `group_by_length`, or `gallery_gpt` (the original's, which never shuffles).
+    #[arg(long)]
+    pub(crate) order: Option<Order>,
+    /// true groups records of like length (with the preset `gallery_gpt` in the original's order), false shuffles them.
+    #[arg(long, conflicts_with = "order", num_args = 0..=1, default_missing_value = "true")]
+    pub(crate) group_by_modality_length: Option<bool>,
+    /// Lays the records of a micro-batch out in one row, without padding: off or `one_row`.
+    #[arg(long, num_args = 0..=1, default_missing_value = "one_row")]
+    pub(crate) packing: Option<Packing>,
+    /// Validation records that are looked at together.
+    #[arg(long)]
+    pub(crate) per_device_eval_batch_size: Option<usize>,
+    /// Threads that decode pictures ahead; 0 shares those of the step.
+    #[arg(long)]
+    pub(crate) dataloader_num_workers: Option<usize>,
+    /// Steps between lines of the log.
+    #[arg(long)]
+    pub(crate) logging_steps: Option<usize>,
+    /// Most operations a second of the device, in 10^12: the log then has the model FLOPs utilization.
+    #[arg(long)]
+    pub(crate) peak_tflops: Option<f64>,
+    /// steps validates every `--eval_steps`, no does not.
+    #[arg(long, value_enum)]
+    pub(crate) evaluation_strategy: Option<Strategy>,
+    /// steps saves every `--save_steps`, no does not.
+    #[arg(long, value_enum)]
+    pub(crate) save_strategy: Option<Strategy>,
+    /// Runs the decoder's blocks again in the backward pass: off or blocks (true and false as well).
     #[arg(long)]
     pub(crate) gradient_checkpointing: Option<Recompute>,
     /// Records that are not trained on, in the form of the training records, for a validation loss.
@@ -141,6 +218,13 @@ pub(crate) enum Preset {
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 #[value(rename_all = "snake_case")]
+pub(crate) enum Strategy {
+    No,
+    Steps,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+#[value(rename_all = "snake_case")]
 pub(crate) enum BadRecordPolicy {
     Fail,
     Skip,
@@ -148,7 +232,10 @@ pub(crate) enum BadRecordPolicy {
 
 impl Arguments {
     /// The settings: the preset's, changed by the flags.
-    pub(crate) fn settings(&self) -> (TrainingConfig, LoraConfig) {
+    ///
+    /// # Errors
+    /// Flags that do not go together, or a DeepSpeed file that cannot be read.
+    pub(crate) fn settings(&self) -> anyhow::Result<(TrainingConfig, LoraConfig)> {
         let (mut training, mut lora) = match self.preset {
             Preset::Sample => (
                 TrainingConfig {
@@ -183,9 +270,32 @@ impl Arguments {
         training.mm_projector_lr = self.mm_projector_lr.or(training.mm_projector_lr);
         set(&mut training.weight_decay, self.weight_decay);
         set(&mut training.warmup_ratio, self.warmup_ratio);
+        set(&mut training.lr_scheduler_type, self.lr_scheduler_type);
         if let Some(norm) = self.max_grad_norm {
             training.max_grad_norm = (norm != 0.0).then_some(norm);
         }
+        if let Some(file) = &self.deepspeed {
+            training.max_grad_norm = deepspeed_clipping(file, self.max_grad_norm.unwrap_or(1.0))?;
+        }
+        set(&mut training.packing, self.packing);
+        set(
+            &mut training.per_device_eval_batch_size,
+            self.per_device_eval_batch_size,
+        );
+        set(
+            &mut training.dataloader_num_workers,
+            self.dataloader_num_workers,
+        );
+        set(&mut training.logging_steps, self.logging_steps);
+        training.peak_tflops = self.peak_tflops;
+        let order = self
+            .group_by_modality_length
+            .map(|group| match (group, self.preset) {
+                (false, _) => Order::Shuffled,
+                (true, Preset::Sample) => Order::GroupByLength,
+                (true, Preset::GalleryGpt) => Order::GalleryGpt,
+            });
+        set(&mut training.order, self.order.or(order));
         set(&mut training.num_train_epochs, self.num_train_epochs);
         training.max_steps = self.max_steps.or(training.max_steps);
         set(
@@ -206,6 +316,21 @@ impl Arguments {
         set(&mut training.eval_steps, self.eval_steps);
         training.early_stopping_patience = self.early_stopping_patience;
         set(&mut training.save_total_limit, self.save_total_limit);
+        match self.save_strategy {
+            Some(Strategy::No) => training.save_steps = None,
+            Some(Strategy::Steps) if training.save_steps.is_none() => {
+                bail!("--save_strategy steps needs --save_steps of at least 1")
+            }
+            _ => {}
+        }
+        match (self.evaluation_strategy, &self.eval_data) {
+            (Some(Strategy::Steps), None) => bail!("--evaluation_strategy steps needs --eval_data"),
+            (Some(Strategy::No), Some(_)) => {
+                bail!("--eval_data is given, but --evaluation_strategy is no")
+            }
+            _ => {}
+        }
+        self.script(&mut training.script);
         if self.device != DeviceKind::Cpu || lora.dropout > 0.0 {
             training.micro_batches = MicroBatches::OneByOne;
         }
@@ -216,6 +341,46 @@ impl Arguments {
             },
         };
         training.seed = self.seed;
-        (training, lora)
+        Ok((training, lora))
+    }
+
+    /// What says where things are and how the model is read. Of the preset, only what the base is held against stays where no flag is given.
+    fn script(&self, script: &mut ScriptArguments) {
+        let preset = std::mem::take(script);
+        *script = ScriptArguments {
+            model_name_or_path: self.base.clone(),
+            version: self.version.to_string(),
+            data_path: self.data.clone(),
+            image_folder: self.images.clone(),
+            output_dir: self.output_dir.clone(),
+            vision_tower: self.vision_tower.clone(),
+            mm_projector_type: self.mm_projector_type.clone().or(preset.mm_projector_type),
+            mm_vision_select_layer: self
+                .mm_vision_select_layer
+                .or(preset.mm_vision_select_layer),
+            image_aspect_ratio: self
+                .image_aspect_ratio
+                .clone()
+                .or(preset.image_aspect_ratio),
+            mm_use_im_start_end: self.mm_use_im_start_end,
+            mm_use_im_patch_token: self.mm_use_im_patch_token,
+            model_max_length: self.model_max_length,
+            bf16: self
+                .bf16
+                .unwrap_or(preset.bf16 && self.device != DeviceKind::Cpu),
+            tf32: self.tf32.unwrap_or(preset.tf32),
+            lazy_preprocess: self.lazy_preprocess,
+            report_to: self.report_to.unwrap_or(preset.report_to),
+            deepspeed: self.deepspeed.clone(),
+        };
+    }
+
+    /// How the base is read.
+    pub(crate) fn load_options(&self, script: &ScriptArguments) -> LoadOptions {
+        LoadOptions {
+            dtype: self.dtype.or(script.bf16.then_some(TensorDtype::BF16)),
+            vision_tower: self.vision_tower.clone(),
+            ..LoadOptions::default()
+        }
     }
 }

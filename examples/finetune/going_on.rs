@@ -26,7 +26,7 @@ fn settings(folder: &Path) -> anyhow::Result<Value> {
 
 /// Refuses to go on with what would be another training.
 pub(crate) fn ensure_same_training(folder: &Path, now: &Value) -> anyhow::Result<()> {
-    const MAY_DIFFER: [&str; 7] = [
+    const MAY_DIFFER: [&str; 11] = [
         "num_train_epochs",
         "max_steps",
         "save_steps",
@@ -34,6 +34,10 @@ pub(crate) fn ensure_same_training(folder: &Path, now: &Value) -> anyhow::Result
         "micro_batches",
         "on_bad_record",
         "early_stopping_patience",
+        "dataloader_num_workers",
+        "peak_tflops",
+        "report_to",
+        "output_dir",
     ];
     let then = settings(folder)?;
     for part in [

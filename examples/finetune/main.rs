@@ -17,6 +17,8 @@
 
 mod arguments;
 mod going_on;
+mod planning;
+mod screen;
 mod test_paintings;
 #[path = "../thumbnail.rs"]
 mod thumbnail;
@@ -32,13 +34,15 @@ use arguments::{Arguments, BadRecordPolicy};
 use clap::Parser;
 use gallery_gpt::{
     checkpoint::{SaveOptions, save_model, save_projector, write_file},
-    data::{BadRecord, Record},
+    data::{BadRecord, Record, RecordShape},
     llama::LoraTarget,
     prelude::*,
     train::{AdapterWriting, SamplePainting, Samples, TrainableParts},
 };
 use going_on::{SETTINGS, began_with, ensure_same_training};
 use indicatif::{ProgressBar, ProgressStyle};
+use planning::{ensure_it_fits, show_plan};
+use screen::Screen;
 use serde_json::json;
 use test_paintings::{QUESTION, compare, examine, sample_test_set};
 use thumbnail::thumbnail;
@@ -62,15 +66,16 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
-    let (training, mut lora) = arguments.settings();
+    if arguments.plan {
+        return show_plan(arguments);
+    }
+    let (training, mut lora) = arguments.settings()?;
     training.validate()?;
     lora.validate()?;
-    let options = LoadOptions {
-        dtype: arguments.dtype,
-        ..LoadOptions::default()
-    };
+    let options = arguments.load_options(&training.script);
     let mut base = GalleryGpt::load_with(&arguments.base, &arguments.device.device(), &options)?
         .template(arguments.version);
+    training.script.check(base.model().config())?;
     if let Some(path) = &arguments.lora_path {
         base = base.adapter(path)?;
         for note in base.notes() {
@@ -93,7 +98,7 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
             .model_max_length
             .min(base.model().config().llama.max_position_embeddings),
     );
-    let (records, bad) = usable_records(arguments, &batcher)?;
+    let (records, shapes, bad) = usable_records(arguments, &batcher)?;
     let settings = json!({
         "flags": flags,
         "base": { "folder": arguments.base, "fingerprint": base.report().fingerprint, "dtype": base.model().dtype() },
@@ -111,6 +116,7 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
     });
     let (on_bad_record, parts) = (training.on_bad_record, training.parts);
     let mut trainer = Trainer::new(training)?;
+    ensure_it_fits(arguments, &trainer, &base, &lora, &shapes)?;
     if let Some(path) = &arguments.eval_data {
         let set = PaintingForm::load(path)?;
         if let Some(bad) = set.bad.first() {
@@ -165,8 +171,8 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
     );
 
     let before = test.as_ref().map(|test| examine(&base, test)).transpose()?;
-    let progress = progress_bar();
-    let observe = |event: &TrainEvent| show(&progress, event);
+    let mut progress = Progress::new(arguments.full_screen)?;
+    let observe = |event: &TrainEvent| progress.show(event);
     let origin = base.origin();
     let (model, result) = if parts == TrainableParts::LORA {
         let start = base.model().clone();
@@ -225,17 +231,18 @@ fn sample_painting(base: &GalleryGpt, path: &Path) -> anyhow::Result<SamplePaint
     })
 }
 
-/// The records that have a label mask and fit the context; the others are named.
+/// The records that have a label mask and fit the context, and how long they are; the others are named.
 fn usable_records(
     arguments: &Arguments,
     batcher: &Batcher,
-) -> anyhow::Result<(Vec<Record>, Vec<BadRecord>)> {
+) -> anyhow::Result<(Vec<Record>, Vec<RecordShape>, Vec<BadRecord>)> {
     let set = PaintingForm::load(&arguments.data)?;
     let mut bad = set.bad;
     let mut records = Vec::with_capacity(set.records.len());
+    let mut shapes = Vec::with_capacity(set.records.len());
     for record in set.records {
         let picture = arguments.images.join(&record.image);
-        match batcher.encode_text(&record) {
+        match batcher.shape(&record) {
             Ok(_) if !picture.is_file() => bad.push(BadRecord {
                 index: record.index,
                 id: record.id.clone(),
@@ -245,7 +252,10 @@ fn usable_records(
                 }
                 .into(),
             }),
-            Ok(_) => records.push(record),
+            Ok(shape) => {
+                records.push(record);
+                shapes.push(shape);
+            }
             Err(cause) => bad.push(BadRecord {
                 index: record.index,
                 id: record.id,
@@ -268,7 +278,7 @@ fn usable_records(
         "{} has no usable record",
         arguments.data.display()
     );
-    Ok((records, bad))
+    Ok((records, shapes, bad))
 }
 
 fn run_folder(wanted: Option<&Path>) -> PathBuf {
@@ -281,65 +291,98 @@ fn run_folder(wanted: Option<&Path>) -> PathBuf {
     }
 }
 
-fn progress_bar() -> ProgressBar {
-    let progress = ProgressBar::new(0);
-    progress.set_style(
-        ProgressStyle::with_template(
-            "{bar:30} {pos}/{len} steps, {elapsed} gone, {eta} left, {msg}",
-        )
-        .expect("a valid template"),
-    );
-    progress
+/// A bar on a terminal, or a screen; a line now and then elsewhere.
+struct Progress {
+    bar: ProgressBar,
+    screen: Option<Screen>,
 }
 
-/// A bar on a terminal, a line now and then elsewhere.
-fn show(progress: &ProgressBar, event: &TrainEvent) {
-    match event {
-        TrainEvent::Started {
-            total_steps,
-            parameters,
-        } => {
-            progress.set_length(*total_steps as u64);
-            progress.enable_steady_tick(Duration::from_millis(500));
-            println!("{parameters} trainable parameters");
+impl Progress {
+    fn new(full_screen: bool) -> anyhow::Result<Self> {
+        let style = ProgressStyle::with_template(
+            "{bar:30} {pos}/{len} steps, {elapsed} gone, {eta} left, {msg}",
+        )?;
+        ensure!(
+            !full_screen || std::io::stdout().is_terminal(),
+            "--full_screen needs a terminal"
+        );
+        Ok(Self {
+            bar: ProgressBar::new(0).with_style(style),
+            screen: full_screen.then(Screen::new).transpose()?,
+        })
+    }
+
+    fn say(&mut self, message: String) {
+        match &mut self.screen {
+            Some(screen) => screen.view.say(message),
+            None => self.bar.suspend(|| println!("{message}")),
         }
-        TrainEvent::Step {
-            report,
-            tokens_per_second,
-            ..
-        } => {
-            let message = format!("loss {:.3}, {tokens_per_second:.0} tokens/s", report.loss);
-            if !std::io::stderr().is_terminal()
-                && (report.step % 20 == 0 || Some(report.step as u64) == progress.length())
-            {
-                println!("step {}: {message}", report.step);
+    }
+
+    fn show(&mut self, event: &TrainEvent) {
+        match event {
+            TrainEvent::Started {
+                total_steps,
+                parameters,
+            } => {
+                self.bar.set_length(*total_steps as u64);
+                match &mut self.screen {
+                    Some(screen) => screen.view.total_steps = *total_steps,
+                    None => self.bar.enable_steady_tick(Duration::from_millis(500)),
+                }
+                self.say(format!("{parameters} trainable parameters"));
             }
-            progress.set_message(message);
-            progress.set_position(report.step as u64);
+            TrainEvent::Step {
+                report,
+                tokens_per_second,
+                data_wait,
+            } => {
+                if let Some(screen) = &mut self.screen {
+                    screen.view.step(report, *tokens_per_second, *data_wait);
+                } else {
+                    self.step(report.step, report.loss, *tokens_per_second);
+                }
+            }
+            TrainEvent::Resumed { step } => {
+                self.bar.reset_eta();
+                self.say(format!("going on after step {step}"));
+            }
+            TrainEvent::Evaluated { step, loss } => {
+                if let Some(screen) = &mut self.screen {
+                    screen.view.validated(*step, *loss);
+                }
+                self.say(format!("step {step}: validation loss {loss:.3}"));
+            }
+            TrainEvent::StoppedEarly {
+                best_step,
+                best_loss,
+                ..
+            } => self.say(format!(
+                "stopped: no better than {best_loss:.3} at step {best_step} for too long"
+            )),
+            TrainEvent::LeftOut { record, count } => {
+                self.say(format!("left out ({count} so far): {record}"));
+            }
+            TrainEvent::Saved { .. } => {}
+            TrainEvent::Finished { steps, seconds } => {
+                self.screen = None;
+                self.bar.finish_and_clear();
+                println!("{steps} steps in {seconds:.0} s");
+            }
         }
-        TrainEvent::Resumed { step } => {
-            progress.reset_eta();
-            println!("going on after step {step}");
+        if self.screen.as_mut().is_some_and(|screen| !screen.draw()) {
+            self.screen = None;
         }
-        TrainEvent::Evaluated { step, loss } => {
-            progress.suspend(|| println!("step {step}: validation loss {loss:.3}"));
+    }
+
+    fn step(&self, step: usize, loss: f64, tokens_per_second: f64) {
+        let message = format!("loss {loss:.3}, {tokens_per_second:.0} tokens/s");
+        if !std::io::stderr().is_terminal()
+            && (step.is_multiple_of(20) || Some(step as u64) == self.bar.length())
+        {
+            println!("step {step}: {message}");
         }
-        TrainEvent::StoppedEarly {
-            best_step,
-            best_loss,
-            ..
-        } => {
-            progress.suspend(|| {
-                println!("stopped: no better than {best_loss:.3} at step {best_step} for too long");
-            });
-        }
-        TrainEvent::LeftOut { record, count } => {
-            progress.suspend(|| eprintln!("left out ({count} so far): {record}"));
-        }
-        TrainEvent::Saved { .. } => {}
-        TrainEvent::Finished { steps, seconds } => {
-            progress.finish_and_clear();
-            println!("{steps} steps in {seconds:.0} s");
-        }
+        self.bar.set_message(message);
+        self.bar.set_position(step as u64);
     }
 }

@@ -12,7 +12,7 @@ use burn::{
 use gallery_gpt::{
     model::{GalleryModel, GalleryModelConfig},
     projector::Projector,
-    train::CosineSchedule,
+    train::{Schedule, SchedulerType},
     vision::{ImageProcessor, PixelValues, VisionTower},
 };
 use gallery_gpt_scenes::{BASE_SEED, Color, Noun, Place, Scene, paint_parts};
@@ -185,7 +185,7 @@ pub(crate) fn pretrain(
         .with_epsilon(1e-8)
         .with_weight_decay(0.01)
         .init();
-    let schedule = CosineSchedule::new(steps, 0.05);
+    let schedule = Schedule::new(SchedulerType::Cosine, steps, 0.05);
     let progress = ProgressBar::new(steps as u64);
     let mut mean: Option<f32> = None;
     let mut right = [0.0_f32; PARTS.len()];

@@ -2,6 +2,8 @@
 //!
 //! An order is a function of the seed and the epoch alone, so that training can start again anywhere.
 
+use std::str::FromStr;
+
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -20,6 +22,22 @@ pub enum Order {
     /// What GalleryGPT runs: batches of the file's order, longest record first in each, every epoch the same. Its
     /// `group_by_modality_length` lost the shuffling.
     GalleryGpt,
+}
+
+impl FromStr for Order {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "sequential" => Ok(Self::Sequential),
+            "shuffled" => Ok(Self::Shuffled),
+            "group_by_length" => Ok(Self::GroupByLength),
+            "gallery_gpt" => Ok(Self::GalleryGpt),
+            other => Err(format!(
+                "unknown order `{other}`, expected sequential, shuffled, group_by_length or gallery_gpt"
+            )),
+        }
+    }
 }
 
 /// Orders records by seed and epoch.

@@ -1,6 +1,10 @@
 //! What a training is said to need, beside what an allocator counts.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on has failed, and shows what it measured"
+)]
 
 use burn::tensor::Device;
 use gallery_gpt::{
@@ -214,7 +218,7 @@ fn predicted_memory_is_within_a_tenth_of_the_measured_peak() {
 }
 
 #[test]
-fn the_original_is_counted_as_its_papers_do() {
+fn the_original_has_its_known_counts() {
     let config = GalleryModelConfig::gallery_gpt_7b();
     let lora = LoraConfig::gallery_gpt();
     let planned = PlannedModel {

@@ -246,7 +246,8 @@ mod tests {
             .reshape([4, seq, 8]);
         let mixed = found.matmul(values).swap_dims(0, 1).reshape([1, seq, 32]);
         let expected = attention.o_proj.forward(mixed, AdapterDropout::Off);
-        let output = attention.forward(x, &rotary, None, None, AdapterDropout::Off);
+        let layout = SequenceLayout::of_positions(rotary);
+        let output = attention.forward(x, &layout, None, None, AdapterDropout::Off);
         let difference = (output - expected).abs().max().into_scalar::<f32>();
         assert!(difference < 1e-5, "{difference}");
     }

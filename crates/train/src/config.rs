@@ -4,7 +4,7 @@ use gallery_gpt_data::Order;
 use gallery_gpt_model::Packing;
 use serde::{Deserialize, Serialize};
 
-use crate::{Recompute, TrainingConfigError};
+use crate::{Recompute, SchedulerType, ScriptArguments, TrainingConfigError};
 
 /// What is trained of a part.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,7 +82,10 @@ pub enum OnBadRecord {
     },
 }
 
-/// Settings of a training.
+/// Settings of a training, under the names of the original's script where it has one. What it says in several arguments is one typed
+/// field here: `lora_enable` and `tune_mm_mlp_adapter` are `parts`, `group_by_modality_length` is `order`, `save_strategy` is `save_steps`,
+/// and `evaluation_strategy` is whether the trainer has validation records; `lora_r`, `lora_alpha` and `lora_dropout` are the
+/// [`LoraConfig`](gallery_gpt_llama::LoraConfig) beside it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingConfig {
     /// What is trained.
@@ -101,6 +104,8 @@ pub struct TrainingConfig {
     pub adam_epsilon: f64,
     /// Share of the steps over which the rate rises from 0.
     pub warmup_ratio: f64,
+    /// How the rate goes on after its peak.
+    pub lr_scheduler_type: SchedulerType,
     /// Gradients are scaled down to this global norm; `None` leaves them, as the original's DeepSpeed setting does.
     pub max_grad_norm: Option<f64>,
     /// Times over the data.
@@ -109,6 +114,14 @@ pub struct TrainingConfig {
     pub max_steps: Option<usize>,
     /// Records of a micro-batch.
     pub per_device_train_batch_size: usize,
+    /// Validation records that are looked at together.
+    pub per_device_eval_batch_size: usize,
+    /// Threads that decode pictures ahead; 0 shares those of the step.
+    pub dataloader_num_workers: usize,
+    /// Steps between lines of the log.
+    pub logging_steps: usize,
+    /// Most operations a second of the device, in 10^12, if known: the log then has the model FLOPs utilization.
+    pub peak_tflops: Option<f64>,
     /// Micro-batches of a step.
     pub gradient_accumulation_steps: usize,
     /// How they are computed.
@@ -133,6 +146,9 @@ pub struct TrainingConfig {
     pub save_steps: Option<usize>,
     /// Checkpoints that are kept, the newest.
     pub save_total_limit: usize,
+    /// The rest of the script.
+    #[serde(flatten)]
+    pub script: ScriptArguments,
 }
 
 impl TrainingConfig {
@@ -148,10 +164,15 @@ impl TrainingConfig {
             adam_beta2: 0.999,
             adam_epsilon: 1e-8,
             warmup_ratio: 0.03,
+            lr_scheduler_type: SchedulerType::Cosine,
             max_grad_norm: Some(1.0),
             num_train_epochs: 1,
             max_steps: None,
             per_device_train_batch_size: 16,
+            per_device_eval_batch_size: 4,
+            dataloader_num_workers: 0,
+            logging_steps: 1,
+            peak_tflops: None,
             gradient_accumulation_steps: 1,
             micro_batches: MicroBatches::OneByOne,
             packing: Packing::Off,
@@ -163,6 +184,7 @@ impl TrainingConfig {
             early_stopping_patience: None,
             save_steps: Some(500),
             save_total_limit: 2,
+            script: ScriptArguments::default(),
         }
     }
 
@@ -178,6 +200,8 @@ impl TrainingConfig {
             order: Order::GalleryGpt,
             save_steps: Some(2810),
             save_total_limit: 10,
+            dataloader_num_workers: 4,
+            script: ScriptArguments::gallery_gpt(),
             ..Self::lora(2e-5)
         }
     }
@@ -224,6 +248,12 @@ impl TrainingConfig {
         {
             return wrong("max_grad_norm", norm, "a positive number");
         }
+        if let Some(peak) = self
+            .peak_tflops
+            .filter(|peak| !(*peak > 0.0 && peak.is_finite()))
+        {
+            return wrong("peak_tflops", peak, "a positive number");
+        }
         for (field, value) in [
             ("num_train_epochs", self.num_train_epochs),
             ("max_steps", self.max_steps.unwrap_or(1)),
@@ -234,6 +264,12 @@ impl TrainingConfig {
             ),
             ("save_steps", self.save_steps.unwrap_or(1)),
             ("save_total_limit", self.save_total_limit),
+            ("logging_steps", self.logging_steps),
+            (
+                "per_device_eval_batch_size",
+                self.per_device_eval_batch_size,
+            ),
+            ("model_max_length", self.script.model_max_length),
             (
                 "per_device_train_batch_size",
                 self.per_device_train_batch_size,

@@ -1,6 +1,6 @@
 //! What can end a training.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gallery_gpt_checkpoint::CheckpointError;
 use gallery_gpt_data::BadRecord;
@@ -53,7 +53,7 @@ pub enum TrainError {
     /// The loss is no number any more.
     #[error(
         "step {step}: the {what} is {value}; records {records}. Lower the learning rate, or look at these records{}",
-        checkpoint.as_ref().map(|path| format!("; the last good checkpoint is {}", path.display())).unwrap_or_default()
+        last_good(checkpoint.as_deref())
     )]
     NotFinite {
         /// One-based step.
@@ -111,6 +111,30 @@ pub enum TrainError {
         /// What is wrong with it.
         found: String,
     },
+    /// The device has no memory left.
+    #[error("out of memory in step {step}: {cause}. What helps: {advice}{}", last_good(checkpoint.as_deref()))]
+    OutOfMemory {
+        /// The step.
+        step: usize,
+        /// The device's words.
+        cause: String,
+        /// The flags that make it need less.
+        advice: String,
+        /// The newest checkpoint.
+        checkpoint: Option<PathBuf>,
+    },
+    /// An argument that says of the model what it is not.
+    #[error(
+        "{argument} is {wanted}, but the model is trained and run with {has}; leave the argument out, or take another base"
+    )]
+    Argument {
+        /// The argument.
+        argument: &'static str,
+        /// What it says.
+        wanted: String,
+        /// What there is.
+        has: String,
+    },
     /// A run that would not be gone on with, but changed.
     #[error(
         "{run}: {what} was {then} when the run began and is {now} now; go on with what it began with, or begin another run"
@@ -141,10 +165,17 @@ pub enum TrainError {
     Checkpoint(#[from] CheckpointError),
 }
 
+fn last_good(checkpoint: Option<&Path>) -> String {
+    checkpoint
+        .map(|path| format!("; the last good checkpoint is {}", path.display()))
+        .unwrap_or_default()
+}
+
 impl TrainError {
     /// Names the last good checkpoint, where that helps.
     pub(crate) fn after(mut self, last: Option<PathBuf>) -> Self {
-        if let Self::NotFinite { checkpoint, .. } = &mut self {
+        if let Self::NotFinite { checkpoint, .. } | Self::OutOfMemory { checkpoint, .. } = &mut self
+        {
             *checkpoint = last;
         }
         self

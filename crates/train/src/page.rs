@@ -97,6 +97,17 @@ impl Page<'_> {
         if let Some(median) = speeds.get(speeds.len() / 2) {
             figures.push(("tokens per second, median", format!("{median:.0}")));
         }
+        let mut tflops: Vec<f64> = self.speed.iter().map(|line| line.tflops).collect();
+        tflops.sort_by(f64::total_cmp);
+        if let Some(median) = tflops.get(tflops.len() / 2) {
+            figures.push(("TFLOP/s of the decoder, median", format!("{median:.3}")));
+        }
+        if let Some(mfu) = self.speed.last().and_then(|line| line.mfu) {
+            figures.push((
+                "model FLOPs utilization, last",
+                format!("{:.1} %", 100.0 * mfu),
+            ));
+        }
         let waited: f64 = self.speed.iter().map(|line| line.data_wait).sum();
         figures.push(("waited for data", format!("{waited:.1} s")));
         figures.push(("records left out", self.left_out.to_string()));

@@ -49,6 +49,10 @@ pub struct SpeedLine {
     pub tokens_per_second: f64,
     /// Seconds waited for the batch.
     pub data_wait: f64,
+    /// Operations a second of the decoder, in 10^12 ([`flops_per_token`](crate::flops_per_token)), waiting included.
+    pub tflops: f64,
+    /// Their share of what the device can do (model FLOPs utilization), if that is known.
+    pub mfu: Option<f64>,
 }
 
 /// A look at the validation records.

@@ -1,21 +1,62 @@
-//! Cosine with linear warm-up (`get_cosine_schedule_with_warmup` of `transformers`).
+//! The learning rate's way, as `get_scheduler` of `transformers` has it.
 
-/// Scale of the peak rate at each step.
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// How the rate goes on after its peak (`lr_scheduler_type`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SchedulerType {
+    /// Half a cosine down to 0.
+    #[default]
+    Cosine,
+    /// A line down to 0.
+    Linear,
+    /// It stays, after a warm-up.
+    ConstantWithWarmup,
+    /// It stays, from the first step on.
+    Constant,
+}
+
+impl FromStr for SchedulerType {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "cosine" => Ok(Self::Cosine),
+            "linear" => Ok(Self::Linear),
+            "constant_with_warmup" => Ok(Self::ConstantWithWarmup),
+            "constant" => Ok(Self::Constant),
+            other => Err(format!(
+                "unknown lr_scheduler_type `{other}`, expected cosine, linear, constant_with_warmup or constant"
+            )),
+        }
+    }
+}
+
+/// Scale of the peak rate at each step: it rises linearly from 0, then goes its kind's way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CosineSchedule {
+pub struct Schedule {
+    /// The way after the peak.
+    pub kind: SchedulerType,
     /// Steps of the whole training.
     pub total_steps: usize,
     /// Steps over which the scale rises; the first step has scale 0.
     pub warmup_steps: usize,
 }
 
-impl CosineSchedule {
+impl Schedule {
     /// A schedule whose warm-up takes `ceil(warmup_ratio * total_steps)` steps.
     #[must_use]
-    pub fn new(total_steps: usize, warmup_ratio: f64) -> Self {
+    pub fn new(kind: SchedulerType, total_steps: usize, warmup_ratio: f64) -> Self {
         Self {
+            kind,
             total_steps,
-            warmup_steps: (warmup_ratio * total_steps as f64).ceil() as usize,
+            warmup_steps: match kind {
+                SchedulerType::Constant => 0,
+                _ => (warmup_ratio * total_steps as f64).ceil() as usize,
+            },
         }
     }
 
@@ -27,7 +68,13 @@ impl CosineSchedule {
         }
         let left = self.total_steps.saturating_sub(self.warmup_steps).max(1);
         let progress = (step - self.warmup_steps) as f64 / left as f64;
-        (0.5 * (1.0 + (std::f64::consts::PI * progress).cos())).max(0.0)
+        match self.kind {
+            SchedulerType::Cosine => {
+                (0.5 * (1.0 + (std::f64::consts::PI * progress).cos())).max(0.0)
+            }
+            SchedulerType::Linear => (1.0 - progress).max(0.0),
+            SchedulerType::Constant | SchedulerType::ConstantWithWarmup => 1.0,
+        }
     }
 }
 
@@ -37,11 +84,24 @@ mod tests {
 
     #[test]
     fn it_rises_then_falls() {
-        let schedule = CosineSchedule::new(100, 0.03);
-        assert_eq!(schedule.warmup_steps, 3);
-        assert_eq!(schedule.scale(0), 0.0);
-        assert_eq!(schedule.scale(3), 1.0);
-        assert!((1..100).all(|s| s <= 3 || schedule.scale(s) < schedule.scale(s - 1)));
-        assert!(schedule.scale(100).abs() < 1e-12);
+        for kind in [SchedulerType::Cosine, SchedulerType::Linear] {
+            let schedule = Schedule::new(kind, 100, 0.03);
+            assert_eq!(schedule.warmup_steps, 3);
+            assert_eq!(schedule.scale(0), 0.0);
+            assert_eq!(schedule.scale(3), 1.0);
+            assert!((1..100).all(|s| s <= 3 || schedule.scale(s) < schedule.scale(s - 1)));
+            assert!(schedule.scale(100).abs() < 1e-12);
+        }
+        let linear = Schedule::new(SchedulerType::Linear, 100, 0.0);
+        assert_eq!(linear.scale(25), 0.75);
+    }
+
+    #[test]
+    fn a_constant_stays() {
+        let warm = Schedule::new(SchedulerType::ConstantWithWarmup, 100, 0.03);
+        let scales = [0, 1, 3, 99].map(|step| warm.scale(step));
+        assert_eq!(scales, [0.0, 1.0 / 3.0, 1.0, 1.0]);
+        let constant = Schedule::new(SchedulerType::Constant, 100, 0.03);
+        assert_eq!([0, 99].map(|step| constant.scale(step)), [1.0, 1.0]);
     }
 }

@@ -13,7 +13,7 @@ use gallery_gpt_vision::PixelValues;
 use rayon::prelude::*;
 
 use crate::{
-    CosineSchedule, CrossEntropy, Dropout, GradientOptions, Gradients, MicroBatches, ParamGroups,
+    CrossEntropy, Dropout, GradientOptions, Gradients, MicroBatches, ParamGroups, Schedule,
     TrainError, TrainingCheckpoint, TrainingConfig, clip_global_norm, global_norm, gradients,
     param_group::{mark_trainable, split_off},
 };
@@ -29,7 +29,7 @@ pub struct TrainState {
     optimizer: ModuleOptimizer,
     projector_optimizer: ModuleOptimizer,
     groups: ParamGroups,
-    schedule: CosineSchedule,
+    schedule: Schedule,
     config: TrainingConfig,
     step: usize,
 }
@@ -88,7 +88,7 @@ impl TrainState {
             optimizer: optimizer(),
             projector_optimizer: optimizer(),
             groups,
-            schedule: CosineSchedule::new(total_steps, config.warmup_ratio),
+            schedule: Schedule::new(config.lr_scheduler_type, total_steps, config.warmup_ratio),
             config: config.clone(),
             step: 0,
         })

@@ -14,7 +14,8 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     AdapterWriting, CheckpointState, EvaluationLine, LogLine, RunFolder, Samples, SpeedLine,
-    TrainError, TrainEvent, TrainState, TrainingCheckpoint, TrainingConfig, step::summed_loss,
+    TrainError, TrainEvent, TrainState, TrainingCheckpoint, TrainingConfig, flops_per_token,
+    out_of_memory::catch, step::summed_loss,
 };
 
 /// Batches decoded ahead of the step that needs them.
@@ -149,6 +150,7 @@ impl Trainer {
             last = Some(save(&state, run)?);
         }
 
+        let flops = flops_per_token(state.model().config(), self.config.parts.language_model);
         let started = Instant::now();
         let first = state.steps_done();
         let steps_per_epoch = self.steps_per_epoch(records.len());
@@ -177,9 +179,11 @@ impl Trainer {
                         list: run.bad_records(),
                     });
                 }
-                let report = state.step(&batches).map_err(|error| {
-                    error.after(last.as_ref().map(|checkpoint| checkpoint.path.clone()))
-                })?;
+                let number = state.steps_done() + 1;
+                let report =
+                    catch(number, &self.config, || state.step(&batches)).map_err(|error| {
+                        error.after(last.as_ref().map(|checkpoint| checkpoint.path.clone()))
+                    })?;
                 let tokens_per_second =
                     report.tokens as f64 / waiting.elapsed().as_secs_f64().max(1e-9);
                 let line = LogLine {
@@ -192,13 +196,18 @@ impl Trainer {
                     supervised_tokens: report.supervised_tokens,
                     tokens: report.tokens,
                 };
+                let tflops = tokens_per_second * flops / 1e12;
                 let speed = SpeedLine {
                     step: report.step,
                     tokens_per_second,
                     data_wait,
+                    tflops,
+                    mfu: self.config.peak_tflops.map(|peak| tflops / peak),
                 };
-                run.log(&line, &speed)?;
                 let step = report.step;
+                if step.is_multiple_of(self.config.logging_steps) || step == total_steps {
+                    run.log(&line, &speed)?;
+                }
                 observe(&TrainEvent::Step {
                     report,
                     tokens_per_second,
@@ -271,7 +280,7 @@ impl Trainer {
     /// Mean loss per supervised token of the validation records, a batch of them in memory at a time.
     fn validation_loss(&self, model: &GalleryModel, batcher: &Batcher) -> Result<f64, TrainError> {
         let (mut total, mut count) = (0.0, 0);
-        let size = self.config.per_device_train_batch_size;
+        let size = self.config.per_device_eval_batch_size;
         for records in self.validation.chunks(size) {
             let batch = batcher.batch(&records.iter().collect::<Vec<_>>())?;
             let (sum, tokens) = summed_loss(model, &[batch])?;
@@ -299,6 +308,17 @@ impl Trainer {
         first: usize,
         send: &SyncSender<Prepared>,
     ) {
+        let workers =
+            rayon::ThreadPoolBuilder::new().num_threads(self.config.dataloader_num_workers);
+        // Without threads of their own, pictures are decoded on those of the step.
+        let workers = match self.config.dataloader_num_workers {
+            0 => None,
+            _ => workers.build().ok(),
+        };
+        let encode = |chosen: &[&Record]| match &workers {
+            Some(workers) => workers.install(|| batcher.usable_batch(chosen)),
+            None => batcher.usable_batch(chosen),
+        };
         let sampler = self.sampler(records.iter().map(Record::words).collect());
         let steps_per_epoch = self.steps_per_epoch(records.len());
         let mut done = first % steps_per_epoch;
@@ -310,7 +330,7 @@ impl Trainer {
                 for indices in step {
                     let chosen: Vec<&Record> =
                         indices.iter().map(|&index| &records[index]).collect();
-                    let (batch, bad) = batcher.usable_batch(&chosen);
+                    let (batch, bad) = encode(&chosen);
                     prepared.bad.extend(bad);
                     if !batch.is_empty() {
                         prepared.batches.push(batch);

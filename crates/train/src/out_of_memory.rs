@@ -1,0 +1,94 @@
+//! A device that has no memory left: said as an error, with the flags that help.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+};
+
+use gallery_gpt_model::Packing;
+
+use crate::{Recompute, TrainError, TrainingConfig};
+
+/// Runs a step. Burn panics where a device has no memory left; that is an error here, any other panic goes on.
+pub(crate) fn catch<T>(
+    step: usize,
+    config: &TrainingConfig,
+    run: impl FnOnce() -> Result<T, TrainError>,
+) -> Result<T, TrainError> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|payload| match message(&*payload) {
+        Some(cause) if is_out_of_memory(cause) => Err(TrainError::OutOfMemory {
+            step,
+            cause: cause.to_owned(),
+            advice: less_memory(config).join("; "),
+            checkpoint: None,
+        }),
+        _ => resume_unwind(payload),
+    })
+}
+
+fn message(payload: &(dyn Any + Send)) -> Option<&str> {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied())
+}
+
+/// `CubeCL`'s words, and the driver's.
+fn is_out_of_memory(cause: &str) -> bool {
+    let words = [
+        "outofmemory",
+        "out of memory",
+        "out_of_memory",
+        "buffertoobig",
+    ];
+    let cause = cause.to_lowercase();
+    words.iter().any(|word| cause.contains(word))
+}
+
+/// The flags that make a training need less memory, those that cost least first.
+#[must_use]
+pub fn less_memory(config: &TrainingConfig) -> Vec<String> {
+    let mut flags = Vec::new();
+    if config.packing == Packing::Off && config.per_device_train_batch_size > 1 {
+        flags.push("--packing one_row leaves out the padding".to_owned());
+    }
+    if config.gradient_checkpointing == Recompute::Off {
+        flags.push("--gradient_checkpointing blocks keeps one hidden state a block".to_owned());
+    }
+    if config.per_device_train_batch_size > 1 {
+        let half = config.per_device_train_batch_size.div_ceil(2);
+        flags.push(format!(
+            "--per_device_train_batch_size {half} --gradient_accumulation_steps {} has half as much at a time",
+            2 * config.gradient_accumulation_steps
+        ));
+    }
+    flags.push("--lora_r makes smaller adapters, --model_max_length shorter records".to_owned());
+    flags
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_caught_and_says_what_helps() {
+        let config = TrainingConfig::lora(1e-4);
+        for words in [
+            "called `Result::unwrap()` on an `Err` value: OutOfMemory { size: 12 }",
+            "CUDA_ERROR_OUT_OF_MEMORY",
+        ] {
+            let error = catch::<()>(7, &config, || panic!("{words}")).expect_err("a panic");
+            let text = error.to_string();
+            assert!(text.contains("step 7"), "{text}");
+            assert!(text.contains("--gradient_checkpointing blocks"), "{text}");
+            assert!(
+                text.contains("--per_device_train_batch_size 8 --gradient_accumulation_steps 2")
+            );
+        }
+        assert!(catch(1, &config, || Ok(3)).is_ok_and(|value| value == 3));
+    }
+
+    #[test]
+    #[should_panic(expected = "another")]
+    fn another_panic_goes_on() {
+        let _ = catch::<()>(1, &TrainingConfig::lora(1e-4), || panic!("another"));
+    }
+}

@@ -1,0 +1,263 @@
+//! What the original's script says beside the numbers of the training: where things are, how the model is read, and what its
+//! launcher does.
+
+use std::{fs, path::PathBuf, str::FromStr};
+
+use gallery_gpt_model::GalleryModelConfig;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::TrainError;
+
+/// Arguments of `finetune_task_lora.sh`, under their names. [`Trainer`](crate::Trainer) is given a model and records, so it reads none
+/// of them but `model_max_length`'s neighbours in [`TrainingConfig`](crate::TrainingConfig); the example `finetune` does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScriptArguments {
+    /// Folder of the base.
+    pub model_name_or_path: PathBuf,
+    /// Template of the conversations.
+    pub version: String,
+    /// Training records.
+    pub data_path: PathBuf,
+    /// Folder that their picture paths start from.
+    pub image_folder: PathBuf,
+    /// Folder of the run; `None` takes the first free one.
+    pub output_dir: Option<PathBuf>,
+    /// Folder of the tower, in place of the one that the base names.
+    pub vision_tower: Option<PathBuf>,
+    /// What the base's projector has to be (`mlp2x_gelu`).
+    pub mm_projector_type: Option<String>,
+    /// Which hidden state of the tower the base has to take.
+    pub mm_vision_select_layer: Option<i64>,
+    /// How the base has to make pictures square (`pad`).
+    pub image_aspect_ratio: Option<String>,
+    /// Marks around a picture; only `false` is known here.
+    pub mm_use_im_start_end: bool,
+    /// A token of its own for patches; only `false` is known here.
+    pub mm_use_im_patch_token: bool,
+    /// Longest record in tokens, pictures expanded.
+    pub model_max_length: usize,
+    /// Frozen weights in bf16. On a CPU, where that is slower than f32, the example leaves them as they are stored.
+    pub bf16: bool,
+    /// Products of f32 in TF32. Nothing here is computed that way; kept so that the original's flags are taken.
+    pub tf32: bool,
+    /// Records are made ready when their batch is due; only `true` is known here.
+    pub lazy_preprocess: bool,
+    /// Where the log goes beside the run folder.
+    pub report_to: ReportTo,
+    /// A DeepSpeed file: its clipping is taken ([`deepspeed_clipping`]), its sharding has nothing to shard on one device.
+    pub deepspeed: Option<PathBuf>,
+}
+
+/// A log elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReportTo {
+    /// The run folder has it all.
+    #[default]
+    None,
+    /// The original's choice. Nothing is sent from here: `log.jsonl` can be.
+    Wandb,
+}
+
+impl FromStr for ReportTo {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "none" => Ok(Self::None),
+            "wandb" => Ok(Self::Wandb),
+            other => Err(format!(
+                "unknown report_to `{other}`, expected none or wandb"
+            )),
+        }
+    }
+}
+
+impl Default for ScriptArguments {
+    /// The sample and the base that come with the project, in their number type.
+    fn default() -> Self {
+        Self {
+            model_name_or_path: "datasets/tiny-base".into(),
+            version: "v1".into(),
+            data_path: "datasets/painting-form-mini/train_samples_tuning.json".into(),
+            image_folder: "datasets/painting-form-mini".into(),
+            output_dir: None,
+            vision_tower: None,
+            mm_projector_type: None,
+            mm_vision_select_layer: None,
+            image_aspect_ratio: None,
+            mm_use_im_start_end: false,
+            mm_use_im_patch_token: false,
+            model_max_length: 2048,
+            bf16: false,
+            tf32: false,
+            lazy_preprocess: true,
+            report_to: ReportTo::None,
+            deepspeed: None,
+        }
+    }
+}
+
+impl ScriptArguments {
+    /// What the script says.
+    #[must_use]
+    pub fn gallery_gpt() -> Self {
+        Self {
+            model_name_or_path: "./share4v/llava-7b".into(),
+            version: "v1".into(),
+            data_path: "./train_samples_tuning.json".into(),
+            image_folder: "./art_images_data".into(),
+            output_dir: Some("./checkpoints/llava-share4v-lora".into()),
+            vision_tower: Some("Lin-Chen/ShareGPT4V-7B_Pretrained_vit-large336-l12".into()),
+            mm_projector_type: Some("mlp2x_gelu".into()),
+            mm_vision_select_layer: Some(-2),
+            image_aspect_ratio: Some("pad".into()),
+            bf16: true,
+            tf32: true,
+            report_to: ReportTo::Wandb,
+            deepspeed: Some("scripts/zero3.json".into()),
+            ..Self::default()
+        }
+    }
+
+    /// Holds what is said of the model against the model.
+    ///
+    /// # Errors
+    /// An argument that the model does not have, or that is not known here.
+    pub fn check(&self, model: &GalleryModelConfig) -> Result<(), TrainError> {
+        let found = [
+            (
+                "mm_projector_type",
+                self.mm_projector_type.clone(),
+                model.projector.to_string(),
+            ),
+            (
+                "mm_vision_select_layer",
+                self.mm_vision_select_layer.map(|layer| layer.to_string()),
+                model.select_layer.0.to_string(),
+            ),
+            (
+                "image_aspect_ratio",
+                self.image_aspect_ratio.clone(),
+                model.aspect_ratio.to_string(),
+            ),
+            (
+                "mm_use_im_start_end",
+                Some(self.mm_use_im_start_end.to_string()),
+                false.to_string(),
+            ),
+            (
+                "mm_use_im_patch_token",
+                Some(self.mm_use_im_patch_token.to_string()),
+                false.to_string(),
+            ),
+            (
+                "lazy_preprocess",
+                Some(self.lazy_preprocess.to_string()),
+                true.to_string(),
+            ),
+        ];
+        for (argument, wanted, has) in found {
+            if let Some(wanted) = wanted.filter(|wanted| *wanted != has) {
+                return Err(TrainError::Argument {
+                    argument,
+                    wanted,
+                    has,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a DeepSpeed file makes of `max_grad_norm`. The trainer of `transformers` hands clipping to DeepSpeed, which clips only if its file
+/// has `gradient_clipping`: by the number there, or by `max_grad_norm` if it says `auto`. The original's `zero3.json` and `zero2.json` have
+/// no such entry, so nothing is clipped; `zero3_offload.json` says `auto`.
+///
+/// # Errors
+/// The file cannot be read, is no JSON object, or its entry is neither a number nor `auto`.
+pub fn deepspeed_clipping(
+    path: &std::path::Path,
+    max_grad_norm: f64,
+) -> Result<Option<f64>, TrainError> {
+    let text = fs::read_to_string(path).map_err(|source| TrainError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let damaged = |found: String| TrainError::Damaged {
+        path: path.to_owned(),
+        found,
+    };
+    let file: Value = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
+    if !file.is_object() {
+        return Err(damaged("no JSON object".to_owned()));
+    }
+    match &file["gradient_clipping"] {
+        Value::Null => Ok(None),
+        Value::String(auto) if auto == "auto" => Ok(Some(max_grad_norm)),
+        Value::Number(number) => Ok(number.as_f64().filter(|norm| *norm > 0.0)),
+        other => Err(damaged(format!(
+            "gradient_clipping {other}, expected a number or \"auto\""
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+    use super::*;
+
+    #[test]
+    fn clipping_is_what_deepspeed_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("zero.json");
+        for (text, expected) in [
+            (r#"{"zero_optimization": {"stage": 3}}"#, None),
+            (r#"{"gradient_clipping": "auto"}"#, Some(0.7)),
+            (r#"{"gradient_clipping": 2.5}"#, Some(2.5)),
+            (r#"{"gradient_clipping": 0.0}"#, None),
+        ] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(deepspeed_clipping(&path, 0.7).unwrap(), expected, "{text}");
+        }
+        for text in ["", "[]", r#"{"gradient_clipping": true}"#] {
+            fs::write(&path, text).unwrap();
+            let error = deepspeed_clipping(&path, 0.7).unwrap_err().to_string();
+            assert!(error.contains("zero.json"), "{error}");
+        }
+        assert!(deepspeed_clipping(&folder.path().join("none"), 1.0).is_err());
+    }
+
+    #[test]
+    fn an_argument_the_model_does_not_have_is_named() {
+        let model = GalleryModelConfig::gallery_gpt_7b();
+        let script = ScriptArguments::gallery_gpt();
+        script.check(&model).unwrap();
+        ScriptArguments::default().check(&model).unwrap();
+        let wrong = [
+            ScriptArguments {
+                mm_vision_select_layer: Some(-1),
+                ..script.clone()
+            },
+            ScriptArguments {
+                mm_projector_type: Some("linear".into()),
+                ..script.clone()
+            },
+            ScriptArguments {
+                mm_use_im_start_end: true,
+                ..script
+            },
+        ];
+        let names = [
+            "mm_vision_select_layer",
+            "mm_projector_type",
+            "mm_use_im_start_end",
+        ];
+        for (script, name) in wrong.iter().zip(names) {
+            let error = script.check(&model).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+    }
+}

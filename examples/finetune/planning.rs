@@ -1,0 +1,139 @@
+//! What a training will need, before anything is paid for it.
+
+use anyhow::ensure;
+use gallery_gpt::{
+    checkpoint::{Checkpoint, inspect_adapter},
+    data::RecordShape,
+    model::GalleryModelConfig,
+    prelude::*,
+    train::{AttentionMemory, PlannedModel, TrainableParts, TrainingPlan, less_memory},
+    vision::ImageProcessorConfig,
+};
+
+use crate::{arguments::Arguments, usable_records};
+
+/// `--plan`: from the base's config, its tokenizer and the records. Of weights, only the list of names and shapes is read.
+pub(crate) fn show_plan(arguments: &Arguments) -> anyhow::Result<()> {
+    let (training, mut lora) = arguments.settings()?;
+    training.validate()?;
+    let options = arguments.load_options(&training.script);
+    let checkpoint = Checkpoint::open(&arguments.base, &options)?;
+    let config = checkpoint.config().clone();
+    training.script.check(&config)?;
+    if let Some(path) = &arguments.lora_path {
+        lora = inspect_adapter(config.init(&Device::flex()), path)?.lora;
+    }
+    lora.validate()?;
+    let batcher = Batcher::new(
+        Tokenizer::from_folder(&arguments.base)?,
+        arguments.version.template(),
+        ImageProcessorConfig::new(config.vision.image_size).init(),
+        &arguments.images,
+        config.tokens_per_picture(),
+        arguments
+            .model_max_length
+            .min(config.llama.max_position_embeddings),
+    );
+    let (_, shapes, bad) = usable_records(arguments, &batcher)?;
+    if !bad.is_empty() {
+        println!("{} records would be left out", bad.len());
+    }
+    let small = checkpoint.parameters() < 1_000_000_000;
+    let bytes = match options.dtype {
+        Some(TensorDtype::F32) => 4,
+        None if attention(arguments) == AttentionMemory::Scores && small => 4,
+        _ => 2,
+    };
+    let trainer = Trainer::new(training)?;
+    let plan = planned(arguments, &trainer, &config, &lora, bytes, &shapes);
+    println!("{plan}");
+    let Some(there) = arguments
+        .device_memory
+        .map(|gigabytes| (gigabytes * 1e9) as u64)
+        .or_else(|| free_memory(arguments.device))
+    else {
+        return Ok(());
+    };
+    let peak = plan.memory().peak;
+    println!(
+        "{:.2} GB of {:.2} GB: {}",
+        peak as f64 / 1e9,
+        there as f64 / 1e9,
+        if peak <= there {
+            "it fits"
+        } else {
+            "it does not fit"
+        }
+    );
+    if peak > there {
+        for flag in less_memory(trainer.config()) {
+            println!("  {flag}");
+        }
+    }
+    Ok(())
+}
+
+fn attention(arguments: &Arguments) -> AttentionMemory {
+    if arguments.device == DeviceKind::Cpu && arguments.device_memory.is_none() {
+        AttentionMemory::Scores
+    } else {
+        AttentionMemory::Fused
+    }
+}
+
+fn planned(
+    arguments: &Arguments,
+    trainer: &Trainer,
+    config: &GalleryModelConfig,
+    lora: &LoraConfig,
+    bytes: usize,
+    shapes: &[RecordShape],
+) -> TrainingPlan {
+    let model = PlannedModel {
+        config,
+        lora: (trainer.config().parts == TrainableParts::LORA).then_some(lora),
+        bytes,
+        attention: attention(arguments),
+        threads: rayon::current_num_threads(),
+    };
+    trainer.plan(&model, shapes)
+}
+
+/// Refuses a training that the plan says will not fit: on a CPU the system would end it without a word.
+pub(crate) fn ensure_it_fits(
+    arguments: &Arguments,
+    trainer: &Trainer,
+    base: &GalleryGpt,
+    lora: &LoraConfig,
+    shapes: &[RecordShape],
+) -> anyhow::Result<()> {
+    let model = base.model();
+    let bytes = model.dtype().size();
+    let plan = planned(arguments, trainer, model.config(), lora, bytes, shapes);
+    let memory = plan.memory();
+    // The weights are there already.
+    let needed = memory.peak - memory.weights;
+    if let Some(free) = free_memory(arguments.device) {
+        ensure!(
+            needed <= free,
+            "out of memory before it begins: {:.2} GB more are needed and {:.2} GB are free. What helps: {}",
+            needed as f64 / 1e9,
+            free as f64 / 1e9,
+            less_memory(trainer.config()).join("; ")
+        );
+    }
+    Ok(())
+}
+
+/// Bytes that a program may take here, where the system says so.
+fn free_memory(device: DeviceKind) -> Option<u64> {
+    if device != DeviceKind::Cpu {
+        return None;
+    }
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kilobytes * 1024)
+}
