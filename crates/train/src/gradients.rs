@@ -9,10 +9,10 @@ use std::str::FromStr;
 use burn::{
     module::Module,
     optim::{GradientsAccumulator, GradientsParams},
-    tensor::{Device, Int, Tensor, TensorData},
+    tensor::{DType, Device, Int, Tensor, TensorData},
 };
 use gallery_gpt_data::Batch;
-use gallery_gpt_llama::AdapterDropout;
+use gallery_gpt_llama::{AdapterDropout, LlamaModel};
 use gallery_gpt_model::{GalleryModel, Packing, SpliceError, SplicePlan, SplicedLabels};
 use gallery_gpt_vision::PixelValues;
 use serde::{Deserialize, Serialize};
@@ -202,20 +202,30 @@ fn plain(
     (loss, accumulator.grads())
 }
 
-/// The share of the mean loss that some rows have, and a scalar whose gradient in their logits is that of the loss.
+/// The share of the mean loss that some rows have, and a scalar whose gradient in what the rows came from is that of the loss.
 fn loss_and_seed(
-    logits: Tensor<2>,
+    decoder: &LlamaModel,
+    normed: Tensor<2>,
     targets: &[i64],
     labels: &SplicedLabels,
     weight: f64,
 ) -> (Tensor<1>, Tensor<1>) {
     let count = labels.targets.len() as f64;
-    let plain = logits.clone().inner();
-    let targets = ints(targets, &plain.device());
-    let CrossEntropy { loss, gradient } = CrossEntropy::new(plain, targets);
-    // d sum(logits * g) / d logits is g.
-    let seed = (logits * (gradient * (weight / count)).autodiff()).sum();
-    (loss / count, seed)
+    let targets = ints(targets, &normed.clone().inner().device());
+    if decoder.lm_head.weight.is_require_grad() {
+        let logits = decoder.logits(normed);
+        let CrossEntropy { loss, gradient } = CrossEntropy::new(logits.clone().inner(), targets);
+        // d sum(logits * g) / d logits is g.
+        let seed = (logits * (gradient * (weight / count)).autodiff()).sum();
+        return (loss / count, seed);
+    }
+    // The head learns nothing: its gradient is one product, and no graph holds anything of the logits' size.
+    let head = decoder.lm_head.weight.val().inner();
+    let dtype = normed.dtype();
+    let logits = normed.clone().inner().matmul(head.clone());
+    let CrossEntropy { loss, gradient } = CrossEntropy::new(logits.cast(DType::F32), targets);
+    let gradient = gradient.cast(dtype).matmul(head.transpose()) * (weight / count);
+    (loss / count, (normed * gradient.autodiff()).sum())
 }
 
 fn recomputed(
@@ -291,7 +301,7 @@ fn head(
             .autodiff()
             .require_grad();
         let normed = decoder.norm.forward(x.clone());
-        let (loss, seed) = loss_and_seed(decoder.logits(normed), targets, labels, weight);
+        let (loss, seed) = loss_and_seed(decoder, normed, targets, labels, weight);
         let mut grads = seed.backward();
         let d = x
             .grad_remove(&mut grads)
