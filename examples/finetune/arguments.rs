@@ -199,7 +199,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 2048)]
     pub(crate) model_max_length: usize,
     /// What to do about a record that cannot be used: end the run, or leave it out and list it in the run folder.
-    #[arg(long, value_enum, default_value_t = BadRecordPolicy::Fail)]
+    #[arg(long, alias = "on-bad-record", value_enum, default_value_t = BadRecordPolicy::Fail)]
     pub(crate) on_bad_record: BadRecordPolicy,
     /// Most records that may be left out.
     #[arg(long, default_value_t = 100)]
