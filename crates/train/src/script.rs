@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::TrainError;
 
 /// Arguments of `finetune_task_lora.sh`, under their names. [`Trainer`](crate::Trainer) is given a model and records, so it reads none
-/// of them but `model_max_length`'s neighbours in [`TrainingConfig`](crate::TrainingConfig); the example `finetune` does.
+/// of them; the example `finetune` does, and notes them in the run's `config.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScriptArguments {
     /// Folder of the base.
