@@ -39,7 +39,7 @@ pub(crate) fn records(count: usize) -> anyhow::Result<Vec<Record>> {
     Ok(records)
 }
 
-/// Trains in a folder, going on with what is there. With dropout, one training a process: the device has one generator.
+/// Trains in a folder, going on with what is there.
 pub(crate) fn train(
     folder: &Path,
     config: &TrainingConfig,
@@ -47,18 +47,35 @@ pub(crate) fn train(
     dropout: f64,
     observe: impl FnMut(&TrainEvent),
 ) -> Result<(), TrainError> {
-    train_with(folder, config, records, &[], dropout, observe)
+    let more = More {
+        dropout,
+        ..More::default()
+    };
+    train_with(folder, config, records, more, observe)
 }
 
-/// As [`train`], looking at validation records.
+/// What a training may have beside settings and records.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct More<'a> {
+    pub(crate) validation: &'a [Record],
+    pub(crate) dropout: f64,
+    /// CPU devices beside the first.
+    pub(crate) others: usize,
+}
+
+/// As [`train`], with more.
 pub(crate) fn train_with(
     folder: &Path,
     config: &TrainingConfig,
     records: &[Record],
-    validation: &[Record],
-    dropout: f64,
+    more: More<'_>,
     observe: impl FnMut(&TrainEvent),
 ) -> Result<(), TrainError> {
+    let More {
+        validation,
+        dropout,
+        others,
+    } = more;
     let device = Device::flex();
     let base = GalleryGpt::load(datasets().join("tiny-base"), &device)
         .expect("the tiny base is in the repository");
@@ -74,7 +91,9 @@ pub(crate) fn train_with(
         Ok(run) => run,
         Err(_) => RunFolder::resume(folder)?,
     };
-    let mut trainer = Trainer::new(config.clone())?.with_validation(validation.to_vec());
+    let mut trainer = Trainer::new(config.clone())?
+        .with_validation(validation.to_vec())
+        .with_devices(vec![device; others]);
     if !validation.is_empty() {
         let prompt = base.prompt("What is this?", vec![]).expect("plain words");
         trainer = trainer.with_samples(Samples {

@@ -57,7 +57,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         vision_tower: arguments.vision_tower.clone(),
         ..LoadOptions::default()
     };
-    let (model, report) = load_model(&arguments.base, &DeviceKind::Cpu.device(), &options)?;
+    let (model, report) = load_model(&arguments.base, &DeviceKind::Cpu.device()?, &options)?;
     println!("{report}");
     let Some(adapter) = &arguments.adapter else {
         let options = SaveOptions {

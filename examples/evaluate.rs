@@ -217,7 +217,7 @@ fn predictions(
     if run_models || arguments.base.is_some() || arguments.adapter.is_some() {
         let base = arguments.base.clone();
         let base = base.unwrap_or_else(|| "datasets/tiny-base".into());
-        let gallery = GalleryGpt::load(&base, &arguments.device.device())?;
+        let gallery = GalleryGpt::load(&base, &arguments.device.device()?)?;
         if run_models && arguments.images.starts_with(SAMPLE) {
             systems.push(("constant".to_owned(), constant(paintings)?));
         }

@@ -62,7 +62,7 @@ impl ModelFlags {
             ..LoadOptions::default()
         };
         let mut gallery =
-            GalleryGpt::load_with(&self.base, &self.device.device(), &options)?.template(template);
+            GalleryGpt::load_with(&self.base, &self.device.device()?, &options)?.template(template);
         if let Some(adapter) = &self.adapter {
             gallery = gallery.adapter(adapter)?;
         }

@@ -1,8 +1,9 @@
-//! Says what a checkpoint is and what would be loaded from it, without loading it.
+//! Says what a checkpoint is and what would be loaded from it, without loading it; or what a device is, and what falls back on it.
 //!
 //! ```sh
 //! cargo run --release --example inspect
 //! cargo run --release --example inspect -- --base ShareGPT4V-7B --adapter llava-share4v-lora
+//! cargo run --release --features cuda --example inspect -- --device cuda
 //! ```
 
 #![allow(clippy::print_stdout, reason = "a program talks on the terminal")]
@@ -12,13 +13,14 @@ use std::{collections::BTreeMap, path::PathBuf};
 use anyhow::bail;
 use clap::Parser;
 use gallery_gpt::{
+    check_device,
     checkpoint::{AdapterFile, Checkpoint, LoadReport, inspect_adapter},
     llama::LoraTarget,
     prelude::*,
 };
 use indicatif::HumanBytes;
 
-/// Says what a checkpoint is.
+/// Says what a checkpoint is, or with --device, what a device is.
 #[derive(Parser)]
 #[command(rename_all = "snake_case")]
 struct Arguments {
@@ -35,21 +37,37 @@ struct Arguments {
     /// Folder of the vision tower, in place of the one that the config names.
     #[arg(long)]
     vision_tower: Option<PathBuf>,
+    /// Says of this device (cpu, cuda or cuda:N) what it needs and what is there, and tries it with small computations; no checkpoint is
+    /// looked at.
+    #[arg(long, conflicts_with_all = ["adapter", "vision_tower", "tensors"])]
+    device: Option<DeviceKind>,
     /// Lists every tensor.
     #[arg(long)]
     tensors: bool,
 }
 
 fn main() -> anyhow::Result<()> {
-    run(&Arguments::parse())
+    let arguments = Arguments::parse();
+    match arguments.device {
+        Some(device) => show_device(device),
+        None => show_checkpoint(&arguments),
+    }
 }
 
-fn run(arguments: &Arguments) -> anyhow::Result<()> {
+fn show_device(kind: DeviceKind) -> anyhow::Result<()> {
+    println!("{}", DeviceReport::of(kind));
+    for check in check_device(&kind.device()?) {
+        println!("  {check}");
+    }
+    Ok(())
+}
+
+fn show_checkpoint(arguments: &Arguments) -> anyhow::Result<()> {
     let options = LoadOptions {
         vision_tower: arguments.vision_tower.clone(),
         ..LoadOptions::default()
     };
-    let device = DeviceKind::Cpu.device();
+    let device = DeviceKind::Cpu.device()?;
     let checkpoint = Checkpoint::open(&arguments.base, &options)?;
     let report = checkpoint.check(&device);
     println!("{report}");

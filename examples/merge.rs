@@ -57,7 +57,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let device = DeviceKind::Cpu.device();
+    let device = DeviceKind::Cpu.device()?;
     let stored = LoadOptions {
         vision_tower: arguments.vision_tower.clone(),
         ..LoadOptions::default()

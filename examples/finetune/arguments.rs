@@ -44,9 +44,12 @@ pub(crate) struct Arguments {
     /// Folder of the run; by default the first free runs/finetune-N.
     #[arg(long)]
     pub(crate) output_dir: Option<PathBuf>,
-    /// cpu, cuda or cuda:N.
+    /// cpu, cuda or cuda:N; several with commas between share the micro-batches of every step.
     #[arg(long, default_value = "cpu")]
-    pub(crate) device: DeviceKind,
+    pub(crate) device: Devices,
+    /// Seconds that each of several devices may take to answer before the run ends with its name.
+    #[arg(long)]
+    pub(crate) ddp_timeout: Option<f64>,
     /// Says what the training will need, in parameters, memory and steps, and does nothing else: no weight is read.
     #[arg(long)]
     pub(crate) plan: bool,
@@ -63,7 +66,7 @@ pub(crate) struct Arguments {
     /// Frozen weights in bf16, as `--dtype bf16`.
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     pub(crate) bf16: Option<bool>,
-    /// Taken, and of no effect: no product here is computed in TF32.
+    /// Lets GPUs round the factors of f32 products to TF32.
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     pub(crate) tf32: Option<bool>,
     /// Folder of the vision tower, in place of the one that the base names.
@@ -286,6 +289,7 @@ impl Arguments {
             &mut training.dataloader_num_workers,
             self.dataloader_num_workers,
         );
+        set(&mut training.ddp_timeout, self.ddp_timeout);
         set(&mut training.logging_steps, self.logging_steps);
         training.peak_tflops = self.peak_tflops;
         let order = self
@@ -331,7 +335,7 @@ impl Arguments {
             _ => {}
         }
         self.script(&mut training.script);
-        if self.device != DeviceKind::Cpu || lora.dropout > 0.0 {
+        if !self.device.first().is_cpu() {
             training.micro_batches = MicroBatches::OneByOne;
         }
         training.on_bad_record = match self.on_bad_record {
@@ -367,7 +371,7 @@ impl Arguments {
             model_max_length: self.model_max_length,
             bf16: self
                 .bf16
-                .unwrap_or(preset.bf16 && self.device != DeviceKind::Cpu),
+                .unwrap_or(preset.bf16 && !self.device.first().is_cpu()),
             tf32: self.tf32.unwrap_or(preset.tf32),
             lazy_preprocess: self.lazy_preprocess,
             report_to: self.report_to.unwrap_or(preset.report_to),

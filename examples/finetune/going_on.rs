@@ -26,7 +26,7 @@ fn settings(folder: &Path) -> anyhow::Result<Value> {
 
 /// Refuses to go on with what would be another training.
 pub(crate) fn ensure_same_training(folder: &Path, now: &Value) -> anyhow::Result<()> {
-    const MAY_DIFFER: [&str; 11] = [
+    const MAY_DIFFER: [&str; 14] = [
         "num_train_epochs",
         "max_steps",
         "save_steps",
@@ -35,11 +35,26 @@ pub(crate) fn ensure_same_training(folder: &Path, now: &Value) -> anyhow::Result
         "on_bad_record",
         "early_stopping_patience",
         "dataloader_num_workers",
+        "ddp_timeout",
+        "tf32",
+        // As many micro-batches in a step, by whatever devices, are the same training.
+        "gradient_accumulation_steps",
         "peak_tflops",
         "report_to",
         "output_dir",
     ];
     let then = settings(folder)?;
+    let per_step = |settings: &Value| {
+        let accumulated = settings["training"]["gradient_accumulation_steps"].as_u64();
+        accumulated.unwrap_or(1) * settings["world_size"].as_u64().unwrap_or(1)
+    };
+    ensure!(
+        per_step(&then) == per_step(now),
+        "a step had {} micro-batches on all devices together when the run began and has {} now; set --gradient_accumulation_steps so that \
+         it has as many",
+        per_step(&then),
+        per_step(now)
+    );
     for part in [
         "base",
         "data",

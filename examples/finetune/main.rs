@@ -6,7 +6,7 @@
 //! ```sh
 //! cargo run --release --example finetune
 //! cargo run --release --features cuda --example finetune -- --base llava-1.5-7b-hf --data train_samples_tuning.json \
-//!     --images art_images_data --preset gallery_gpt --device cuda
+//!     --images art_images_data --preset gallery_gpt --device cuda:0,cuda:1
 //! ```
 
 #![allow(
@@ -73,8 +73,15 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
     training.validate()?;
     lora.validate()?;
     let options = arguments.load_options(&training.script);
-    let mut base = GalleryGpt::load_with(&arguments.base, &arguments.device.device(), &options)?
-        .template(arguments.version);
+    ensure!(
+        DeviceKind::allow_tf32(training.script.tf32),
+        "--tf32 comes too late: a GPU is in use already"
+    );
+    let device = arguments.device.first().device()?;
+    let others = arguments.device.others().iter().map(|other| other.device());
+    let others: Vec<Device> = others.collect::<Result<_, _>>()?;
+    let mut base =
+        GalleryGpt::load_with(&arguments.base, &device, &options)?.template(arguments.version);
     training.script.check(base.model().config())?;
     if let Some(path) = &arguments.lora_path {
         base = base.adapter(path)?;
@@ -112,10 +119,11 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
             "target_modules": lora.targets.iter().map(LoraTarget::name).collect::<Vec<_>>(),
         },
         "training": training,
+        "world_size": arguments.device.count(),
         "threads": rayon::current_num_threads(),
     });
     let (on_bad_record, parts) = (training.on_bad_record, training.parts);
-    let mut trainer = Trainer::new(training)?;
+    let mut trainer = Trainer::new(training)?.with_devices(others);
     ensure_it_fits(arguments, &trainer, &base, &lora, &shapes)?;
     if let Some(path) = &arguments.eval_data {
         let set = PaintingForm::load(path)?;

@@ -44,13 +44,14 @@ pub(crate) fn show_plan(arguments: &Arguments) -> anyhow::Result<()> {
         None if attention(arguments) == AttentionMemory::Scores && small => 4,
         _ => 2,
     };
-    let trainer = Trainer::new(training)?;
+    let others = vec![Device::flex(); arguments.device.others().len()];
+    let trainer = Trainer::new(training)?.with_devices(others);
     let plan = planned(arguments, &trainer, &config, &lora, bytes, &shapes);
     println!("{plan}");
     let Some(there) = arguments
         .device_memory
         .map(|gigabytes| (gigabytes * 1e9) as u64)
-        .or_else(|| free_memory(arguments.device))
+        .or_else(|| free_memory(arguments))
     else {
         return Ok(());
     };
@@ -74,7 +75,7 @@ pub(crate) fn show_plan(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 fn attention(arguments: &Arguments) -> AttentionMemory {
-    if arguments.device == DeviceKind::Cpu && arguments.device_memory.is_none() {
+    if arguments.device.first().is_cpu() && arguments.device_memory.is_none() {
         AttentionMemory::Scores
     } else {
         AttentionMemory::Fused
@@ -111,9 +112,9 @@ pub(crate) fn ensure_it_fits(
     let bytes = model.dtype().size();
     let plan = planned(arguments, trainer, model.config(), lora, bytes, shapes);
     let memory = plan.memory();
-    // The weights are there already.
-    let needed = memory.peak - memory.weights;
-    if let Some(free) = free_memory(arguments.device) {
+    // The weights are there already, and several CPU devices share them.
+    let needed = (memory.peak - memory.weights) * arguments.device.count() as u64;
+    if let Some(free) = free_memory(arguments) {
         ensure!(
             needed <= free,
             "out of memory before it begins: {:.2} GB more are needed and {:.2} GB are free. What helps: {}",
@@ -126,8 +127,8 @@ pub(crate) fn ensure_it_fits(
 }
 
 /// Bytes that a program may take here, where the system says so.
-fn free_memory(device: DeviceKind) -> Option<u64> {
-    if device != DeviceKind::Cpu {
+fn free_memory(arguments: &Arguments) -> Option<u64> {
+    if !arguments.device.first().is_cpu() {
         return None;
     }
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;

@@ -6,6 +6,7 @@
 //! | what you want | type | example |
 //! | --- | --- | --- |
 //! | ask about a picture | [`GalleryGpt`] | `caption`, `chat`, `serve` |
+//! | know whether a device can be used, and what falls back on it | [`DeviceReport`], [`check_device`] | `inspect` |
 //! | see where the model looked | [`AttentionMap`] | `caption`, `serve` |
 //! | finetune on records, and go on after a stop | [`train::Trainer`], [`train::RunFolder`] | `finetune` |
 //! | a model of your own size | [`model::GalleryModelConfig`] | `train_tiny_base` |
@@ -35,6 +36,7 @@
 //! # Features
 //! - `flex` (default): the CPU, pure Rust.
 //! - `cuda`: NVIDIA GPUs. Kernels are CUDA C++ compiled at run time; building needs no toolkit.
+//! - `cuda-no-fusion`: the same, every operation a kernel of its own, to hold fusion against.
 
 pub mod prelude;
 
@@ -45,7 +47,9 @@ mod evaluator;
 mod pipeline;
 
 pub use attention_map::AttentionMap;
-pub use device::{DeviceKind, UnknownDevice};
+pub use device::{
+    Check, DeviceError, DeviceKind, DeviceReport, Devices, Finding, Verdict, check_device,
+};
 pub use error::GalleryError;
 pub use evaluator::Evaluator;
 pub use gallery_gpt_checkpoint as checkpoint;

@@ -3,7 +3,7 @@
 pub use burn::tensor::Device;
 
 pub use crate::{
-    DeviceKind, Evaluator, GalleryError, GalleryGpt,
+    DeviceKind, DeviceReport, Devices, Evaluator, GalleryError, GalleryGpt,
     checkpoint::{LoadOptions, TensorDtype, load_model, save_adapter},
     data::{Batcher, PaintingForm, TestSet},
     llama::LoraConfig,

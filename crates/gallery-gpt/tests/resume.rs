@@ -20,7 +20,7 @@ use gallery_gpt::{
     prelude::*,
     train::{LogLine, MicroBatches, OnBadRecord, TrainError, TrainableParts},
 };
-use interrupted::{be_killed, ensure_same, kill, records, train, train_with};
+use interrupted::{More, be_killed, ensure_same, kill, records, train, train_with};
 
 /// Not a test of its own: what the next one kills.
 #[test]
@@ -123,6 +123,56 @@ fn whole_parts_go_on_too() {
         .unwrap();
         assert_eq!(resumed, Some(2));
         ensure_same(&crashed, &straight).unwrap();
+    }
+}
+
+/// Several devices train as one does on as many micro-batches, go on after a crash to the same bytes, and one goes on for two.
+#[test]
+fn several_devices_go_on_too() {
+    let root = tempfile::tempdir().unwrap();
+    let records = records(14).unwrap();
+    let go = |name: &str, others: usize, last: usize| {
+        let folder = root.path().join(name);
+        let config = TrainingConfig {
+            gradient_accumulation_steps: 2 / (1 + others),
+            ..interrupted::config()
+        };
+        let more = More {
+            dropout: 0.1,
+            others,
+            ..More::default()
+        };
+        let whole = catch_unwind(AssertUnwindSafe(|| {
+            train_with(&folder, &config, &records, more, |event| {
+                if let TrainEvent::Step { report, .. } = event {
+                    assert!(report.step < last, "crash");
+                }
+            })
+            .unwrap();
+        }));
+        assert_eq!(whole.is_ok(), last > 8);
+        let log = std::fs::read_to_string(folder.join("log.jsonl")).unwrap();
+        let lines = log.lines().map(|line| serde_json::from_str(line).unwrap());
+        (folder, lines.collect::<Vec<LogLine>>())
+    };
+    let (_, alone) = go("alone", 0, 100);
+    let (straight, shared) = go("straight", 1, 100);
+    go("crashed", 1, 5);
+    let (crashed, _) = go("crashed", 1, 100);
+    ensure_same(&crashed, &straight).unwrap();
+    go("moved", 1, 5);
+    let (_, moved) = go("moved", 0, 100);
+    assert_eq!(alone.len(), 8);
+    for others in [shared, moved] {
+        assert_eq!(alone.len(), others.len());
+        for (alone, others) in alone.iter().zip(&others) {
+            assert_eq!(alone.tokens, others.tokens);
+            // Sums in another order, carried on by eight steps of Adam.
+            assert!(
+                (alone.loss - others.loss).abs() <= 2e-5 * alone.loss,
+                "{alone:?} {others:?}"
+            );
+        }
     }
 }
 
@@ -247,8 +297,10 @@ fn a_training_stops_early_and_stays_stopped() {
                 folder,
                 &config,
                 records,
-                validation,
-                0.0,
+                More {
+                    validation,
+                    ..More::default()
+                },
                 |event| match event {
                     TrainEvent::Evaluated { step, loss } => looks.push((*step, *loss)),
                     TrainEvent::StoppedEarly { step, .. } => stopped = Some(*step),

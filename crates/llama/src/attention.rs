@@ -146,9 +146,13 @@ impl LlamaAttention {
             x.reshape([rows, seq, heads, self.head_dim]).swap_dims(1, 2)
         };
         let rotary = layout.rotary();
-        let q = self.q_proj.forward(hidden_states.clone(), dropout);
-        let k = self.k_proj.forward(hidden_states.clone(), dropout);
-        let v = self.v_proj.forward(hidden_states, dropout);
+        let q = self
+            .q_proj
+            .forward(hidden_states.clone(), dropout.stream(0));
+        let k = self
+            .k_proj
+            .forward(hidden_states.clone(), dropout.stream(1));
+        let v = self.v_proj.forward(hidden_states, dropout.stream(2));
         let q = rotary.apply(split(q, self.heads));
         let k = rotary.apply(split(k, self.kv_heads));
         let v = split(v, self.kv_heads);
@@ -159,7 +163,7 @@ impl LlamaAttention {
         let mixed = causal_attention(q, k, v, hidden).swap_dims(1, 2);
         let [rows, seq, heads, head_dim] = mixed.dims();
         let mixed = layout.together(mixed.reshape([rows, seq, heads * head_dim]));
-        self.o_proj.forward(mixed, dropout)
+        self.o_proj.forward(mixed, dropout.stream(3))
     }
 
     /// How much some tokens look at every token: the softmax that [`LlamaAttention::forward`] never forms, for looking into a

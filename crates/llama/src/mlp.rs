@@ -33,8 +33,11 @@ impl LlamaMlp {
     /// - output: `[batch, seq, hidden]`
     #[must_use]
     pub fn forward(&self, hidden_states: Tensor<3>, dropout: AdapterDropout) -> Tensor<3> {
-        let gate = silu(self.gate_proj.forward(hidden_states.clone(), dropout));
-        let up = self.up_proj.forward(hidden_states, dropout);
-        self.down_proj.forward(gate * up, dropout)
+        let gate = silu(
+            self.gate_proj
+                .forward(hidden_states.clone(), dropout.stream(4)),
+        );
+        let up = self.up_proj.forward(hidden_states, dropout.stream(5));
+        self.down_proj.forward(gate * up, dropout.stream(6))
     }
 }

@@ -63,8 +63,7 @@ pub enum MicroBatches {
     #[default]
     OneByOne,
     /// Side by side on the threads of the pool, with more threads than micro-batches in parts of a micro-batch. On a CPU and at
-    /// small sizes, where one operation is too small for several threads. Dropout draws from the device's one generator, so its
-    /// masks then depend on the threads.
+    /// small sizes, where one operation is too small for several threads. Dropout's masks then depend on the number of parts.
     InParallel,
 }
 
@@ -118,6 +117,8 @@ pub struct TrainingConfig {
     pub per_device_eval_batch_size: usize,
     /// Threads that decode pictures ahead; 0 shares those of the step.
     pub dataloader_num_workers: usize,
+    /// Seconds that each of several devices may take to answer before the run ends with its name.
+    pub ddp_timeout: f64,
     /// Steps between lines of the log.
     pub logging_steps: usize,
     /// Most operations a second of the device, in 10^12, if known: the log then has the model FLOPs utilization.
@@ -171,6 +172,7 @@ impl TrainingConfig {
             per_device_train_batch_size: 16,
             per_device_eval_batch_size: 4,
             dataloader_num_workers: 0,
+            ddp_timeout: 1800.0,
             logging_steps: 1,
             peak_tflops: None,
             gradient_accumulation_steps: 1,
@@ -253,6 +255,13 @@ impl TrainingConfig {
             .filter(|peak| !(*peak > 0.0 && peak.is_finite()))
         {
             return wrong("peak_tflops", peak, "a positive number");
+        }
+        if !(self.ddp_timeout > 0.0 && self.ddp_timeout <= 1e9) {
+            return wrong(
+                "ddp_timeout",
+                self.ddp_timeout,
+                "a positive number of seconds",
+            );
         }
         for (field, value) in [
             ("num_train_epochs", self.num_train_epochs),

@@ -123,6 +123,26 @@ pub enum TrainError {
         /// The newest checkpoint.
         checkpoint: Option<PathBuf>,
     },
+    /// The system gives no threads to decode pictures.
+    #[error(
+        "--dataloader_num_workers {wanted}: {cause}; ask for fewer, or for 0 to share the threads of the step"
+    )]
+    Workers {
+        /// Threads asked for.
+        wanted: usize,
+        /// The system's words.
+        cause: String,
+    },
+    /// One of several devices failed, or fell silent.
+    #[error("device {device}: {cause}{}", last_good(checkpoint.as_deref()))]
+    Device {
+        /// Its number and what it is.
+        device: String,
+        /// What happened.
+        cause: String,
+        /// The newest checkpoint.
+        checkpoint: Option<PathBuf>,
+    },
     /// An argument that says of the model what it is not.
     #[error(
         "{argument} is {wanted}, but the model is trained and run with {has}; leave the argument out, or take another base"
@@ -174,7 +194,9 @@ fn last_good(checkpoint: Option<&Path>) -> String {
 impl TrainError {
     /// Names the last good checkpoint, where that helps.
     pub(crate) fn after(mut self, last: Option<PathBuf>) -> Self {
-        if let Self::NotFinite { checkpoint, .. } | Self::OutOfMemory { checkpoint, .. } = &mut self
+        if let Self::NotFinite { checkpoint, .. }
+        | Self::OutOfMemory { checkpoint, .. }
+        | Self::Device { checkpoint, .. } = &mut self
         {
             *checkpoint = last;
         }

@@ -44,8 +44,8 @@ impl FromStr for Recompute {
     }
 }
 
-/// Where the random numbers of dropout come from: a function of the seed, the step and the micro-batch, so that a block run
-/// again draws the same mask.
+/// Where dropout's masks come from: they are a function of the seed, the step, the micro-batch and its part, so that a block run
+/// again, or on another device, has the same ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Dropout {
     /// Seed of the training.
@@ -54,21 +54,18 @@ pub struct Dropout {
     pub step: usize,
     /// Micro-batch of the step.
     pub micro_batch: usize,
+    /// Part of the micro-batch, where threads share one.
+    pub part: usize,
 }
 
 impl Dropout {
-    /// Seeds the device's generator for one block.
-    fn seed_block(self, block: usize, device: &Device) {
-        // SplitMix64 over the counters.
-        let mut x = self
-            .seed
-            .wrapping_add((self.step as u64) << 32)
-            .wrapping_add((self.micro_batch as u64) << 16)
-            .wrapping_add(block as u64)
-            .wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        device.seed(x ^ (x >> 31));
+    /// The masks of one block.
+    fn of_block(self, block: usize) -> AdapterDropout {
+        [self.step, self.micro_batch, self.part, block]
+            .iter()
+            .fold(AdapterDropout::Seeded(self.seed), |masks, &number| {
+                masks.stream(number as u64)
+            })
     }
 }
 
@@ -164,14 +161,8 @@ fn ints(values: &[i64], device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
 }
 
-fn dropout_switch(dropout: Option<Dropout>, block: usize, device: &Device) -> AdapterDropout {
-    match dropout {
-        Some(source) => {
-            source.seed_block(block, device);
-            AdapterDropout::On
-        }
-        None => AdapterDropout::Off,
-    }
+fn masks(dropout: Option<Dropout>, block: usize) -> AdapterDropout {
+    dropout.map_or(AdapterDropout::Off, |source| source.of_block(block))
 }
 
 fn plain(
@@ -189,8 +180,7 @@ fn plain(
     let layout = plan.layout(decoder.config(), &device);
     let mut x = inputs_embeds;
     for (number, block) in decoder.layers.iter().enumerate() {
-        let switch = dropout_switch(dropout, number, &device);
-        x = block.forward(x, &layout, switch);
+        x = block.forward(x, &layout, masks(dropout, number));
     }
     let mut accumulator = GradientsAccumulator::new();
     let (loss, dx) = head(model, x.clone().inner(), labels, weight, &mut accumulator);
@@ -246,9 +236,8 @@ fn recomputed(
     let layout = plan.layout(decoder.config(), &device);
     let mut inputs = Vec::with_capacity(decoder.layers.len());
     for (number, block) in frozen.layers.iter().enumerate() {
-        let switch = dropout_switch(dropout, number, &device);
         inputs.push(x.clone());
-        x = block.forward(x, &layout, switch);
+        x = block.forward(x, &layout, masks(dropout, number));
     }
 
     let mut accumulator = GradientsAccumulator::new();
@@ -258,8 +247,7 @@ fn recomputed(
     for (number, block) in decoder.layers.iter().enumerate().rev() {
         let Some(input) = inputs.pop() else { break };
         let x = input.autodiff().require_grad();
-        let switch = dropout_switch(dropout, number, &device);
-        let y = block.forward(x.clone(), &layout, switch);
+        let y = block.forward(x.clone(), &layout, masks(dropout, number));
         // d sum(y * dy) / dy is dy.
         let mut grads = (y * dx.autodiff()).sum().backward();
         dx = x

@@ -2,7 +2,8 @@
 //!
 //! - [`TrainingConfig`] has the names of the original's script; [`Trainable`] says per part what is trained.
 //! - [`TrainState`] is the model with its optimizer; [`TrainState::step`] is one step: loss of each micro-batch, gradients
-//!   (with the decoder's blocks recomputed or not), clipping by the global norm, AdamW with a rate of its own for the projector.
+//!   (with the decoder's blocks recomputed or not), clipping by the global norm, AdamW with a rate of its own for the projector;
+//!   [`TrainState::with_devices`] shares it out over several devices.
 //! - [`Trainer`] runs epochs over records, decodes pictures ahead, looks at validation records and [`Samples`], tells an observer
 //!   what happens, and leaves a [`RunFolder`] with the adapter, the logs, the curve and a page.
 //! - [`TrainingCheckpoint`] is a training on disk; one that was killed goes on from it to the same bytes.
@@ -29,6 +30,7 @@
 
 mod config;
 mod curve;
+mod data_parallel;
 mod error;
 mod event;
 mod gradients;
@@ -37,6 +39,7 @@ mod out_of_memory;
 mod page;
 mod param_group;
 mod plan;
+mod replica;
 mod run_folder;
 mod samples;
 mod schedule;

@@ -26,7 +26,8 @@ pub(crate) fn catch<T>(
     })
 }
 
-fn message(payload: &(dyn Any + Send)) -> Option<&str> {
+/// What a panic says.
+pub(crate) fn message(payload: &(dyn Any + Send)) -> Option<&str> {
     let text = payload.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| payload.downcast_ref::<&str>().copied())
 }

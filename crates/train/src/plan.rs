@@ -20,7 +20,7 @@ use serde::Serialize;
 
 use crate::{
     MicroBatches, Recompute, Trainable, Trainer, TrainingConfig, gradients::LOGIT_ROWS,
-    step::PART_TOKENS, trainer::AHEAD,
+    replica::PART_TOKENS, trainer::AHEAD,
 };
 
 /// What attention keeps for the backward pass.

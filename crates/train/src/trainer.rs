@@ -6,10 +6,11 @@ use std::{
     time::Instant,
 };
 
-use burn::module::Module;
+use burn::{module::Module, tensor::Device};
 use gallery_gpt_checkpoint::{AdapterLayout, save_adapter};
 use gallery_gpt_data::{BadRecord, Batch, Batcher, Record, Sampler};
 use gallery_gpt_model::GalleryModel;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -35,6 +36,7 @@ pub struct Trainer {
     config: TrainingConfig,
     validation: Vec<Record>,
     samples: Option<Samples>,
+    devices: Vec<Device>,
 }
 
 impl Trainer {
@@ -48,6 +50,7 @@ impl Trainer {
             config,
             validation: Vec::new(),
             samples: None,
+            devices: Vec::new(),
         })
     }
 
@@ -71,6 +74,26 @@ impl Trainer {
         self
     }
 
+    /// Devices beside the model's own, which share the micro-batches of every step with it (data parallelism): a step then has
+    /// `gradient_accumulation_steps` for each device. On as many micro-batches the result is that of one device but for rounding.
+    /// Validation and samples stay with the first.
+    #[must_use]
+    pub fn with_devices(mut self, devices: Vec<Device>) -> Self {
+        self.devices = devices;
+        self
+    }
+
+    /// Devices that share a step.
+    #[must_use]
+    pub fn world_size(&self) -> usize {
+        1 + self.devices.len()
+    }
+
+    /// Micro-batches of a step, on all devices together.
+    fn micro_batches_per_step(&self) -> usize {
+        self.config.gradient_accumulation_steps * self.world_size()
+    }
+
     /// Steps that a training over `records` records takes.
     #[must_use]
     pub fn total_steps(&self, records: usize) -> usize {
@@ -82,7 +105,7 @@ impl Trainer {
     #[must_use]
     pub fn steps_per_epoch(&self, records: usize) -> usize {
         let micro_batches = records.div_ceil(self.config.per_device_train_batch_size);
-        micro_batches.div_ceil(self.config.gradient_accumulation_steps)
+        micro_batches.div_ceil(self.micro_batches_per_step())
     }
 
     /// Trains a model on records and returns it, going on from the newest checkpoint in the run folder if there is one.
@@ -106,7 +129,8 @@ impl Trainer {
             return Err(TrainError::NoRecords);
         }
         let total_steps = self.total_steps(records.len());
-        let mut state = TrainState::new(model, &self.config, total_steps)?;
+        let mut state =
+            TrainState::new(model, &self.config, total_steps)?.with_devices(&self.devices)?;
         observe(&TrainEvent::Started {
             total_steps,
             parameters: state.groups().parameters,
@@ -154,9 +178,11 @@ impl Trainer {
         let started = Instant::now();
         let first = state.steps_done();
         let steps_per_epoch = self.steps_per_epoch(records.len());
+        let workers = self.workers()?;
         thread::scope(|scope| -> Result<(), TrainError> {
             let (send, receive) = sync_channel(AHEAD);
-            scope.spawn(move || self.prepare(records, batcher, first, &send));
+            let workers = workers.as_ref();
+            scope.spawn(move || self.prepare(records, batcher, workers, first, &send));
             // As a run that has stopped stays stopped.
             let mut stopped = self.out_of_patience(run).is_some();
             while state.steps_done() < total_steps && !stopped {
@@ -300,22 +326,29 @@ impl Trainer {
         )
     }
 
+    /// Threads of their own for decoding pictures; without, they are decoded on those of the step.
+    fn workers(&self) -> Result<Option<ThreadPool>, TrainError> {
+        let wanted = self.config.dataloader_num_workers;
+        let pool = || ThreadPoolBuilder::new().num_threads(wanted).build();
+        (wanted > 0)
+            .then(pool)
+            .transpose()
+            .map_err(|error| TrainError::Workers {
+                wanted,
+                cause: error.to_string(),
+            })
+    }
+
     /// Sends the batches of one step after the other, from a zero-based step on.
     fn prepare(
         &self,
         records: &[Record],
         batcher: &Batcher,
+        workers: Option<&ThreadPool>,
         first: usize,
         send: &SyncSender<Prepared>,
     ) {
-        let workers =
-            rayon::ThreadPoolBuilder::new().num_threads(self.config.dataloader_num_workers);
-        // Without threads of their own, pictures are decoded on those of the step.
-        let workers = match self.config.dataloader_num_workers {
-            0 => None,
-            _ => workers.build().ok(),
-        };
-        let encode = |chosen: &[&Record]| match &workers {
+        let encode = |chosen: &[&Record]| match workers {
             Some(workers) => workers.install(|| batcher.usable_batch(chosen)),
             None => batcher.usable_batch(chosen),
         };
@@ -324,7 +357,7 @@ impl Trainer {
         let mut done = first % steps_per_epoch;
         for epoch in first / steps_per_epoch..self.config.num_train_epochs {
             let batches = sampler.epoch(epoch);
-            let steps = batches.chunks(self.config.gradient_accumulation_steps);
+            let steps = batches.chunks(self.micro_batches_per_step());
             for step in steps.skip(std::mem::take(&mut done)) {
                 let mut prepared = Prepared::default();
                 for indices in step {

@@ -4,7 +4,7 @@ use burn::{
     module::{Module, Param, ParamId},
     nn::{Linear, LinearConfig},
     tensor::{
-        DType, Device, Distribution, Tensor, TensorData,
+        DType, Device, Tensor, TensorData,
         module::linear,
         quantization::{QuantScheme, QuantStore, QuantValue},
     },
@@ -12,17 +12,8 @@ use burn::{
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::LoraConfig;
-
-/// Whether adapters drop a share of their inputs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AdapterDropout {
-    /// Inference, or training without dropout.
-    #[default]
-    Off,
-    /// Training: masks come from the device's generator, which the caller seeds per block and step.
-    On,
-}
+use super::dropout::mask;
+use crate::{AdapterDropout, LoraConfig};
 
 /// The low-rank part of one linear.
 #[derive(Module, Debug)]
@@ -102,16 +93,14 @@ impl LoraAdapter {
     pub fn forward<const D: usize>(&self, x: Tensor<D>, dropout: AdapterDropout) -> Tensor<D> {
         let dtype = x.dtype();
         let x = match dropout {
-            AdapterDropout::On if self.dropout > 0.0 => {
-                let keep = 1.0 - self.dropout;
-                let kept = Tensor::random(
-                    x.shape(),
-                    Distribution::Bernoulli(keep),
-                    (&x.device(), dtype),
-                );
-                x * kept * (1.0 / keep)
+            AdapterDropout::Seeded(seed) if self.dropout > 0.0 => {
+                let shape = x.dims();
+                let width = shape[D - 1];
+                let rows = shape.iter().product::<usize>() / width;
+                let mask = mask([rows, width], 1.0 - self.dropout, seed, &x.device(), dtype);
+                x * mask.reshape(shape)
             }
-            AdapterDropout::On | AdapterDropout::Off => x,
+            AdapterDropout::Seeded(_) | AdapterDropout::Off => x,
         };
         let low = linear(x, self.lora_a.val().cast(dtype), None) * self.scale;
         linear(low, self.lora_b.val().cast(dtype), None)

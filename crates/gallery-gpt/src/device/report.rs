@@ -1,0 +1,160 @@
+//! What a device needs of a machine, and what is there.
+
+use std::fmt;
+
+use super::{DeviceError, DeviceKind};
+
+/// What is known of a device before it is used.
+///
+/// ```
+/// use gallery_gpt::{DeviceKind, DeviceReport};
+///
+/// let report = DeviceReport::of(DeviceKind::Cpu);
+/// assert!(report.usable().is_ok());
+/// println!("{report}");
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceReport {
+    /// The device.
+    pub device: DeviceKind,
+    /// What was found, in the order it is needed.
+    pub findings: Vec<Finding>,
+}
+
+/// One thing that was looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What.
+    pub what: &'static str,
+    /// What was found, and where something is lacking, what to do.
+    pub found: String,
+    /// What that means.
+    pub verdict: Verdict,
+}
+
+/// What a finding means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// As it should be.
+    Fine,
+    /// It works, in a slower way.
+    FallsBack,
+    /// The device cannot be used.
+    Missing,
+}
+
+impl DeviceReport {
+    /// Looks at what a device needs. Nothing is computed on it.
+    #[must_use]
+    pub fn of(device: DeviceKind) -> Self {
+        let findings = match device {
+            DeviceKind::Cpu => cpu(),
+            #[cfg(feature = "cuda-no-fusion")]
+            DeviceKind::Cuda(index) => super::cuda::findings(index),
+            #[cfg(not(feature = "cuda-no-fusion"))]
+            DeviceKind::Cuda(_) => vec![Finding::missing(
+                "build",
+                "without GPUs; build with `--features cuda`",
+            )],
+        };
+        Self { device, findings }
+    }
+
+    /// Whether nothing is missing.
+    ///
+    /// # Errors
+    /// What is.
+    pub fn usable(&self) -> Result<(), DeviceError> {
+        let missing = self
+            .findings
+            .iter()
+            .filter(|finding| finding.verdict == Verdict::Missing);
+        let missing: Vec<String> = missing
+            .map(|finding| format!("{}: {}", finding.what, finding.found))
+            .collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(DeviceError::Missing {
+            device: self.device,
+            missing: missing.join("; "),
+        })
+    }
+}
+
+impl Finding {
+    pub(super) fn fine(what: &'static str, found: impl Into<String>) -> Self {
+        Self::new(what, found, Verdict::Fine)
+    }
+
+    pub(super) fn falls_back(what: &'static str, found: impl Into<String>) -> Self {
+        Self::new(what, found, Verdict::FallsBack)
+    }
+
+    #[cfg_attr(
+        feature = "cuda-no-fusion",
+        allow(dead_code, reason = "of builds without GPUs")
+    )]
+    pub(super) fn missing(what: &'static str, found: impl Into<String>) -> Self {
+        Self::new(what, found, Verdict::Missing)
+    }
+
+    fn new(what: &'static str, found: impl Into<String>, verdict: Verdict) -> Self {
+        Self {
+            what,
+            found: found.into(),
+            verdict,
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Fine => "fine",
+            Self::FallsBack => "falls back",
+            Self::Missing => "missing",
+        })
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<12} {:<16} {}", self.verdict, self.what, self.found)
+    }
+}
+
+impl fmt::Display for DeviceReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.device)?;
+        for finding in &self.findings {
+            write!(f, "\n  {finding}")?;
+        }
+        Ok(())
+    }
+}
+
+fn cpu() -> Vec<Finding> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut findings = vec![Finding::fine("threads", threads.to_string())];
+    #[cfg(target_arch = "x86_64")]
+    findings.push(if is_x86_feature_detected!("avx512f") {
+        Finding::fine("vectors", "AVX-512")
+    } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        Finding::falls_back(
+            "vectors",
+            "AVX2 and FMA; products are about half as fast as with AVX-512",
+        )
+    } else {
+        Finding::falls_back("vectors", "no AVX2; products are slow")
+    });
+    findings.push(Finding::falls_back(
+        "attention",
+        "when training, through the scores of 128 queries at a time, which are kept for the backward pass",
+    ));
+    findings.push(Finding::falls_back(
+        "bf16, f16",
+        "stored so, multiplied slower than f32 on most processors",
+    ));
+    findings
+}
