@@ -159,6 +159,9 @@ pub(crate) struct Arguments {
     /// Lays the records of a micro-batch out in one row, without padding: off or `one_row`.
     #[arg(long, num_args = 0..=1, default_missing_value = "one_row")]
     pub(crate) packing: Option<Packing>,
+    /// What lengths are rounded up to a multiple of; by default 64 on GPUs, and 1 on a CPU.
+    #[arg(long)]
+    pub(crate) pad_to_multiple_of: Option<usize>,
     /// Validation records that are looked at together.
     #[arg(long)]
     pub(crate) per_device_eval_batch_size: Option<usize>,
@@ -337,7 +340,9 @@ impl Arguments {
         self.script(&mut training.script);
         if !self.device.first().is_cpu() {
             training.micro_batches = MicroBatches::OneByOne;
+            training.pad_to_multiple_of = 64;
         }
+        set(&mut training.pad_to_multiple_of, self.pad_to_multiple_of);
         training.on_bad_record = match self.on_bad_record {
             BadRecordPolicy::Fail => OnBadRecord::Fail,
             BadRecordPolicy::Skip => OnBadRecord::Skip {

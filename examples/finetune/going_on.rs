@@ -26,7 +26,7 @@ fn settings(folder: &Path) -> anyhow::Result<Value> {
 
 /// Refuses to go on with what would be another training.
 pub(crate) fn ensure_same_training(folder: &Path, now: &Value) -> anyhow::Result<()> {
-    const MAY_DIFFER: [&str; 14] = [
+    const MAY_DIFFER: [&str; 15] = [
         "num_train_epochs",
         "max_steps",
         "save_steps",
@@ -35,6 +35,7 @@ pub(crate) fn ensure_same_training(folder: &Path, now: &Value) -> anyhow::Result
         "on_bad_record",
         "early_stopping_patience",
         "dataloader_num_workers",
+        "pad_to_multiple_of",
         "ddp_timeout",
         "tf32",
         // As many micro-batches in a step, by whatever devices, are the same training.

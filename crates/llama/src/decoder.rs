@@ -8,7 +8,7 @@ use burn::{
 
 use crate::{
     AdapterDropout, KvCache, LayerCache, LlamaAttention, LlamaConfig, LlamaMlp, LoraConfig,
-    LoraLinear, LoraTarget, Rotary, SequenceLayout,
+    LoraLinear, LoraTarget, Rotary, SequenceLayout, rms_norm::rms_norm,
 };
 
 /// Pre-norm decoder block.
@@ -62,12 +62,12 @@ impl DecoderBlock {
         hidden: Option<Tensor<4, Bool>>,
         dropout: AdapterDropout,
     ) -> Tensor<3> {
-        let normed = self.input_layernorm.forward(hidden_states.clone());
+        let normed = rms_norm(&self.input_layernorm, hidden_states.clone());
         let mixed = self
             .self_attn
             .forward(normed, layout, cache, hidden, dropout);
         let hidden_states = hidden_states + mixed;
-        let normed = self.post_attention_layernorm.forward(hidden_states.clone());
+        let normed = rms_norm(&self.post_attention_layernorm, hidden_states.clone());
         hidden_states + self.mlp.forward(normed, dropout)
     }
 
@@ -190,7 +190,7 @@ impl LlamaModel {
         for layer in &self.layers {
             x = layer.forward(x, layout, AdapterDropout::Off);
         }
-        self.norm.forward(x)
+        self.last_norm(x)
     }
 
     /// Every hidden state: the embeddings, the output of each block but the last, and the normed output of the last (the
@@ -208,7 +208,7 @@ impl LlamaModel {
             states.push(layer.forward(last, &layout, AdapterDropout::Off));
         }
         if let Some(last) = states.pop() {
-            states.push(self.norm.forward(last));
+            states.push(self.last_norm(last));
         }
         states
     }
@@ -230,7 +230,7 @@ impl LlamaModel {
         let mut total = Tensor::<2>::zeros(shape, (&inputs_embeds.device(), DType::F32));
         let mut x = inputs_embeds;
         for layer in &self.layers {
-            let normed = layer.input_layernorm.forward(x.clone());
+            let normed = rms_norm(&layer.input_layernorm, x.clone());
             let of_heads = layer
                 .self_attn
                 .probabilities(normed, layout.rotary(), positions);
@@ -264,7 +264,7 @@ impl LlamaModel {
             x = layer.run(x, &layout, Some((store, start)), None, AdapterDropout::Off);
         }
         cache.extend(chunk);
-        self.norm.forward(x)
+        self.last_norm(x)
     }
 
     /// Reads one more token of each row.
@@ -292,7 +292,17 @@ impl LlamaModel {
             );
         }
         cache.advance();
-        self.norm.forward(x)
+        self.last_norm(x)
+    }
+
+    /// The norm between the last block and the head.
+    ///
+    /// # Shapes
+    /// - `hidden_states`: `[..., hidden]`
+    /// - output: `[..., hidden]`
+    #[must_use]
+    pub fn last_norm<const D: usize>(&self, hidden_states: Tensor<D>) -> Tensor<D> {
+        rms_norm(&self.norm, hidden_states)
     }
 
     /// Logits in f32.

@@ -24,6 +24,7 @@ mod decoder;
 mod kv_cache;
 mod lora;
 mod mlp;
+mod rms_norm;
 mod rope;
 mod sequence_layout;
 

@@ -19,7 +19,7 @@ use crate::{LlamaConfig, Rotary};
 /// let first = Tensor::random([1, 3, config.hidden_size], Distribution::Default, &device);
 /// let second = Tensor::random([1, 2, config.hidden_size], Distribution::Default, &device);
 /// let alone = model.forward(second.clone());
-/// let packed = SequenceLayout::packed(&config, &[3, 2], &device);
+/// let packed = SequenceLayout::packed(&config, &[3, 2], 1, &device);
 /// let both = model.forward_in(Tensor::cat(vec![first, second], 1), &packed);
 /// let difference = (both.slice_dim(1, 3..5) - alone).abs().max().into_scalar::<f32>();
 /// assert!(difference < 1e-5);
@@ -49,13 +49,20 @@ impl SequenceLayout {
         Self::of_positions(Rotary::range(config, 0, seq, device))
     }
 
-    /// One row of conversations of some lengths, one behind the other.
+    /// One row of conversations of some lengths, one behind the other; the row, and the rows of attention, are lengthened to a
+    /// multiple of some tokens.
     ///
     /// # Panics
-    /// If there is no conversation.
+    /// If there is no conversation, or `multiple` is 0.
     #[must_use]
-    pub fn packed(config: &LlamaConfig, lengths: &[usize], device: &Device) -> Self {
+    pub fn packed(
+        config: &LlamaConfig,
+        lengths: &[usize],
+        multiple: usize,
+        device: &Device,
+    ) -> Self {
         let longest = *lengths.iter().max().expect("a row has a conversation");
+        let longest = longest.next_multiple_of(multiple);
         let mut apart = Vec::with_capacity(lengths.len() * longest);
         let mut together = Vec::with_capacity(lengths.iter().sum());
         for (conversation, &length) in lengths.iter().enumerate() {
@@ -66,6 +73,8 @@ impl SequenceLayout {
             let slot = (conversation * longest) as i64;
             together.extend(slot..slot + length as i64);
         }
+        // Nor does anything look at what lengthens the one row.
+        together.resize(together.len().next_multiple_of(multiple), 0);
         let ints = |values: Vec<i64>| {
             let count = values.len();
             Tensor::from_data(TensorData::new(values, [count]), device)

@@ -30,6 +30,8 @@ pub struct SplicePlan {
     row_lengths: Vec<usize>,
     seq: usize,
     packing: Packing,
+    /// What lengths are rounded up to a multiple of.
+    multiple: usize,
 }
 
 /// How the conversations of a batch are laid out. Loss and gradients are the same either way.
@@ -157,7 +159,40 @@ impl SplicePlan {
             row_lengths,
             seq,
             packing,
+            multiple: 1,
         })
+    }
+
+    /// Lengthens all rows to a multiple of some tokens, by padding on the right that nothing looks at. A device that tunes its kernels
+    /// for each shape, and keeps memory for it, then meets few shapes.
+    ///
+    /// ```
+    /// use gallery_gpt_model::SplicePlan;
+    ///
+    /// let plan = SplicePlan::new(&[vec![1, 9, 7], vec![1, 8]], 4, 0, 100)?;
+    /// assert_eq!(plan.pad_to_multiple_of(8).seq(), 8);
+    /// # Ok::<(), gallery_gpt_model::SpliceError>(())
+    /// ```
+    ///
+    /// # Panics
+    /// If `multiple` is 0.
+    #[must_use]
+    pub fn pad_to_multiple_of(mut self, multiple: usize) -> Self {
+        let seq = self.seq.next_multiple_of(multiple);
+        if seq > self.seq {
+            self.sources = self
+                .sources
+                .chunks(self.seq)
+                .flat_map(|row| {
+                    row.iter()
+                        .copied()
+                        .chain(std::iter::repeat_n(0, seq - self.seq))
+                })
+                .collect();
+        }
+        self.seq = seq;
+        self.multiple = multiple;
+        self
     }
 
     /// Tokens of a row with its pictures expanded.
@@ -206,7 +241,9 @@ impl SplicePlan {
     pub fn layout(&self, config: &LlamaConfig, device: &Device) -> SequenceLayout {
         match self.packing {
             Packing::Off => SequenceLayout::padded(config, self.seq, device),
-            Packing::OneRow => SequenceLayout::packed(config, &self.row_lengths, device),
+            Packing::OneRow => {
+                SequenceLayout::packed(config, &self.row_lengths, self.multiple, device)
+            }
         }
     }
 
@@ -311,6 +348,11 @@ mod tests {
         assert_eq!(plan.seq(), 7);
         assert_eq!(spliced.slots, [4, 5, 7]);
         assert_eq!(spliced.targets, [7, 2, 8]);
+
+        // Longer rows move the slots of all but the first.
+        let longer = plan.pad_to_multiple_of(4);
+        assert_eq!((longer.seq(), longer.sources().len()), (8, 16));
+        assert_eq!(longer.labels(&rows, &labels, 3).unwrap().slots, [4, 5, 8]);
 
         // In one row the second conversation follows the first, and its first token is predicted by none.
         let plan = SplicePlan::laid_out(Packing::OneRow, &rows, 3, 1, 10).unwrap();

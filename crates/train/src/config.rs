@@ -130,6 +130,9 @@ pub struct TrainingConfig {
     /// How the conversations of a micro-batch are laid out. Off, they are padded to the longest; in one row they are not, which
     /// changes the speed and nothing else.
     pub packing: Packing,
+    /// What the lengths of rows are rounded up to a multiple of: a GPU, whose kernels are tuned for each shape, then meets few shapes.
+    /// Changes the speed and nothing else.
+    pub pad_to_multiple_of: usize,
     /// Whether the decoder's blocks are run again in the backward pass instead of keeping what they computed.
     pub gradient_checkpointing: Recompute,
     /// Order of the records.
@@ -178,6 +181,7 @@ impl TrainingConfig {
             gradient_accumulation_steps: 1,
             micro_batches: MicroBatches::OneByOne,
             packing: Packing::Off,
+            pad_to_multiple_of: 1,
             gradient_checkpointing: Recompute::Off,
             order: Order::Shuffled,
             on_bad_record: OnBadRecord::Fail,
@@ -274,6 +278,7 @@ impl TrainingConfig {
             ("save_steps", self.save_steps.unwrap_or(1)),
             ("save_total_limit", self.save_total_limit),
             ("logging_steps", self.logging_steps),
+            ("pad_to_multiple_of", self.pad_to_multiple_of),
             (
                 "per_device_eval_batch_size",
                 self.per_device_eval_batch_size,

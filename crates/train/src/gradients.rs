@@ -76,6 +76,8 @@ pub struct GradientOptions {
     pub recompute: Recompute,
     /// How the conversations are laid out.
     pub packing: Packing,
+    /// What lengths are rounded up to a multiple of.
+    pub pad_to_multiple_of: usize,
     /// Scales the gradients, for accumulation.
     pub weight: f64,
     /// Where dropout's masks come from; off without.
@@ -87,6 +89,7 @@ impl Default for GradientOptions {
         Self {
             recompute: Recompute::Off,
             packing: Packing::Off,
+            pad_to_multiple_of: 1,
             weight: 1.0,
             dropout: None,
         }
@@ -128,7 +131,8 @@ pub fn gradients(
         config.tokens_per_picture(),
         batch.pictures.len(),
         config.llama.vocab_size,
-    )?;
+    )?
+    .pad_to_multiple_of(options.pad_to_multiple_of);
     let labels = plan.labels(&batch.input_ids, &batch.labels, config.tokens_per_picture())?;
     assert!(!labels.slots.is_empty(), "a batch with no supervised token");
 
@@ -288,7 +292,7 @@ fn head(
             .select(0, slots.clone())
             .autodiff()
             .require_grad();
-        let normed = decoder.norm.forward(x.clone());
+        let normed = decoder.last_norm(x.clone());
         let (loss, seed) = loss_and_seed(decoder, normed, targets, labels, weight);
         let mut grads = seed.backward();
         let d = x

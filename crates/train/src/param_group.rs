@@ -68,7 +68,8 @@ impl ModuleVisitor for Sorter {
     }
 }
 
-/// Marks what is trained, and gives every parameter the id of its path: an optimizer's state then finds its parameters again in
+/// Marks what is trained, keeps it in f32 whatever the base is stored in (small updates would be rounded away in 16 bits), and gives
+/// every parameter the id of its path: an optimizer's state then finds its parameters again in
 /// another process.
 pub(crate) fn mark_trainable(model: GalleryModel, parts: TrainableParts) -> GalleryModel {
     model.map(&mut Marker {
@@ -102,6 +103,11 @@ impl ModuleMapper for Marker {
             Trainable::Frozen => false,
             Trainable::Lora => is_adapter,
             Trainable::Full => true,
+        };
+        let param = if trained && param.val().dtype() != DType::F32 {
+            param.map(|value| value.cast(DType::F32))
+        } else {
+            param
         };
         let mut param = param.set_require_grad(trained);
         param.id = id_of_path(&self.stack.join("."));

@@ -197,10 +197,7 @@ impl Trainer {
         let padded = self
             .first_epoch(records)
             .flatten()
-            .map(|batch| match config.packing {
-                Packing::Off => batch.len() * longest(&batch),
-                Packing::OneRow => batch.iter().map(|row| row.tokens).sum(),
-            });
+            .map(|batch| laid_out(config, &batch).0);
         TrainingPlan {
             trainable_parameters: counts.trainable as u64,
             frozen_parameters: (counts.base + counts.adapters - counts.trainable) as u64,
@@ -234,8 +231,19 @@ impl Trainer {
     }
 }
 
-fn longest(rows: &[RecordShape]) -> usize {
-    rows.iter().map(|row| row.tokens).max().unwrap_or_default()
+/// Slots that some rows take, and how long attention's rows are.
+fn laid_out(config: &TrainingConfig, rows: &[RecordShape]) -> (usize, usize) {
+    let multiple = config.pad_to_multiple_of;
+    let longest = rows.iter().map(|row| row.tokens).max().unwrap_or_default();
+    let longest = longest.next_multiple_of(multiple);
+    let slots = match config.packing {
+        Packing::Off => rows.len() * longest,
+        Packing::OneRow => {
+            let tokens: usize = rows.iter().map(|row| row.tokens).sum();
+            tokens.next_multiple_of(multiple)
+        }
+    };
+    (slots, longest)
 }
 
 /// Numbers of parameters.
@@ -372,11 +380,8 @@ impl Step<'_> {
         let PlannedModel { config, .. } = self.model;
         let llama = &config.llama;
         let (h, m) = (llama.hidden_size, llama.intermediate_size);
-        let slots = rows.len() * longest(rows);
-        let tokens = match self.config.packing {
-            Packing::Off => slots,
-            Packing::OneRow => rows.iter().map(|row| row.tokens).sum(),
-        };
+        let (tokens, longest) = laid_out(self.config, rows);
+        let slots = rows.len() * longest;
         let layers = llama.num_hidden_layers;
         let block = self.block(tokens, slots, rows);
         // Gradients of the MLP's inner states, of which two are there at a time.
@@ -443,7 +448,7 @@ impl Step<'_> {
         let scores = match self.model.attention {
             AttentionMemory::Fused => 0,
             AttentionMemory::Scores => {
-                let seq = longest(rows);
+                let (_, seq) = laid_out(self.config, rows);
                 let seen = gallery_gpt_llama::keys_seen_on_the_host(seq);
                 // Scores, their softmax and its input; and the masks of the blocks on the diagonal.
                 3 * heads * rows.len() * seen + seq * seq.min(128) * 8 / 5

@@ -245,6 +245,7 @@ impl Replica {
         let options = GradientOptions {
             recompute: self.config.gradient_checkpointing,
             packing: self.config.packing,
+            pad_to_multiple_of: self.config.pad_to_multiple_of,
             weight: part.weight,
             dropout: Some(Dropout {
                 seed: self.config.seed,

@@ -6,7 +6,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use crate::{VisionAttention, VisionConfig, VisionMlp};
+use crate::{VisionAttention, VisionConfig, VisionMlp, layer_norm::layer_norm};
 
 /// Pre-norm transformer block.
 #[derive(Module, Debug)]
@@ -41,13 +41,10 @@ impl EncoderBlock {
     /// - output: `[batch, tokens, hidden]`
     #[must_use]
     pub fn forward(&self, hidden_states: Tensor<3>) -> Tensor<3> {
-        let mixed = self
-            .self_attn
-            .forward(self.layer_norm1.forward(hidden_states.clone()));
-        let hidden_states = hidden_states + mixed;
-        let widened = self
-            .mlp
-            .forward(self.layer_norm2.forward(hidden_states.clone()));
+        let normed = layer_norm(&self.layer_norm1, hidden_states.clone());
+        let hidden_states = hidden_states + self.self_attn.forward(normed);
+        let normed = layer_norm(&self.layer_norm2, hidden_states.clone());
+        let widened = self.mlp.forward(normed);
         hidden_states + widened
     }
 }

@@ -21,6 +21,7 @@ mod error;
 mod feature_select;
 mod image_processor;
 mod jpeg;
+mod layer_norm;
 mod mlp;
 mod patch_embedding;
 mod resize;

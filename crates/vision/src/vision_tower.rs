@@ -6,7 +6,10 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use crate::{EncoderBlock, FeatureSelect, SelectLayer, VisionConfig, VisionEmbeddings};
+use crate::{
+    EncoderBlock, FeatureSelect, SelectLayer, VisionConfig, VisionEmbeddings,
+    layer_norm::layer_norm,
+};
 
 /// CLIP's vision transformer. The misspelt field is the checkpoints' own name.
 #[derive(Module, Debug)]
@@ -85,12 +88,11 @@ impl VisionTower {
     /// - output: `[batch, hidden]`
     #[must_use]
     pub fn pooled(&self, last_hidden_state: Tensor<3>) -> Tensor<2> {
-        self.post_layernorm
-            .forward(last_hidden_state.slice_dim(1, 0..1).squeeze_dim(1))
+        let class = last_hidden_state.slice_dim(1, 0..1).squeeze_dim(1);
+        layer_norm(&self.post_layernorm, class)
     }
 
     fn embed(&self, pixel_values: Tensor<4>) -> Tensor<3> {
-        self.pre_layrnorm
-            .forward(self.embeddings.forward(pixel_values))
+        layer_norm(&self.pre_layrnorm, self.embeddings.forward(pixel_values))
     }
 }

@@ -2,7 +2,7 @@
 
 use burn::{
     module::{Module, ModuleVisitor, Param},
-    tensor::{DType, Device, Tensor},
+    tensor::{DType, Tensor},
 };
 use gallery_gpt::{
     checkpoint::{
@@ -14,7 +14,7 @@ use gallery_gpt::{
 use serde_json::Value;
 
 use crate::{
-    fixtures::{Golden, Goldens, LOGITS, Variant, distance, rows, values},
+    fixtures::{Golden, Goldens, LOGITS, Variant, device, distance, rows, values},
     generation::{greedy, padded, prompts},
     model::{pictures, plan},
 };
@@ -46,7 +46,7 @@ impl Case {
 }
 
 fn load(variant: &Variant, name: &str, options: &LoadOptions) -> (GalleryModel, LoadReport) {
-    let (model, report) = load_model(variant.path(name), &Device::flex(), options).unwrap();
+    let (model, report) = load_model(variant.path(name), &device(), options).unwrap();
     assert!(
         report.unused.is_empty() && report.missing.is_empty() && report.problems.is_empty(),
         "{report}"
@@ -175,7 +175,7 @@ fn projectors(variant: &Variant, image: &Case, base: &GalleryModel) {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if name.starts_with("mm_projector") && name.ends_with(".bin") {
             let mut other = base.clone();
-            other.projector = base.config().projector_config().init(&Device::flex());
+            other.projector = base.config().projector_config().init(&device());
             let other = load_projector(other, &path, &LoadOptions::default()).unwrap();
             assert!(image.logits(&other) == reference, "{}", variant.at(&name));
             found += 1;
@@ -283,7 +283,7 @@ fn round_trips(variant: &Variant, base: &GalleryModel) {
             };
             save_model(base, &path, &options).unwrap();
             let options = LoadOptions::default();
-            let (again, report) = load_model(&path, &Device::flex(), &options).unwrap();
+            let (again, report) = load_model(&path, &device(), &options).unwrap();
             assert_eq!(report.layout, layout);
             assert_eq!(again.config(), base.config());
             assert!(bytes(&again) == bytes(base), "{}: {layout:?}", variant.name);

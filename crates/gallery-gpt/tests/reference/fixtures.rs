@@ -8,7 +8,8 @@ use std::{
 
 use burn::tensor::{Device, Tensor, TensorData};
 use gallery_gpt::{
-    checkpoint::{LoadOptions, VocabRows, load_model},
+    DeviceKind,
+    checkpoint::{LoadOptions, TensorDtype, VocabRows, load_model},
     model::GalleryModel,
 };
 use safetensors::SafeTensors;
@@ -42,6 +43,13 @@ fn root() -> PathBuf {
     )
 }
 
+/// The device that the checks run on: the CPU, or what `GALLERY_GPT_DEVICE` names. Products of f32 are not rounded to TF32 on it.
+pub(crate) fn device() -> Device {
+    let name = std::env::var_os("GALLERY_GPT_DEVICE").unwrap_or_else(|| "cpu".into());
+    let kind: DeviceKind = name.to_str().unwrap().parse().unwrap();
+    kind.device().unwrap()
+}
+
 /// Runs the check of a stage on every variant that has the stage.
 pub(crate) fn each_variant(stage: &'static str, check: impl Fn(&Variant)) {
     let root = root();
@@ -53,7 +61,7 @@ pub(crate) fn each_variant(stage: &'static str, check: impl Fn(&Variant)) {
     folders.sort();
     assert!(!folders.is_empty(), "no variant in {}", root.display());
     let needed = match stage {
-        "generation" | "checkpoint" => "model",
+        "generation" | "checkpoint" | "bf16" => "model",
         other => other,
     };
     let mut checked = 0;
@@ -133,11 +141,16 @@ impl Variant {
     }
 
     pub(crate) fn model(&self, rows: VocabRows) -> GalleryModel {
+        self.model_in(rows, TensorDtype::F32)
+    }
+
+    pub(crate) fn model_in(&self, rows: VocabRows, dtype: TensorDtype) -> GalleryModel {
         let options = LoadOptions {
             vocab_rows: rows,
+            dtype: Some(dtype),
             ..LoadOptions::default()
         };
-        let (model, report) = load_model(self.path("model/hf"), &Device::flex(), &options).unwrap();
+        let (model, report) = load_model(self.path("model/hf"), &device(), &options).unwrap();
         assert!(
             report.missing.is_empty() && report.unused.is_empty(),
             "{report}"
@@ -154,7 +167,7 @@ impl Golden {
     pub(crate) fn tensor<const D: usize>(&self) -> Tensor<D> {
         Tensor::from_data(
             TensorData::new(self.values.clone(), self.shape.clone()),
-            &Device::flex(),
+            &device(),
         )
     }
 

@@ -292,7 +292,7 @@ fn facade(variant: &Variant) {
         folder.path().join("tokenizer.model"),
     )
     .unwrap();
-    let gallery = GalleryGpt::load(folder.path(), &burn::tensor::Device::flex()).unwrap();
+    let gallery = GalleryGpt::load(folder.path(), &crate::fixtures::device()).unwrap();
     for (case, slow) in list(&variant.json("model/end_to_end.json"))
         .iter()
         .zip(list(&variant.json("model/end_to_end_slow.json")))

@@ -1,7 +1,8 @@
 //! Every stage against the reference Python libraries, on fixtures of random tiny models.
 //!
 //! Reads every variant folder (those with a `variant.json`) under the folder named by `GALLERY_GPT_GOLDENS`, by default the
-//! copy in this project, and takes all sizes from the files. What a variant lacks is reported as absent on standard error.
+//! copy in this project, and takes all sizes from the files. The device is the CPU, or what `GALLERY_GPT_DEVICE` names: built with
+//! `--features cuda` this is one program to carry to a GPU, with the folder of fixtures beside it. What a variant lacks is reported as absent on standard error.
 //! How the fixtures were made, and with which versions, is in `tests/goldens/README.md`.
 
 #![allow(
@@ -34,6 +35,17 @@ fn images() {
 #[test]
 fn model() {
     each_variant("model", model::check);
+}
+
+/// Bounds of bf16, stated where they are checked.
+#[test]
+fn bf16() {
+    each_variant("bf16", |variant| {
+        model::check_bf16(variant);
+        if variant.has("train") {
+            train::check_bf16(variant);
+        }
+    });
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 use gallery_gpt::{
-    checkpoint::VocabRows,
+    checkpoint::{TensorDtype, VocabRows},
     llama::AdapterDropout,
     model::{GalleryModel, SplicePlan},
 };
@@ -98,6 +98,46 @@ pub(crate) fn check(variant: &Variant) {
     }
     variant.measured(&format!("logits differ by at most {worst:e}"));
     taps(variant, &model, &expected, &cases["cases"]["image"]);
+}
+
+/// Features and logits with everything in bf16, against the reference in f32: the largest difference over the largest value.
+pub(crate) fn check_bf16(variant: &Variant) {
+    const RELATIVE: f32 = 4e-2;
+    let expected = variant.tensors("model/expected.safetensors");
+    let cases = variant.json("model/cases.json");
+    let model = variant.model_in(VocabRows::AsStored, TensorDtype::BF16);
+    let stored = expected["vision.selected"].shape[0];
+    let pixels = expected["pixel_values"]
+        .tensor::<4>()
+        .slice_dim(0, 0..stored);
+    let features = model.picture_features(pixels);
+    let case = &cases["cases"]["image"];
+    let pixels = pictures(&expected, case).unwrap();
+    let plan = plan(&model, case, pixels.dims()[0]);
+    let logits = our_rows(model.forward(&plan, Some(pixels)), plan.row_lengths()).concat();
+    let golden = &expected["image.logits"].values;
+    let logits = &logits[logits.len() - golden.len()..];
+    let projected = values(model.project(features.clone()));
+    for (what, found, golden) in [
+        (
+            "vision.selected",
+            &values(features)[..],
+            &expected["vision.selected"].values,
+        ),
+        ("projected", &projected[..], &expected["projected"].values),
+        ("image.logits", logits, golden),
+    ] {
+        let size = golden
+            .iter()
+            .fold(0.0_f32, |most, value| most.max(value.abs()));
+        let worst = distance(found, golden) / size;
+        variant.measured(&format!("{what} in bf16: {worst:.1e}"));
+        assert!(
+            worst <= RELATIVE && worst > 0.0,
+            "{}: {worst:e}",
+            variant.at(what)
+        );
+    }
 }
 
 fn vision(variant: &Variant, model: &GalleryModel, expected: &Goldens) {
