@@ -180,7 +180,7 @@ pub(crate) struct Arguments {
     /// steps saves every `--save_steps`, no does not.
     #[arg(long, value_enum)]
     pub(crate) save_strategy: Option<Strategy>,
-    /// Runs the decoder's blocks again in the backward pass: off or blocks (true and false as well).
+    /// Runs the decoder's blocks again in the backward pass: off, blocks (false and true as well), or the number of the first that are.
     #[arg(long)]
     pub(crate) gradient_checkpointing: Option<Recompute>,
     /// Records that are not trained on, in the form of the training records, for a validation loss.

@@ -6,7 +6,7 @@ use gallery_gpt::{
     data::RecordShape,
     model::GalleryModelConfig,
     prelude::*,
-    train::{AttentionMemory, PlannedModel, TrainableParts, TrainingPlan, less_memory},
+    train::{AttentionMemory, PlannedModel, TrainableParts, less_memory},
     vision::ImageProcessorConfig,
 };
 
@@ -46,7 +46,8 @@ pub(crate) fn show_plan(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let others = vec![Device::flex(); arguments.device.others().len()];
     let trainer = Trainer::new(training)?.with_devices(others);
-    let plan = planned(arguments, &trainer, &config, &lora, bytes, &shapes);
+    let model = planned(arguments, &trainer, &config, &lora, bytes);
+    let plan = trainer.plan(&model, &shapes);
     println!("{plan}");
     let Some(there) = arguments
         .device_memory
@@ -55,7 +56,7 @@ pub(crate) fn show_plan(arguments: &Arguments) -> anyhow::Result<()> {
     else {
         return Ok(());
     };
-    let peak = plan.memory().peak;
+    let peak = plan.memory.peak;
     println!(
         "{:.2} GB of {:.2} GB: {}",
         peak as f64 / 1e9,
@@ -71,6 +72,15 @@ pub(crate) fn show_plan(arguments: &Arguments) -> anyhow::Result<()> {
             println!("  {flag}");
         }
     }
+    // Every block that is run again costs time, so no more of them than the memory asks for.
+    match trainer.least_recompute(&model, &shapes, there) {
+        Some(0) => println!("--gradient_checkpointing off fits, and is fastest"),
+        Some(again) if again < config.llama.num_hidden_layers => {
+            println!("--gradient_checkpointing {again} fits, and is fastest");
+        }
+        Some(_) => println!("--gradient_checkpointing blocks is needed"),
+        None => println!("it does not fit with all blocks run again either"),
+    }
     Ok(())
 }
 
@@ -82,22 +92,20 @@ fn attention(arguments: &Arguments) -> AttentionMemory {
     }
 }
 
-fn planned(
+fn planned<'a>(
     arguments: &Arguments,
     trainer: &Trainer,
-    config: &GalleryModelConfig,
-    lora: &LoraConfig,
+    config: &'a GalleryModelConfig,
+    lora: &'a LoraConfig,
     bytes: usize,
-    shapes: &[RecordShape],
-) -> TrainingPlan {
-    let model = PlannedModel {
+) -> PlannedModel<'a> {
+    PlannedModel {
         config,
         lora: (trainer.config().parts == TrainableParts::LORA).then_some(lora),
         bytes,
         attention: attention(arguments),
         threads: rayon::current_num_threads(),
-    };
-    trainer.plan(&model, shapes)
+    }
 }
 
 /// Refuses a training that the plan says will not fit: on a CPU the system would end it without a word.
@@ -110,8 +118,8 @@ pub(crate) fn ensure_it_fits(
 ) -> anyhow::Result<()> {
     let model = base.model();
     let bytes = model.dtype().size();
-    let plan = planned(arguments, trainer, model.config(), lora, bytes, shapes);
-    let memory = plan.memory();
+    let planned = planned(arguments, trainer, model.config(), lora, bytes);
+    let memory = trainer.plan(&planned, shapes).memory;
     // The weights are there already, and several CPU devices share them.
     let needed = (memory.peak - memory.weights) * arguments.device.count() as u64;
     if let Some(free) = free_memory(arguments) {

@@ -48,7 +48,8 @@ impl TensorDtype {
     }
 
     /// Name in a `config.json`.
-    pub(crate) fn torch(self) -> &'static str {
+    #[must_use]
+    pub fn torch(self) -> &'static str {
         match self {
             Self::F32 => "float32",
             Self::F16 => "float16",

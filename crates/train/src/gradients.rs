@@ -1,8 +1,8 @@
 //! Loss and gradients of one micro-batch, with or without keeping what the decoder's blocks compute.
 //!
-//! Plain autodiff keeps every intermediate of every block until the backward pass. With [`Recompute::Blocks`] only the
-//! input of each block is kept: the blocks run once without a graph, then once more, last to first, each with a graph of its
-//! own that is seeded by the gradient of its output (Chen et al. 2016, <https://arxiv.org/abs/1604.06174>).
+//! Plain autodiff keeps every intermediate of every block until the backward pass. Of a block that is run again only the input is
+//! kept: such blocks run once without a graph, then once more, last to first, each with a graph of its own that is seeded by the
+//! gradient of its output (Chen et al. 2016, <https://arxiv.org/abs/1604.06174>).
 
 use std::str::FromStr;
 
@@ -26,8 +26,22 @@ pub enum Recompute {
     /// Nothing: fastest, most memory.
     #[default]
     Off,
-    /// The decoder's blocks, one at a time.
+    /// The decoder's blocks, one at a time: a third more work, least memory.
     Blocks,
+    /// The first so many of them; what the others compute is kept. As few as the memory allows are the fastest.
+    First(usize),
+}
+
+impl Recompute {
+    /// Blocks that are run again, of so many.
+    #[must_use]
+    pub fn blocks(self, layers: usize) -> usize {
+        match self {
+            Self::Off => 0,
+            Self::Blocks => layers,
+            Self::First(blocks) => blocks.min(layers),
+        }
+    }
 }
 
 impl FromStr for Recompute {
@@ -37,9 +51,9 @@ impl FromStr for Recompute {
         match name {
             "off" | "false" => Ok(Self::Off),
             "blocks" | "true" => Ok(Self::Blocks),
-            other => Err(format!(
-                "unknown recompute `{other}`, expected off or blocks"
-            )),
+            other => other.parse().map(Self::First).map_err(|_| {
+                format!("unknown recompute `{other}`, expected off, blocks or a number of blocks")
+            }),
         }
     }
 }
@@ -138,11 +152,7 @@ pub fn gradients(
 
     let device = model.device();
     let inputs_embeds = model.splice(&plan, projected(model, batch, &device));
-    let pass = match options.recompute {
-        Recompute::Off => plain,
-        Recompute::Blocks => recomputed,
-    };
-    let (loss, mut grads) = pass(model, inputs_embeds, &plan, &labels, options);
+    let (loss, mut grads) = through_the_blocks(model, inputs_embeds, &plan, &labels, options);
     fill_projector(model, &mut grads);
     Ok(Gradients {
         loss,
@@ -169,7 +179,7 @@ fn masks(dropout: Option<Dropout>, block: usize) -> AdapterDropout {
     dropout.map_or(AdapterDropout::Off, |source| source.of_block(block))
 }
 
-fn plain(
+fn through_the_blocks(
     model: &GalleryModel,
     inputs_embeds: Tensor<3>,
     plan: &SplicePlan,
@@ -177,20 +187,62 @@ fn plain(
     options: &GradientOptions,
 ) -> (Tensor<1>, GradientsParams) {
     let &GradientOptions {
-        weight, dropout, ..
+        weight,
+        dropout,
+        recompute,
+        ..
     } = options;
     let decoder = &model.language_model;
-    let device = inputs_embeds.device();
-    let layout = plan.layout(decoder.config(), &device);
-    let mut x = inputs_embeds;
-    for (number, block) in decoder.layers.iter().enumerate() {
-        x = block.forward(x, &layout, masks(dropout, number));
+    let layers = decoder.layers.len();
+    let again = recompute.blocks(layers);
+
+    // Blocks that are run again: the same storage without a graph, and what goes into each.
+    let mut inputs = Vec::with_capacity(again);
+    let mut x = inputs_embeds.clone();
+    if again > 0 {
+        let frozen = decoder.valid();
+        x = x.inner();
+        let layout = plan.layout(decoder.config(), &x.device());
+        for (number, block) in frozen.layers[..again].iter().enumerate() {
+            inputs.push(x.clone());
+            x = block.forward(x, &layout, masks(dropout, number));
+        }
+        x = x.autodiff().require_grad();
     }
+    // The others keep what they compute.
+    let layout = plan.layout(decoder.config(), &inputs_embeds.device());
+    let mut last = x.clone();
+    for (number, block) in decoder.layers.iter().enumerate().skip(again) {
+        last = block.forward(last, &layout, masks(dropout, number));
+    }
+
     let mut accumulator = GradientsAccumulator::new();
-    let (loss, dx) = head(model, x.clone().inner(), labels, weight, &mut accumulator);
-    if x.is_tracked() {
-        // d sum(x * dx) / dx is dx.
-        let grads = (x * dx.autodiff()).sum().backward();
+    let inner = last.clone().inner();
+    let (loss, mut dx) = head(model, inner, labels, weight, &mut accumulator);
+    if again < layers && last.is_tracked() {
+        // d sum(y * dy) / dy is dy.
+        let mut grads = (last * dx.clone().autodiff()).sum().backward();
+        if again > 0 {
+            dx = x
+                .grad_remove(&mut grads)
+                .expect("a block's output depends on its input");
+        }
+        accumulator.accumulate(model, GradientsParams::from_grads(grads, model));
+    }
+    drop(x);
+    while let Some(input) = inputs.pop() {
+        let number = inputs.len();
+        let x = input.autodiff().require_grad();
+        let y = decoder.layers[number].forward(x.clone(), &layout, masks(dropout, number));
+        let mut grads = (y * dx.autodiff()).sum().backward();
+        dx = x
+            .grad_remove(&mut grads)
+            .expect("a block's output depends on its input");
+        accumulator.accumulate(model, GradientsParams::from_grads(grads, model));
+    }
+    // What lies before blocks that were run again (projector, embeddings, tower) has a graph of its own.
+    if again > 0 && inputs_embeds.is_tracked() {
+        let grads = (inputs_embeds * dx.autodiff()).sum().backward();
         accumulator.accumulate(model, GradientsParams::from_grads(grads, model));
     }
     (loss, accumulator.grads())
@@ -220,51 +272,6 @@ fn loss_and_seed(
     let CrossEntropy { loss, gradient } = CrossEntropy::new(logits.cast(DType::F32), targets);
     let gradient = gradient.cast(dtype).matmul(head.transpose()) * (weight / count);
     (loss / count, (normed * gradient.autodiff()).sum())
-}
-
-fn recomputed(
-    model: &GalleryModel,
-    inputs_embeds: Tensor<3>,
-    plan: &SplicePlan,
-    labels: &SplicedLabels,
-    options: &GradientOptions,
-) -> (Tensor<1>, GradientsParams) {
-    let &GradientOptions {
-        weight, dropout, ..
-    } = options;
-    let decoder = &model.language_model;
-    // The same storage without a graph.
-    let frozen = decoder.valid();
-    let mut x = inputs_embeds.clone().inner();
-    let device = x.device();
-    let layout = plan.layout(decoder.config(), &device);
-    let mut inputs = Vec::with_capacity(decoder.layers.len());
-    for (number, block) in frozen.layers.iter().enumerate() {
-        inputs.push(x.clone());
-        x = block.forward(x, &layout, masks(dropout, number));
-    }
-
-    let mut accumulator = GradientsAccumulator::new();
-    let (loss, mut dx) = head(model, x, labels, weight, &mut accumulator);
-
-    let layout = plan.layout(decoder.config(), &inputs_embeds.device());
-    for (number, block) in decoder.layers.iter().enumerate().rev() {
-        let Some(input) = inputs.pop() else { break };
-        let x = input.autodiff().require_grad();
-        let y = block.forward(x.clone(), &layout, masks(dropout, number));
-        // d sum(y * dy) / dy is dy.
-        let mut grads = (y * dx.autodiff()).sum().backward();
-        dx = x
-            .grad_remove(&mut grads)
-            .expect("a block's output depends on its input");
-        accumulator.accumulate(model, GradientsParams::from_grads(grads, model));
-    }
-    // What lies before the blocks (projector, embeddings, tower) has a graph of its own.
-    if inputs_embeds.is_tracked() {
-        let grads = (inputs_embeds * dx.autodiff()).sum().backward();
-        accumulator.accumulate(model, GradientsParams::from_grads(grads, model));
-    }
-    (loss, accumulator.grads())
 }
 
 /// Norm, head and loss, a chunk of rows at a time, and the gradient of the last block's output.

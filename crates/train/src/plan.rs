@@ -19,8 +19,8 @@ use gallery_gpt_projector::ProjectorKind;
 use serde::Serialize;
 
 use crate::{
-    MicroBatches, Recompute, Trainable, Trainer, TrainingConfig, gradients::LOGIT_ROWS,
-    replica::PART_TOKENS, trainer::AHEAD,
+    MicroBatches, Trainable, Trainer, TrainingConfig, gradients::LOGIT_ROWS, replica::PART_TOKENS,
+    trainer::AHEAD,
 };
 
 /// What attention keeps for the backward pass.
@@ -91,19 +91,10 @@ pub struct TrainingPlan {
     pub without_recompute: MemoryPlan,
     /// Memory when the decoder's blocks are run again.
     pub with_recompute: MemoryPlan,
-    /// Which of the two the settings choose.
-    pub recompute: Recompute,
-}
-
-impl TrainingPlan {
-    /// The memory of the settings.
-    #[must_use]
-    pub fn memory(&self) -> &MemoryPlan {
-        match self.recompute {
-            Recompute::Off => &self.without_recompute,
-            Recompute::Blocks => &self.with_recompute,
-        }
-    }
+    /// Memory of the settings: one of the two, or between them.
+    pub memory: MemoryPlan,
+    /// Blocks that the settings run again.
+    pub blocks_run_again: usize,
 }
 
 impl fmt::Display for TrainingPlan {
@@ -118,38 +109,34 @@ impl fmt::Display for TrainingPlan {
             self.padded_tokens,
             self.steps
         )?;
-        let (off, on) = (&self.without_recompute, &self.with_recompute);
         writeln!(
             formatter,
-            "\n{:<24}{:>14}{:>14}",
-            "MB", "keep all", "recompute"
+            "\n{:<24}{:>14}{:>14}{:>14}",
+            "MB", "keep all", "recompute", "as set"
         )?;
-        for (name, off, on) in [
-            ("weights", off.weights, on.weights),
-            ("adapters", off.adapters, on.adapters),
-            ("optimizer", off.optimizer, on.optimizer),
-            ("gradients", off.gradients, on.gradients),
-            ("activations", off.activations, on.activations),
-            ("logits", off.logits, on.logits),
-            ("tower at work", off.tower, on.tower),
-            ("pictures", off.pictures, on.pictures),
-            ("peak", off.peak, on.peak),
-        ] {
-            let megabytes = |bytes: u64| bytes as f64 / 1e6;
-            writeln!(
-                formatter,
-                "{name:<24}{:>14.1}{:>14.1}",
-                megabytes(off),
-                megabytes(on)
-            )?;
+        type Column = fn(&MemoryPlan) -> u64;
+        let rows: [(&str, Column); 9] = [
+            ("weights", |plan| plan.weights),
+            ("adapters", |plan| plan.adapters),
+            ("optimizer", |plan| plan.optimizer),
+            ("gradients", |plan| plan.gradients),
+            ("activations", |plan| plan.activations),
+            ("logits", |plan| plan.logits),
+            ("tower at work", |plan| plan.tower),
+            ("pictures", |plan| plan.pictures),
+            ("peak", |plan| plan.peak),
+        ];
+        for (name, bytes) in rows {
+            write!(formatter, "{name:<24}")?;
+            for plan in [&self.without_recompute, &self.with_recompute, &self.memory] {
+                write!(formatter, "{:>14.1}", bytes(plan) as f64 / 1e6)?;
+            }
+            writeln!(formatter)?;
         }
         write!(
             formatter,
-            "the settings {}",
-            match self.recompute {
-                Recompute::Off => "keep all",
-                Recompute::Blocks => "recompute",
-            }
+            "the settings run {} blocks again",
+            self.blocks_run_again
         )
     }
 }
@@ -178,21 +165,10 @@ impl Trainer {
     pub fn plan(&self, model: &PlannedModel<'_>, records: &[RecordShape]) -> TrainingPlan {
         let config = self.config();
         let counts = Counts::of(model, config);
-        let [without_recompute, with_recompute] =
-            [Recompute::Off, Recompute::Blocks].map(|recompute| {
-                self.first_epoch(records)
-                    .map(|step| {
-                        Step {
-                            model,
-                            config,
-                            counts: &counts,
-                            recompute,
-                        }
-                        .memory(&step)
-                    })
-                    .max_by_key(|memory| memory.peak)
-                    .unwrap_or_default()
-            });
+        let layers = model.config.llama.num_hidden_layers;
+        let blocks_run_again = config.gradient_checkpointing.blocks(layers);
+        let [without_recompute, with_recompute, memory] =
+            [0, layers, blocks_run_again].map(|again| self.memory(model, records, again));
         let tokens: usize = records.iter().map(|record| record.tokens).sum();
         let padded = self
             .first_epoch(records)
@@ -209,8 +185,42 @@ impl Trainer {
                 * flops_per_token(model.config, config.parts.language_model),
             without_recompute,
             with_recompute,
-            recompute: config.gradient_checkpointing,
+            memory,
+            blocks_run_again,
         }
+    }
+
+    /// The fewest blocks that have to be run again for a training to need no more than some bytes; nothing if it needs more however many
+    /// are.
+    #[must_use]
+    pub fn least_recompute(
+        &self,
+        model: &PlannedModel<'_>,
+        records: &[RecordShape],
+        bytes: u64,
+    ) -> Option<usize> {
+        let layers = model.config.llama.num_hidden_layers;
+        (0..=layers).find(|&again| self.memory(model, records, again).peak <= bytes)
+    }
+
+    /// At the step that needs most, with so many blocks run again.
+    fn memory(
+        &self,
+        model: &PlannedModel<'_>,
+        records: &[RecordShape],
+        again: usize,
+    ) -> MemoryPlan {
+        let config = self.config();
+        let step = Step {
+            model,
+            config,
+            counts: &Counts::of(model, config),
+            again,
+        };
+        self.first_epoch(records)
+            .map(|records| step.memory(&records))
+            .max_by_key(|memory| memory.peak)
+            .unwrap_or_default()
     }
 
     /// The micro-batches of each step.
@@ -251,6 +261,8 @@ struct Counts {
     base: usize,
     adapters: usize,
     trainable: usize,
+    /// Those of it that are adapters' numbers.
+    trained_adapters: usize,
 }
 
 impl Counts {
@@ -278,6 +290,7 @@ impl Counts {
         Self {
             base: tower + projector + decoder,
             adapters,
+            trained_adapters: trained(parts.language_model, 0, adapters),
             trainable: trained(parts.vision_tower, tower, 0)
                 + trained(parts.projector, projector, 0)
                 + trained(parts.language_model, decoder, adapters),
@@ -303,7 +316,8 @@ struct Step<'a> {
     model: &'a PlannedModel<'a>,
     config: &'a TrainingConfig,
     counts: &'a Counts,
-    recompute: Recompute,
+    /// Blocks that are run again.
+    again: usize,
 }
 
 impl Step<'_> {
@@ -326,6 +340,11 @@ impl Step<'_> {
             }
         };
         let bytes = self.model.bytes as u64;
+        let trained = self.counts.trainable - self.counts.trained_adapters;
+        let at_work = match self.config.parts.language_model {
+            Trainable::Full => 4,
+            Trainable::Lora | Trainable::Frozen => bytes,
+        };
         let sum = |wave: &[Work], of: fn(&Work) -> usize| wave.iter().map(of).sum::<usize>() as u64;
         let gradient = 4 * self.counts.trainable as u64;
         // Sums from what was before, and those of each thread.
@@ -338,7 +357,8 @@ impl Step<'_> {
         let pictures: usize = micro_batches.iter().flatten().map(|row| row.pictures).sum();
         let side = self.model.config.vision.image_size;
         let mut plan = MemoryPlan {
-            weights: bytes * self.counts.base as u64,
+            // What is trained is f32.
+            weights: bytes * (self.counts.base - trained) as u64 + 4 * trained as u64,
             adapters: 4 * self.counts.adapters as u64,
             optimizer: 2 * gradient,
             gradients: summed + gradient * at_once as u64,
@@ -349,11 +369,11 @@ impl Step<'_> {
         plan.peak = always + plan.gradients;
         for wave in &waves {
             let carried = if waves.len() > 1 { gradient } else { 0 };
-            let forward = bytes * sum(wave, |work| work.forward);
-            let backward = bytes * sum(wave, |work| work.backward);
+            let forward = at_work * sum(wave, |work| work.forward);
+            let backward = at_work * sum(wave, |work| work.backward);
             let logits = 4 * sum(wave, |work| work.logits);
-            let tower = bytes * sum(wave, |work| work.tower);
-            let end = bytes * sum(wave, |work| work.end);
+            let tower = at_work * sum(wave, |work| work.tower);
+            let end = at_work * sum(wave, |work| work.end);
             plan.activations = plan.activations.max(forward.max(backward).max(end));
             plan.logits = plan.logits.max(logits);
             plan.tower = plan.tower.max(tower);
@@ -392,15 +412,13 @@ impl Step<'_> {
         let logits = 2 * supervised.min(LOGIT_ROWS) * llama.vocab_size;
         // The last hidden state and its gradient.
         let last = 2 * h * tokens;
-        let (forward, backward) = match self.recompute {
-            Recompute::Off => (
-                before + layers * block + last,
-                before + layers * block + passing,
-            ),
-            Recompute::Blocks => {
-                let inputs = before + layers * h * tokens;
-                (inputs + last, inputs + block + passing)
-            }
+        let kept = before + self.again * h * tokens + (layers - self.again) * block;
+        let forward = kept + last;
+        // Either the kept blocks are still all there, or the first that is run again is.
+        let backward = if self.again < layers {
+            kept + passing
+        } else {
+            kept + block + passing
         };
         Work {
             forward,

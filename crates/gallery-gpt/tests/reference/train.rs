@@ -174,7 +174,7 @@ pub(crate) fn check(variant: &Variant) {
     for name in ["run_fresh", "run_warm"] {
         let log = variant.json(&format!("train/{name}.json"));
         let run = variant.tensors(&format!("train/{name}.safetensors"));
-        for recompute in [Recompute::Off, Recompute::Blocks] {
+        for recompute in [Recompute::Off, Recompute::First(1), Recompute::Blocks] {
             for packing in [Packing::Off, Packing::OneRow] {
                 let at = format!("{name}, recompute {recompute:?}, packing {packing:?}");
                 let ways = (recompute, packing);
