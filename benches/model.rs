@@ -69,7 +69,11 @@ fn benches(criterion: &mut Criterion) {
         });
     });
 
-    for (name, recompute) in [("off", Recompute::Off), ("blocks", Recompute::Blocks)] {
+    for (name, recompute) in [
+        ("off", Recompute::Off),
+        ("first_4", Recompute::First(4)),
+        ("blocks", Recompute::Blocks),
+    ] {
         let training = TrainingConfig {
             gradient_checkpointing: recompute,
             ..TrainingConfig::lora(1e-4)
