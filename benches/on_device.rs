@@ -230,8 +230,15 @@ struct Line {
     unit: &'static str,
     ours: Option<f64>,
     peer: Option<f64>,
-    /// Whether more is better.
-    rate: bool,
+    better: Better,
+}
+
+#[derive(Clone, Copy)]
+enum Better {
+    More,
+    Less,
+    /// Only shown.
+    Neither,
 }
 
 fn compare(arguments: &Arguments) -> anyhow::Result<()> {
@@ -280,14 +287,14 @@ fn compare(arguments: &Arguments) -> anyhow::Result<()> {
             .unwrap_or("none")
     );
     println!("{:<40} {:>12} {:>12} {:>9}", "", "here", "peer", "better");
-    for line in lines {
+    let told = |line: &Line| line.ours.is_some() || line.peer.is_some();
+    for line in lines.into_iter().filter(told) {
         let show = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
-        let better =
-            line.ours.zip(line.peer).map(
-                |(ours, peer)| {
-                    if line.rate { ours / peer } else { peer / ours }
-                },
-            );
+        let better = match (line.better, line.ours.zip(line.peer)) {
+            (Better::More, Some((ours, peer))) => Some(ours / peer),
+            (Better::Less, Some((ours, peer))) => Some(peer / ours),
+            _ => None,
+        };
         let what = format!("{}, {}", line.what, line.unit);
         println!(
             "{what:<40} {:>12} {:>12} {:>9}",
@@ -380,12 +387,12 @@ fn side(mut command: Command, device: DeviceKind) -> anyhow::Result<Side> {
 }
 
 fn table(request: &Request, ours: &Side, peer: &Side, flops: f64, peak: Option<f64>) -> Vec<Line> {
-    let line = |what: String, unit, rate, of: &dyn Fn(&Side) -> Option<f64>| Line {
+    let line = |what: String, unit, better, of: &dyn Fn(&Side) -> Option<f64>| Line {
         what,
         unit,
         ours: of(ours),
         peer: of(peer),
-        rate,
+        better,
     };
     let gigabytes = |side: &Side| side.memory.map(|bytes| bytes as f64 / 1e9);
     match request.part {
@@ -395,14 +402,14 @@ fn table(request: &Request, ours: &Side, peer: &Side, flops: f64, peak: Option<f
             let rate = move |side: &Side| Some(tokens as f64 / side.number("step")?);
             let name = format!("step of {records} records, {tokens} tokens");
             let mut lines = vec![
-                line(name.clone(), "tokens/s", true, &rate),
-                line(name.clone(), "GB", false, &gigabytes),
-                line(name.clone(), "first loss", true, &|side| {
+                line(name.clone(), "tokens/s", Better::More, &rate),
+                line(name.clone(), "GB", Better::Less, &gigabytes),
+                line(name.clone(), "first loss", Better::Neither, &|side| {
                     side.number("loss")
                 }),
             ];
             if let Some(peak) = peak {
-                lines.push(line(name, "% MFU", true, &|side| {
+                lines.push(line(name, "% MFU", Better::More, &|side| {
                     Some(rate(side)? * flops / (peak * 1e10))
                 }));
             }
@@ -410,7 +417,7 @@ fn table(request: &Request, ours: &Side, peer: &Side, flops: f64, peak: Option<f
         }
         Part::Read => {
             let name = format!("read {} tokens", request.prompt);
-            vec![line(name, "ms", false, &|side| {
+            vec![line(name, "ms", Better::Less, &|side| {
                 Some(side.number("read")? * 1e3)
             })]
         }
@@ -419,7 +426,7 @@ fn table(request: &Request, ours: &Side, peer: &Side, flops: f64, peak: Option<f
                 let name = format!("write, {rows} rows");
                 let per_second =
                     |side: &Side| Some(rows as f64 / side.number(&format!("write_{rows}"))?);
-                line(name, "tokens/s", true, &per_second)
+                line(name, "tokens/s", Better::More, &per_second)
             };
             request.rows.iter().map(of_rows).collect()
         }
@@ -432,7 +439,7 @@ fn table(request: &Request, ours: &Side, peer: &Side, flops: f64, peak: Option<f
                     // The backward pass makes the scores again, and takes the gradients of both products.
                     let work = if way == "forward" { work } else { 2.5 * work };
                     let name = format!("attention {seq}, {way}");
-                    line(name, "TFLOP/s", true, &|side| {
+                    line(name, "TFLOP/s", Better::More, &|side| {
                         Some(work / side.number(&format!("{way}_{seq}"))? / 1e12)
                     })
                 })
@@ -443,7 +450,7 @@ fn table(request: &Request, ours: &Side, peer: &Side, flops: f64, peak: Option<f
                 lines.push(line(
                     format!("attention {seq}, with gradients"),
                     "GB",
-                    false,
+                    Better::Less,
                     &|side| Some(side.number(&format!("memory_{seq}"))? / 1e9),
                 ));
             }
@@ -452,7 +459,7 @@ fn table(request: &Request, ours: &Side, peer: &Side, flops: f64, peak: Option<f
         Part::Tower => vec![line(
             format!("tower, {} pictures", request.pictures),
             "pictures/s",
-            true,
+            Better::More,
             &|side| Some(request.pictures as f64 / side.number("tower")?),
         )],
     }
