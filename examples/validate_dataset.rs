@@ -20,7 +20,7 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use gallery_gpt::{
     checkpoint::write_file,
-    data::{BadRecord, Record, RecordError},
+    data::{BadRecord, Record, RecordError, RecordShape},
     prelude::*,
     text::IMAGE_TOKEN_INDEX,
 };
@@ -97,11 +97,11 @@ fn main() -> anyhow::Result<()> {
         "{bar:30} {pos}/{len} records, {per_sec}, {elapsed} gone, {eta} left",
     )?;
     let progress = ProgressBar::new(set.records.len() as u64).with_style(style);
-    let checked: Vec<Result<Counts, BadRecord>> = set
+    let checked: Vec<Result<RecordShape, BadRecord>> = set
         .records
         .par_iter()
         .progress_with(progress)
-        .map(|record| check(&batcher, record, config.tokens_per_picture()))
+        .map(|record| check(&batcher, record))
         .collect();
     let mut bad = set.bad;
     let mut counts = Vec::with_capacity(checked.len());
@@ -115,22 +115,13 @@ fn main() -> anyhow::Result<()> {
     report(&arguments, &counts, &bad)
 }
 
-/// Tokens of a record, pictures expanded, and those the loss looks at.
-struct Counts {
-    tokens: usize,
-    supervised: usize,
-}
-
-fn check(batcher: &Batcher, record: &Record, patches: usize) -> Result<Counts, BadRecord> {
-    let example = batcher.encode(record).map_err(|cause| BadRecord {
+/// Encodes a record and decodes its picture, as the training would.
+fn check(batcher: &Batcher, record: &Record) -> Result<RecordShape, BadRecord> {
+    let whole = batcher.encode(record).and_then(|_| batcher.shape(record));
+    whole.map_err(|cause| BadRecord {
         index: record.index,
         id: record.id.clone(),
         cause,
-    })?;
-    let pictures = example.pictures.len();
-    Ok(Counts {
-        tokens: example.input_ids.len() + pictures * (patches - 1),
-        supervised: example.labels.iter().filter(|&&label| label >= 0).count(),
     })
 }
 
@@ -164,7 +155,7 @@ fn show(tokenizer: &Tokenizer, batcher: &Batcher, record: &Record) -> anyhow::Re
     Ok(())
 }
 
-fn report(arguments: &Arguments, counts: &[Counts], bad: &[BadRecord]) -> anyhow::Result<()> {
+fn report(arguments: &Arguments, counts: &[RecordShape], bad: &[BadRecord]) -> anyhow::Result<()> {
     let mut lengths: Vec<usize> = counts.iter().map(|count| count.tokens).collect();
     lengths.sort_unstable();
     let tokens: usize = lengths.iter().sum();

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use gallery_gpt_text::{IGNORE_INDEX, IMAGE_TOKEN_INDEX, Template, Tokenizer, encode_conversation};
+use gallery_gpt_text::{
+    IGNORE_INDEX, IMAGE_TOKEN_INDEX, Template, Tokenizer, encode_conversation, expanded_length,
+};
 use gallery_gpt_vision::{ImageProcessor, PixelValues};
 use rayon::prelude::*;
 
@@ -73,7 +75,7 @@ impl Batcher {
     /// The conversation has no label mask, or is too long.
     pub fn encode_text(&self, record: &Record) -> Result<(Vec<i64>, Vec<i64>), RecordError> {
         let row = encode_conversation(&self.tokenizer, &self.template, &record.conversation)?;
-        let length = self.length(&row.input_ids);
+        let length = expanded_length(&row.input_ids, self.tokens_per_picture);
         if length > self.model_max_length {
             return Err(RecordError::TooLong {
                 length,
@@ -81,18 +83,6 @@ impl Batcher {
             });
         }
         Ok((row.input_ids, row.labels))
-    }
-
-    /// Tokens of a row, its pictures expanded.
-    fn length(&self, ids: &[i64]) -> usize {
-        let length = |&id: &i64| {
-            if id == IMAGE_TOKEN_INDEX {
-                self.tokens_per_picture
-            } else {
-                1
-            }
-        };
-        ids.iter().map(length).sum()
     }
 
     /// How long a record is.
@@ -104,7 +94,7 @@ impl Batcher {
         let pictures = ids.iter().filter(|&&id| id == IMAGE_TOKEN_INDEX).count();
         let supervised = labels.iter().filter(|&&label| label != IGNORE_INDEX);
         Ok(RecordShape {
-            tokens: self.length(&ids),
+            tokens: expanded_length(&ids, self.tokens_per_picture),
             supervised: supervised.count(),
             pictures,
             words: record.words(),

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use burn::tensor::Device;
 use gallery_gpt_llama::{LlamaConfig, SequenceLayout};
-use gallery_gpt_text::{IGNORE_INDEX, IMAGE_TOKEN_INDEX};
+use gallery_gpt_text::{IGNORE_INDEX, IMAGE_TOKEN_INDEX, expanded_length};
 use serde::{Deserialize, Serialize};
 
 use crate::SpliceError;
@@ -126,7 +126,7 @@ impl SplicePlan {
         }
         let row_lengths: Vec<usize> = rows
             .iter()
-            .map(|ids| Self::expanded_length(ids, tokens_per_picture))
+            .map(|ids| expanded_length(ids, tokens_per_picture))
             .collect();
         let seq = match packing {
             Packing::Off => row_lengths.iter().copied().max().unwrap_or_default(),
@@ -193,20 +193,6 @@ impl SplicePlan {
         self.seq = seq;
         self.multiple = multiple;
         self
-    }
-
-    /// Tokens of a row with its pictures expanded.
-    #[must_use]
-    pub fn expanded_length(ids: &[i64], tokens_per_picture: usize) -> usize {
-        ids.iter()
-            .map(|&id| {
-                if id == IMAGE_TOKEN_INDEX {
-                    tokens_per_picture
-                } else {
-                    1
-                }
-            })
-            .sum()
     }
 
     /// Ids of all text tokens, row by row.

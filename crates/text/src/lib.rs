@@ -30,7 +30,7 @@ pub use labels::{EncodedConversation, encode_conversation};
 pub use prompt::{encode_prompt, image_first, image_question};
 pub use special_tokens::{
     IGNORE_INDEX, IMAGE_PLACEHOLDER, IMAGE_TOKEN, IMAGE_TOKEN_INDEX, SPIECE_UNDERLINE,
-    SpecialTokens,
+    SpecialTokens, expanded_length,
 };
 pub use tokenizer::{Tokenizer, TokenizerMode};
 pub use training::train_tokenizer;

@@ -32,3 +32,16 @@ impl SpecialTokens {
         [self.unk, self.bos, self.eos].contains(&id)
     }
 }
+
+/// Tokens of a row of ids when each mark of a picture stands for `tokens_per_picture` of them.
+///
+/// ```
+/// use gallery_gpt_text::{IMAGE_TOKEN_INDEX, expanded_length};
+///
+/// assert_eq!(expanded_length(&[1, IMAGE_TOKEN_INDEX, 7], 576), 578);
+/// ```
+#[must_use]
+pub fn expanded_length(ids: &[i64], tokens_per_picture: usize) -> usize {
+    let marks = ids.iter().filter(|&&id| id == IMAGE_TOKEN_INDEX).count();
+    ids.len() - marks + marks * tokens_per_picture
+}

@@ -108,6 +108,14 @@ impl Page<'_> {
                 format!("{:.1} %", 100.0 * mfu),
             ));
         }
+        let memory = self.speed.iter().filter_map(|line| line.device_memory);
+        if let (Some(first), Some(most)) = (memory.clone().next(), memory.max()) {
+            let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+            figures.push((
+                "device memory, first and most",
+                format!("{:.2} GB, {:.2} GB", gigabytes(first), gigabytes(most)),
+            ));
+        }
         let waited: f64 = self.speed.iter().map(|line| line.data_wait).sum();
         figures.push(("waited for data", format!("{waited:.1} s")));
         figures.push(("records left out", self.left_out.to_string()));

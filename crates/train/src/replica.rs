@@ -8,7 +8,8 @@ use burn::{
     tensor::Tensor,
 };
 use gallery_gpt_data::Batch;
-use gallery_gpt_model::{GalleryModel, SpliceError, SplicePlan};
+use gallery_gpt_model::{GalleryModel, SpliceError};
+use gallery_gpt_text::expanded_length;
 use rayon::prelude::*;
 
 use crate::{
@@ -296,7 +297,7 @@ pub(crate) const PART_TOKENS: usize = 512;
 /// loss of a micro-batch is the mean over its supervised tokens, so a part counts by those it has.
 fn parts<'a>(share: &'a Share<'_>, least: usize, model: &GalleryModel) -> Vec<Part<'a>> {
     let patches = model.config().tokens_per_picture();
-    let length = |ids: &[i64]| SplicePlan::expanded_length(ids, patches);
+    let length = |ids: &[i64]| expanded_length(ids, patches);
     let of_step = 1.0 / share.of as f64;
     let of_one = |(micro_batch, whole): &'a (usize, Cow<'_, Batch>)| {
         let tokens: usize = whole.input_ids.iter().map(|ids| length(ids)).sum();

@@ -53,6 +53,9 @@ pub struct SpeedLine {
     pub tflops: f64,
     /// Their share of what the device can do (model FLOPs utilization), if that is known.
     pub mfu: Option<f64>,
+    /// Bytes that the device's memory pool has taken, if it has one: where these grow from step to step, a run will end without memory.
+    #[serde(default)]
+    pub device_memory: Option<u64>,
 }
 
 /// A look at the validation records.

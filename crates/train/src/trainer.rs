@@ -174,6 +174,7 @@ impl Trainer {
             last = Some(save(&state, run)?);
         }
 
+        let device = state.model().device();
         let flops = flops_per_token(state.model().config(), self.config.parts.language_model);
         let started = Instant::now();
         let first = state.steps_done();
@@ -223,15 +224,16 @@ impl Trainer {
                     tokens: report.tokens,
                 };
                 let tflops = tokens_per_second * flops / 1e12;
-                let speed = SpeedLine {
-                    step: report.step,
-                    tokens_per_second,
-                    data_wait,
-                    tflops,
-                    mfu: self.config.peak_tflops.map(|peak| tflops / peak),
-                };
                 let step = report.step;
                 if step.is_multiple_of(self.config.logging_steps) || step == total_steps {
+                    let speed = SpeedLine {
+                        step,
+                        tokens_per_second,
+                        data_wait,
+                        tflops,
+                        mfu: self.config.peak_tflops.map(|peak| tflops / peak),
+                        device_memory: device.memory_pool_usage().map(|usage| usage.bytes_reserved),
+                    };
                     run.log(&line, &speed)?;
                 }
                 observe(&TrainEvent::Step {

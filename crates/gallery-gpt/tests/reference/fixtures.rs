@@ -50,6 +50,11 @@ pub(crate) fn device() -> Device {
     kind.device().unwrap()
 }
 
+/// Says something on standard error, past the test harness.
+pub(crate) fn say(what: &str) {
+    let _ = writeln!(std::io::stderr(), "{what}");
+}
+
 /// Runs the check of a stage on every variant that has the stage.
 pub(crate) fn each_variant(stage: &'static str, check: impl Fn(&Variant)) {
     let root = root();
@@ -124,20 +129,14 @@ impl Variant {
             .collect()
     }
 
-    /// Says on standard error, past the test harness, that something was not there to compare with.
+    /// Says that something was not there to compare with.
     pub(crate) fn absent(&self, what: &str) {
-        let _ = writeln!(
-            std::io::stderr(),
-            "absent: {} of {} ({})",
-            what,
-            self.name,
-            self.stage
-        );
+        say(&format!("absent: {what} of {} ({})", self.name, self.stage));
     }
 
-    /// Says on standard error what was measured.
+    /// Says what was measured.
     pub(crate) fn measured(&self, what: &str) {
-        let _ = writeln!(std::io::stderr(), "{} {}: {what}", self.name, self.stage);
+        say(&format!("{} {}: {what}", self.name, self.stage));
     }
 
     pub(crate) fn model(&self, rows: VocabRows) -> GalleryModel {

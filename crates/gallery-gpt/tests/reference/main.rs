@@ -10,6 +10,7 @@
     reason = "a fixture that cannot be read is a failed test"
 )]
 
+mod attention;
 mod checkpoint;
 mod fixtures;
 mod generation;
@@ -35,6 +36,11 @@ fn images() {
 #[test]
 fn model() {
     each_variant("model", model::check);
+}
+
+#[test]
+fn attention() {
+    attention::check();
 }
 
 /// Bounds of bf16, stated where they are checked.
