@@ -65,7 +65,7 @@ pub(super) fn findings(index: usize) -> Vec<Finding> {
         ));
     }
     findings.push(if nvrtc {
-        Finding::fine("NVRTC", "found")
+        Finding::fine("NVRTC", nvrtc_version())
     } else {
         Finding::missing(
             "NVRTC",
@@ -74,7 +74,7 @@ pub(super) fn findings(index: usize) -> Vec<Finding> {
     });
     findings.push(headers(cuda_path().as_deref()));
     findings.push(if nccl {
-        Finding::fine("NCCL", "found")
+        Finding::fine("NCCL", nccl_version())
     } else {
         Finding::falls_back(
             "NCCL",
@@ -107,6 +107,33 @@ fn libraries() -> [bool; 3] {
             cudarc::nvrtc::sys::is_culib_present(),
             cudarc::nccl::sys::is_culib_present(),
         ]
+    }
+}
+
+#[allow(
+    unsafe_code,
+    reason = "the compiler's question for its version has no other form"
+)]
+fn nvrtc_version() -> String {
+    let (mut major, mut minor) = (0, 0);
+    // SAFETY: it writes into both numbers, which outlive the call.
+    let status = unsafe { cudarc::nvrtc::sys::nvrtcVersion(&raw mut major, &raw mut minor) };
+    match status {
+        cudarc::nvrtc::sys::nvrtcResult::NVRTC_SUCCESS => format!("CUDA {major}.{minor}"),
+        other => format!("it does not say its version: {other:?}"),
+    }
+}
+
+fn nccl_version() -> String {
+    match cudarc::nccl::result::get_nccl_version() {
+        // Since 2.9 five digits: 2.29.2 is 22902.
+        Ok(version) => format!(
+            "{}.{}.{}",
+            version / 10_000,
+            version / 100 % 100,
+            version % 100
+        ),
+        Err(error) => format!("it does not say its version: {error:?}"),
     }
 }
 
