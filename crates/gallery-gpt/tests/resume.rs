@@ -218,7 +218,7 @@ fn epochs_can_be_added_and_records_cannot_change() {
     // A damaged checkpoint is named.
     let newest = run.join("checkpoints/step-00000009");
     for file in [
-        "optimizer.bpk",
+        "optimizer.safetensors",
         "state.json",
         "adapter/adapter_model.safetensors",
     ] {

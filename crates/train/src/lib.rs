@@ -35,6 +35,7 @@ mod error;
 mod event;
 mod gradients;
 mod loss;
+mod optimizer;
 mod out_of_memory;
 mod page;
 mod param_group;

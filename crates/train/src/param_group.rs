@@ -176,37 +176,6 @@ impl ModuleVisitor for Scale<'_> {
     }
 }
 
-/// Moves the gradients of some parameters out of a set.
-pub(crate) fn split_off(
-    model: &GalleryModel,
-    grads: &mut GradientsParams,
-    ids: &[ParamId],
-) -> GradientsParams {
-    let mut splitter = Splitter {
-        from: grads,
-        to: GradientsParams::new(),
-        ids,
-    };
-    model.visit(&mut splitter);
-    splitter.to
-}
-
-struct Splitter<'a> {
-    from: &'a mut GradientsParams,
-    to: GradientsParams,
-    ids: &'a [ParamId],
-}
-
-impl ModuleVisitor for Splitter<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if self.ids.contains(&param.id)
-            && let Some(grad) = self.from.remove::<D>(param.id)
-        {
-            self.to.register(param.id, grad);
-        }
-    }
-}
-
 /// Gives the projector gradients of zero where it has none.
 ///
 /// A batch without a picture does not touch the projector. The original feeds it a dummy picture, so that its gradients

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 
 use burn::{
-    module::{Module, ParamGroup},
-    optim::{AdamWConfig, GradientsAccumulator, GradientsParams, ModuleOptimizer},
+    module::Module,
+    optim::{GradientsAccumulator, GradientsParams},
     tensor::Tensor,
 };
 use gallery_gpt_data::Batch;
@@ -14,16 +14,14 @@ use rayon::prelude::*;
 
 use crate::{
     Dropout, GradientOptions, Gradients, MicroBatches, ParamGroups, TrainError, TrainingCheckpoint,
-    TrainingConfig, clip_global_norm, gradients,
-    param_group::{mark_trainable, split_off},
+    TrainingConfig, clip_global_norm, gradients, optimizer::Optimizer, param_group::mark_trainable,
 };
 
 /// A model and its optimizers, on one device.
 pub(crate) struct Replica {
     /// `None` only while an update moves it through the optimizers.
     model: Option<GalleryModel>,
-    optimizer: ModuleOptimizer,
-    projector_optimizer: ModuleOptimizer,
+    optimizer: Optimizer,
     groups: ParamGroups,
     config: TrainingConfig,
 }
@@ -88,24 +86,9 @@ impl Replica {
         if groups.parameters == 0 {
             return Err(TrainError::NothingTrainable);
         }
-        let adamw = |weight_decay: f64| {
-            AdamWConfig::new()
-                .with_beta_1(config.adam_beta1 as f32)
-                .with_beta_2(config.adam_beta2 as f32)
-                .with_epsilon(config.adam_epsilon as f32)
-                .with_weight_decay(weight_decay as f32)
-        };
-        let optimizer = || {
-            adamw(config.weight_decay).init().with_group(
-                ParamGroup::from_ids(groups.no_decay.clone()),
-                adamw(0.0).build(),
-                None,
-            )
-        };
         Ok(Self {
             model: Some(model),
-            optimizer: optimizer(),
-            projector_optimizer: optimizer(),
+            optimizer: Optimizer::new(config),
             groups,
             config: config.clone(),
         })
@@ -135,39 +118,26 @@ impl Replica {
         &self.config
     }
 
-    /// The optimizers: of everything but the projector, and of the projector.
-    pub(crate) fn optimizers(&self) -> (&ModuleOptimizer, &ModuleOptimizer) {
-        (&self.optimizer, &self.projector_optimizer)
+    /// The moments as a file.
+    ///
+    /// # Errors
+    /// They cannot be laid out as one.
+    pub(crate) fn optimizer_bytes(&self) -> Result<Vec<u8>, safetensors::SafeTensorError> {
+        self.optimizer.to_bytes(self.model())
     }
 
     /// The weights and moments of a checkpoint in place of its own.
     ///
     /// # Errors
     /// A file of it is missing or damaged, or does not fit the model.
-    pub(crate) fn restore(self, checkpoint: &TrainingCheckpoint) -> Result<Self, TrainError> {
-        let Self {
-            model,
-            optimizer,
-            projector_optimizer,
-            groups,
-            config,
-        } = self;
-        let model = match model {
-            Some(model) => {
-                let model = checkpoint.weights(model.valid())?;
-                Some(mark_trainable(model, config.parts).train())
-            }
-            None => None,
-        };
-        let (optimizer, projector_optimizer) =
-            checkpoint.optimizers(optimizer, projector_optimizer)?;
-        Ok(Self {
-            model,
-            optimizer,
-            projector_optimizer,
-            groups,
-            config,
-        })
+    pub(crate) fn restore(mut self, checkpoint: &TrainingCheckpoint) -> Result<Self, TrainError> {
+        if let Some(model) = self.model.take() {
+            let model = checkpoint.weights(model.valid())?;
+            let model = mark_trainable(model, self.config.parts).train();
+            self.optimizer = checkpoint.optimizer(self.optimizer, &model)?;
+            self.model = Some(model);
+        }
+        Ok(self)
     }
 
     /// Loss and gradients of a share.
@@ -269,12 +239,8 @@ impl Replica {
         if let (Some(norm), Some(max_norm)) = (norm, self.config.max_grad_norm) {
             grads = clip_global_norm(model, grads, norm, max_norm);
         }
-        let projector_grads = split_off(model, &mut grads, &self.groups.projector);
         if let Some(model) = self.model.take() {
-            let model =
-                self.projector_optimizer
-                    .step(rates.mm_projector_lr, model, projector_grads);
-            self.model = Some(self.optimizer.step(rates.learning_rate, model, grads));
+            self.model = Some(self.optimizer.step(model, grads, &self.groups, rates));
         }
     }
 }

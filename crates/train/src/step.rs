@@ -4,7 +4,6 @@ use std::borrow::Cow;
 
 use burn::{
     module::Module,
-    optim::ModuleOptimizer,
     tensor::{Device, Int, Tensor, TensorData},
 };
 use gallery_gpt_data::Batch;
@@ -102,9 +101,9 @@ impl TrainState {
         self.replica.groups()
     }
 
-    /// The optimizers: of everything but the projector, and of the projector.
-    pub(crate) fn optimizers(&self) -> (&ModuleOptimizer, &ModuleOptimizer) {
-        self.replica.optimizers()
+    /// The moments as a file.
+    pub(crate) fn optimizer_bytes(&self) -> Result<Vec<u8>, safetensors::SafeTensorError> {
+        self.replica.optimizer_bytes()
     }
 
     /// Goes on from a checkpoint: its weights, its moments, its step.

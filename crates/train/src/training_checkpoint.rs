@@ -4,7 +4,7 @@
 //!
 //! - `adapter/`, in PEFT's form with the projector, where adapters are trained; `trained.safetensors`, every trained parameter under
 //!   its path in the model, where whole parts are;
-//! - `optimizer.bpk` and `projector_optimizer.bpk`, Adam's moments;
+//! - `optimizer.safetensors`, Adam's moments under the paths of their parameters;
 //! - `state.json`: the step, what the records were, and how long the log was.
 //!
 //! The rest follows from the settings and the step: the rate, the order of the records and dropout's masks are functions of them.
@@ -17,10 +17,8 @@ use std::{
 
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
-    optim::ModuleOptimizer,
-    tensor::{Bytes, Tensor, TensorData},
+    tensor::{Tensor, TensorData},
 };
-use burn_pack::{Reader, Writer};
 use gallery_gpt_checkpoint::{
     AdapterLayout, AdapterOrigin, AtomicFolder, LoadOptions, load_adapter, save_adapter, write_file,
 };
@@ -29,7 +27,7 @@ use gallery_gpt_model::GalleryModel;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
 
-use crate::{TrainError, TrainState};
+use crate::{TrainError, TrainState, optimizer::Optimizer};
 
 /// What a checkpoint says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,8 +60,7 @@ pub struct AdapterWriting<'a> {
     pub origin: &'a AdapterOrigin,
 }
 
-const OPTIMIZER: &str = "optimizer.bpk";
-const PROJECTOR_OPTIMIZER: &str = "projector_optimizer.bpk";
+const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
 const TRAINED: &str = "trained.safetensors";
 
@@ -106,12 +103,12 @@ impl TrainingCheckpoint {
             }
             None => write_file(&partial.file(TRAINED), &trained(train_state.model())?)?,
         }
-        let (optimizer, projector_optimizer) = train_state.optimizers();
-        write_file(&partial.file(OPTIMIZER), &sorted(optimizer, &path)?)?;
-        write_file(
-            &partial.file(PROJECTOR_OPTIMIZER),
-            &sorted(projector_optimizer, &path)?,
-        )?;
+        let moments = train_state.optimizer_bytes();
+        let moments = moments.map_err(|error| TrainError::Write {
+            path: path.clone(),
+            source: std::io::Error::other(error.to_string()),
+        })?;
+        write_file(&partial.file(OPTIMIZER), &moments)?;
         let json = serde_json::to_string_pretty(&state).map_err(|error| TrainError::Write {
             path: path.clone(),
             source: error.into(),
@@ -156,28 +153,18 @@ impl TrainingCheckpoint {
         }
     }
 
-    /// The optimizers of the checkpoint, on top of fresh ones.
+    /// The moments of the checkpoint, in place of those of an optimizer.
     ///
     /// # Errors
-    /// A file is missing or damaged.
-    pub(crate) fn optimizers(
+    /// The file is missing or damaged, or does not fit the model.
+    pub(crate) fn optimizer(
         &self,
-        optimizer: ModuleOptimizer,
-        projector_optimizer: ModuleOptimizer,
-    ) -> Result<(ModuleOptimizer, ModuleOptimizer), TrainError> {
-        let load = |optimizer: ModuleOptimizer, name: &str| {
-            let path = self.path.join(name);
-            let bytes = fs::read(&path).map_err(read_error(&path))?;
-            let loaded = optimizer.from_bytes(Bytes::from_bytes_vec(bytes));
-            loaded.map_err(|error| TrainError::Damaged {
-                path,
-                found: error.to_string(),
-            })
-        };
-        Ok((
-            load(optimizer, OPTIMIZER)?,
-            load(projector_optimizer, PROJECTOR_OPTIMIZER)?,
-        ))
+        optimizer: Optimizer,
+        model: &GalleryModel,
+    ) -> Result<Optimizer, TrainError> {
+        let path = self.path.join(OPTIMIZER);
+        let bytes = fs::read(&path).map_err(read_error(&path))?;
+        optimizer.read(model, &bytes, &path)
     }
 }
 
@@ -241,34 +228,6 @@ pub(crate) fn clear_leftovers(folder: &Path) -> Result<(), TrainError> {
 fn read_error(path: &Path) -> impl FnOnce(std::io::Error) -> TrainError {
     let path = path.to_owned();
     move |source| TrainError::Read { path, source }
-}
-
-/// An optimizer as bytes that depend on its state alone: Burn writes it in the order of a hash map.
-fn sorted(optimizer: &ModuleOptimizer, path: &Path) -> Result<Vec<u8>, TrainError> {
-    let failed = |error: String| TrainError::Write {
-        path: path.to_owned(),
-        source: std::io::Error::other(error),
-    };
-    let bytes = optimizer
-        .into_bytes()
-        .map_err(|error| failed(error.to_string()))?;
-    let reader = Reader::from_bytes(bytes).map_err(|error| failed(error.to_string()))?;
-    let (scalars, metadata) = (reader.scalars().clone(), reader.metadata().clone());
-    let mut tensors = reader
-        .into_tensors()
-        .map_err(|error| failed(error.to_string()))?;
-    tensors.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut writer = Writer::new(tensors);
-    for (key, value) in &scalars {
-        writer = writer.with_scalar(key, *value);
-    }
-    for (key, value) in &metadata {
-        writer = writer.with_metadata(key, value);
-    }
-    let bytes = writer
-        .into_bytes()
-        .map_err(|error| failed(error.to_string()))?;
-    Ok(bytes.to_vec())
 }
 
 /// Every trained parameter under its path, as a safetensors file.
