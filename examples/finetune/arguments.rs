@@ -21,7 +21,8 @@ pub(crate) const SAMPLE: &str = "datasets/painting-form-mini";
 #[command(rename_all = "snake_case", args_override_self = true)]
 pub(crate) struct Arguments {
     /// Goes on with the run in this folder, with the flags it began with. Others may be given to train longer (`--num_train_epochs`,
-    /// `--max_steps`), to save at other times, or on another device; what would make it another training is refused.
+    /// `--max_steps`), to save at other times, on other devices, or in less memory (`--gradient_checkpointing`, `--packing`); what would
+    /// make it another training is refused.
     #[arg(long, alias = "resume_from_checkpoint")]
     pub(crate) resume: Option<PathBuf>,
     /// Folder of the base model, in any layout, with its tokenizer.

@@ -26,7 +26,7 @@ fn settings(folder: &Path) -> anyhow::Result<Value> {
 
 /// Refuses to go on with what would be another training.
 pub(crate) fn ensure_same_training(folder: &Path, now: &Value) -> anyhow::Result<()> {
-    const MAY_DIFFER: [&str; 15] = [
+    const MAY_DIFFER: [&str; 17] = [
         "num_train_epochs",
         "max_steps",
         "save_steps",
@@ -35,6 +35,9 @@ pub(crate) fn ensure_same_training(folder: &Path, now: &Value) -> anyhow::Result
         "on_bad_record",
         "early_stopping_patience",
         "dataloader_num_workers",
+        // Ways to compute the same step: what helps after a run without memory has to be allowed.
+        "gradient_checkpointing",
+        "packing",
         "pad_to_multiple_of",
         "ddp_timeout",
         "tf32",

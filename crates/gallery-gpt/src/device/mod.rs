@@ -83,6 +83,12 @@ impl std::fmt::Display for DeviceKind {
 }
 
 impl DeviceKind {
+    /// Whether it is the CPU.
+    #[must_use]
+    pub fn is_cpu(self) -> bool {
+        self == Self::Cpu
+    }
+
     /// The device. Of a GPU, what it needs of the machine is looked at first ([`DeviceReport`]): Burn would panic.
     ///
     /// # Errors
@@ -182,14 +188,6 @@ impl std::fmt::Display for Devices {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let names: Vec<String> = self.0.iter().map(ToString::to_string).collect();
         f.write_str(&names.join(","))
-    }
-}
-
-impl DeviceKind {
-    /// Whether it is the CPU.
-    #[must_use]
-    pub fn is_cpu(self) -> bool {
-        self == Self::Cpu
     }
 }
 
