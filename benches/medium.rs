@@ -11,10 +11,9 @@ use gallery_gpt::{
 /// Tokens of a row, the picture expanded.
 pub(crate) const TOKENS: usize = 600;
 
-/// The model, with random weights of one seed.
+/// The sizes.
 #[must_use]
-pub(crate) fn model(device: &Device) -> GalleryModel {
-    device.seed(7);
+pub(crate) fn config() -> GalleryModelConfig {
     GalleryModelConfig {
         vision: VisionConfig {
             hidden_size: 256,
@@ -38,7 +37,13 @@ pub(crate) fn model(device: &Device) -> GalleryModel {
         },
         ..GalleryModelConfig::gallery_gpt_7b()
     }
-    .init(device)
+}
+
+/// The model, with random weights of one seed.
+#[must_use]
+pub(crate) fn model(device: &Device) -> GalleryModel {
+    device.seed(7);
+    config().init(device)
 }
 
 /// The ids of a row: a picture among text.

@@ -1,19 +1,24 @@
 //! How much memory this process has.
 
-#![allow(dead_code, reason = "each program looks at one of the two")]
+#![allow(dead_code, reason = "each program looks at one of them")]
 
 /// Bytes of this process in memory, where the system tells.
 pub(crate) fn resident() -> Option<u64> {
-    status("VmRSS:")
+    status("self", "VmRSS:")
 }
 
 /// The most it ever had.
 pub(crate) fn peak() -> Option<u64> {
-    status("VmHWM:")
+    status("self", "VmHWM:")
 }
 
-fn status(field: &str) -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+/// The most another process ever had.
+pub(crate) fn peak_of(process: u32) -> Option<u64> {
+    status(&process.to_string(), "VmHWM:")
+}
+
+fn status(process: &str, field: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with(field))?;
     let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kilobytes * 1024)

@@ -17,6 +17,9 @@
     reason = "a program talks on the terminal"
 )]
 
+#[allow(dead_code, reason = "only the sizes are taken")]
+mod medium;
+mod memory;
 #[path = "on_device/ours.rs"]
 mod ours;
 #[path = "on_device/watch.rs"]
@@ -144,28 +147,9 @@ struct Request {
 
 impl Shape {
     fn config(self) -> GalleryModelConfig {
-        let whole = GalleryModelConfig::gallery_gpt_7b();
         match self {
-            Self::SevenB => whole,
-            Self::Medium => GalleryModelConfig {
-                vision: VisionConfig {
-                    hidden_size: 256,
-                    intermediate_size: 1024,
-                    num_hidden_layers: 6,
-                    num_attention_heads: 4,
-                    image_size: 112,
-                    ..whole.vision
-                },
-                llama: LlamaConfig {
-                    hidden_size: 512,
-                    intermediate_size: 1376,
-                    num_hidden_layers: 8,
-                    num_attention_heads: 8,
-                    num_key_value_heads: 8,
-                    ..whole.llama
-                },
-                ..whole
-            },
+            Self::SevenB => GalleryModelConfig::gallery_gpt_7b(),
+            Self::Medium => medium::config(),
         }
     }
 

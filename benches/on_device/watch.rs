@@ -9,6 +9,8 @@ use std::{
 
 use gallery_gpt::DeviceKind;
 
+use crate::memory::peak_of;
+
 /// What a process said, and the most memory it had.
 pub(crate) struct Watched {
     pub(crate) output: Output,
@@ -27,7 +29,7 @@ pub(crate) fn watch(child: Child, device: DeviceKind) -> std::io::Result<Watched
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
                 let bytes = match device {
-                    DeviceKind::Cpu => resident(process),
+                    DeviceKind::Cpu => peak_of(process),
                     DeviceKind::Cuda(_) => on_gpu(process),
                 };
                 peak.fetch_max(bytes.unwrap_or(0), Ordering::Relaxed);
@@ -43,14 +45,6 @@ pub(crate) fn watch(child: Child, device: DeviceKind) -> std::io::Result<Watched
         output,
         peak: (peak > 0).then_some(peak),
     })
-}
-
-/// The most the system ever gave it.
-fn resident(process: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kilobytes * 1024)
 }
 
 /// What the driver says it holds now. In a container the driver may know it by another number: then the one process there is.

@@ -69,32 +69,27 @@ impl Peer {
         device: &Device,
         config: &TrainingConfig,
     ) -> Result<Self, TrainError> {
-        let mut replica = Some(Replica::new(model.valid().to_device(device), config)?);
+        let mut replica = Replica::new(model.valid().to_device(device), config)?;
         let mut reduced = None;
         Self::with(number, device, config, move |order| {
-            let here = replica
-                .as_mut()
-                .ok_or("an earlier failure left it without its model");
-            Ok(match (order, here) {
-                (_, Err(cause)) => return Err(Failure::Other(cause.to_owned())),
-                (Order::Restore(checkpoint), Ok(_)) => {
-                    let whole = replica.take().map(|replica| replica.restore(&checkpoint));
-                    replica = whole.transpose()?;
+            Ok(match order {
+                Order::Restore(checkpoint) => {
+                    replica.restore(&checkpoint)?;
                     Answer::Done
                 }
-                (Order::Gradients(share), Ok(replica)) => {
+                Order::Gradients(share) => {
                     let run = || replica.gradients(&share);
                     let grads = catch(share.step + 1, replica.config(), run)?;
                     Answer::Gradients(Box::new(grads))
                 }
-                (Order::Reduced(grads), Ok(replica)) => {
+                Order::Reduced(grads) => {
                     let norm = global_norm(replica.model(), &grads);
                     let read = |norm: &Tensor<1>| f64::from(norm.clone().into_scalar::<f32>());
                     let value = norm.as_ref().map_or(0.0, read);
                     reduced = Some((grads, norm));
                     Answer::Norm(value)
                 }
-                (Order::Update(rates), Ok(replica)) => {
+                Order::Update(rates) => {
                     if let Some((grads, norm)) = reduced.take() {
                         replica.update(grads, norm.as_ref(), rates);
                     }
@@ -109,7 +104,7 @@ impl Peer {
         number: usize,
         device: &Device,
         config: &TrainingConfig,
-        mut work: impl FnMut(Order) -> Result<Answer, Failure> + Send + 'static,
+        mut work: impl FnMut(Order) -> Result<Answer, TrainError> + Send + 'static,
     ) -> Result<Self, TrainError> {
         let (orders, told) = channel::<(u64, Order)>();
         let (say, answers) = channel();
@@ -117,13 +112,8 @@ impl Peer {
         let thread_name = name.clone();
         let run = move || {
             for (ticket, order) in told {
-                let done = catch_unwind(AssertUnwindSafe(|| work(order)));
-                let answer = match done {
-                    Ok(Ok(answer)) => Ok(answer),
-                    Ok(Err(Failure::Named(error))) => Err(*error),
-                    Ok(Err(Failure::Other(cause))) => Err(failed(&thread_name, cause)),
-                    Err(panic) => Err(failed(&thread_name, words(&*panic))),
-                };
+                let answer = catch_unwind(AssertUnwindSafe(|| work(order)))
+                    .unwrap_or_else(|panic| Err(failed(&thread_name, words(&*panic))));
                 // Nobody listens: the training is over.
                 if say.send((ticket, answer)).is_err() {
                     return;
@@ -248,19 +238,6 @@ impl ModuleVisitor for Reducer<'_> {
     }
 }
 
-/// Why a device could not follow an order.
-enum Failure {
-    /// Known by name.
-    Named(Box<TrainError>),
-    Other(String),
-}
-
-impl From<TrainError> for Failure {
-    fn from(error: TrainError) -> Self {
-        Self::Named(Box::new(error))
-    }
-}
-
 fn failed(device: &str, cause: String) -> TrainError {
     TrainError::Device {
         device: device.to_owned(),
@@ -281,7 +258,7 @@ mod tests {
 
     fn peer(
         seconds: f64,
-        work: impl FnMut(Order) -> Result<Answer, Failure> + Send + 'static,
+        work: impl FnMut(Order) -> Result<Answer, TrainError> + Send + 'static,
     ) -> Peer {
         let config = TrainingConfig {
             ddp_timeout: seconds,

@@ -82,16 +82,16 @@ impl Optimizer {
         safetensors::serialize(views, None)
     }
 
-    /// The moments of a file, for the parameters of a model and on their devices.
+    /// Takes the moments of a file, for the parameters of a model and on their devices.
     ///
     /// # Errors
     /// The file is damaged, or does not fit the model.
     pub(crate) fn read(
-        mut self,
+        &mut self,
         model: &GalleryModel,
         bytes: &[u8],
         path: &Path,
-    ) -> Result<Self, TrainError> {
+    ) -> Result<(), TrainError> {
         let damaged = |found: String| TrainError::Damaged {
             path: path.to_owned(),
             found,
@@ -114,7 +114,7 @@ impl Optimizer {
             )));
         }
         self.states = reader.states;
-        Ok(self)
+        Ok(())
     }
 }
 

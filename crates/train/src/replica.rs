@@ -130,14 +130,12 @@ impl Replica {
     ///
     /// # Errors
     /// A file of it is missing or damaged, or does not fit the model.
-    pub(crate) fn restore(mut self, checkpoint: &TrainingCheckpoint) -> Result<Self, TrainError> {
-        if let Some(model) = self.model.take() {
-            let model = checkpoint.weights(model.valid())?;
-            let model = mark_trainable(model, self.config.parts).train();
-            self.optimizer = checkpoint.optimizer(self.optimizer, &model)?;
-            self.model = Some(model);
-        }
-        Ok(self)
+    pub(crate) fn restore(&mut self, checkpoint: &TrainingCheckpoint) -> Result<(), TrainError> {
+        let model = checkpoint.weights(self.model().valid())?;
+        let model = mark_trainable(model, self.config.parts).train();
+        checkpoint.moments(&mut self.optimizer, &model)?;
+        self.model = Some(model);
+        Ok(())
     }
 
     /// Loss and gradients of a share.

@@ -114,7 +114,7 @@ impl TrainState {
         for peer in &mut self.peers {
             peer.order(Order::Restore(checkpoint.clone()));
         }
-        self.replica = self.replica.restore(checkpoint)?;
+        self.replica.restore(checkpoint)?;
         answers(&mut self.peers)?;
         self.step = checkpoint.state.step;
         Ok(self)

@@ -153,15 +153,15 @@ impl TrainingCheckpoint {
         }
     }
 
-    /// The moments of the checkpoint, in place of those of an optimizer.
+    /// Puts the moments of the checkpoint in place of those of an optimizer.
     ///
     /// # Errors
     /// The file is missing or damaged, or does not fit the model.
-    pub(crate) fn optimizer(
+    pub(crate) fn moments(
         &self,
-        optimizer: Optimizer,
+        optimizer: &mut Optimizer,
         model: &GalleryModel,
-    ) -> Result<Optimizer, TrainError> {
+    ) -> Result<(), TrainError> {
         let path = self.path.join(OPTIMIZER);
         let bytes = fs::read(&path).map_err(read_error(&path))?;
         optimizer.read(model, &bytes, &path)
