@@ -1,0 +1,1 @@
+//! Training records in other people's forms.

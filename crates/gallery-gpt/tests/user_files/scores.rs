@@ -1,0 +1,1 @@
+//! Answers and references to be scored.

@@ -1,0 +1,1 @@
+//! Tokenizers with words of their own.

@@ -1,0 +1,1 @@
+//! Trainings: resuming, locking, weighting.
