@@ -27,7 +27,7 @@ mod training;
 pub use conversation::{Conversation, Role, Style, Template, TemplateKind, Turn, UnknownTemplate};
 pub use error::{ConversationError, TokenizerError};
 pub use labels::{EncodedConversation, encode_conversation};
-pub use prompt::{encode_prompt, image_first, image_question};
+pub use prompt::{encode_prompt, image_first, image_question, literal_image};
 pub use special_tokens::{
     IGNORE_INDEX, IMAGE_PLACEHOLDER, IMAGE_TOKEN, IMAGE_TOKEN_INDEX, SPIECE_UNDERLINE,
     SpecialTokens, expanded_length,

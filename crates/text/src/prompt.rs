@@ -1,5 +1,7 @@
 //! Prompts with pictures in them.
 
+use std::borrow::Cow;
+
 use crate::{
     IMAGE_PLACEHOLDER, IMAGE_TOKEN, IMAGE_TOKEN_INDEX, Tokenizer, TokenizerError, tokenizer::Piece,
 };
@@ -30,12 +32,84 @@ pub(crate) fn encode_prompt_pieces(
         if nth > 0 {
             ids.push((IMAGE_TOKEN_INDEX, Some((at - IMAGE_TOKEN.len(), at))));
         }
-        for Piece { id, start, end } in tokenizer.encode_pieces(text)? {
+        let (literal, guards) = without_guards(text);
+        for Piece { id, start, end } in tokenizer.encode_pieces(&literal)? {
+            // The way back over the guards that were taken out.
+            let start = start + GUARD.len_utf8() * guards.partition_point(|&guard| guard <= start);
+            let end = end + GUARD.len_utf8() * guards.partition_point(|&guard| guard < end);
             ids.push((i64::from(id), Some((at + start, at + end))));
         }
         at += text.len() + IMAGE_TOKEN.len();
     }
     Ok(ids)
+}
+
+/// Stands behind the `<` of an `<image>` that is only text. A Unicode noncharacter: no text that people exchange has it.
+const GUARD: char = '\u{FDD0}';
+
+/// A text in which `<image>` stands for these seven characters, not for a picture: for what comes from outside and was
+/// not written as a prompt. [`encode_prompt`] gives the ids of the text as it was.
+///
+/// ```
+/// use gallery_gpt_text::{IMAGE_TOKEN, literal_image};
+///
+/// assert!(!literal_image("What does <image> mean?").contains(IMAGE_TOKEN));
+/// assert_eq!(literal_image("Where is the light?"), "Where is the light?");
+/// ```
+#[must_use]
+pub fn literal_image(text: &str) -> String {
+    let mut guarded = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, guards, after)) = next_image(rest) {
+        guarded.push_str(before);
+        guarded.push('<');
+        // One more than before, so that a guard which was there already comes back.
+        guarded.extend(std::iter::repeat_n(GUARD, guards + 1));
+        guarded.push_str(IMAGE_END);
+        rest = after;
+    }
+    guarded.push_str(rest);
+    guarded
+}
+
+/// [`IMAGE_TOKEN`] without its first character.
+const IMAGE_END: &str = "image>";
+
+/// The first `<image>`, with any guards in it: the text before, the number of guards, the text behind.
+fn next_image(text: &str) -> Option<(&str, usize, &str)> {
+    let mut from = 0;
+    while let Some(found) = text[from..].find(IMAGE_END) {
+        let end = from + found;
+        let before = text[..end].trim_end_matches(GUARD);
+        if let Some(before) = before.strip_suffix('<') {
+            let guards = (end - before.len() - 1) / GUARD.len_utf8();
+            return Some((before, guards, &text[end + IMAGE_END.len()..]));
+        }
+        from = end + IMAGE_END.len();
+    }
+    None
+}
+
+/// A text as it was before [`literal_image`], and the places in it where a guard stood.
+fn without_guards(text: &str) -> (Cow<'_, str>, Vec<usize>) {
+    if !text.contains(GUARD) {
+        return (Cow::Borrowed(text), Vec::new());
+    }
+    let mut literal = String::with_capacity(text.len());
+    let mut places = Vec::new();
+    let mut rest = text;
+    while let Some((before, guards, after)) = next_image(rest) {
+        literal.push_str(before);
+        literal.push('<');
+        if guards > 0 {
+            places.push(literal.len());
+        }
+        literal.extend(std::iter::repeat_n(GUARD, guards.saturating_sub(1)));
+        literal.push_str(IMAGE_END);
+        rest = after;
+    }
+    literal.push_str(rest);
+    (Cow::Owned(literal), places)
 }
 
 /// Moves the `<image>` mark of a training turn to its front, on a line of its own (`preprocess_multimodal`).
@@ -50,9 +124,13 @@ pub fn image_first(text: &str) -> String {
 }
 
 /// A question about `pictures` pictures, as `run_llava.py` asks it: `<image-placeholder>` becomes `<image>`; a
-/// question without any mark gets one line of `<image>` per picture in front.
+/// question without any mark gets one line of `<image>` per picture in front. Without a picture there is nothing to mark: both
+/// are only text then, see [`literal_image`].
 #[must_use]
 pub fn image_question(question: &str, pictures: usize) -> String {
+    if pictures == 0 {
+        return literal_image(question);
+    }
     let question = question.replace(IMAGE_PLACEHOLDER, IMAGE_TOKEN);
     if question.contains(IMAGE_TOKEN) {
         question
@@ -80,5 +158,24 @@ mod tests {
             image_question("See <image-placeholder>.", 1),
             "See <image>."
         );
+        let text = "See <image-placeholder>.";
+        assert_eq!(image_question(text, 0), text);
+    }
+
+    #[test]
+    fn a_literal_image_is_a_text_and_comes_back() {
+        let texts = [
+            "What is <image>?",
+            "<image><image>",
+            "<<image> image> <image",
+            "a guard of its own: <\u{FDD0}image>, <\u{FDD0}\u{FDD0}image>, \u{FDD0}",
+            "",
+        ];
+        for text in texts {
+            let guarded = literal_image(text);
+            assert!(!guarded.contains(IMAGE_TOKEN), "{guarded:?}");
+            assert_eq!(without_guards(&guarded).0, text);
+        }
+        assert_eq!(without_guards(&literal_image("x <image>")).1, [3]);
     }
 }
