@@ -111,8 +111,11 @@ fn nltk_bleu(pairs: &Pairs) -> f64 {
     let cut: Vec<_> = spaced
         .par_iter()
         .map(|(text, references)| {
-            let references = references.iter().map(|text| Words::each(text)).collect();
-            (Words::each(text), references)
+            let references = references
+                .iter()
+                .map(|text| Words::Mteval13a.each(text))
+                .collect();
+            (Words::Mteval13a.each(text), references)
         })
         .collect();
     NltkBleu::default().corpus(&cut).unwrap_or(f64::NAN)
@@ -141,8 +144,11 @@ fn gleu(pairs: &Pairs) -> f64 {
     let counts: Vec<_> = spaced(pairs, Words::Mteval13a)
         .par_iter()
         .map(|(text, references)| {
-            let references: Vec<_> = references.iter().map(|text| Words::each(text)).collect();
-            Gleu::default().counts(&Words::each(text), &references)
+            let references: Vec<_> = references
+                .iter()
+                .map(|text| Words::Mteval13a.each(text))
+                .collect();
+            Gleu::default().counts(&Words::Mteval13a.each(text), &references)
         })
         .collect();
     let mut sums = gallery_gpt::eval::GleuCounts::default();

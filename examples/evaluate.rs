@@ -28,8 +28,8 @@ use gallery_gpt::{
     checkpoint::write_file,
     data::TestPainting,
     eval::{
-        Comparison, Interval, OnUnscorable, Predictions, PredictionsFile, Report, Score, Scorer,
-        SystemScores, WordNet, painting_name,
+        Comparison, Interval, Naming, OnUnscorable, Predictions, PredictionsFile, Report, Score,
+        Scorer, SystemScores, WordNet, Words, painting_name, reference_count,
     },
     prelude::*,
     text::Role,
@@ -58,6 +58,9 @@ struct Arguments {
     /// A system's predictions, NAME=FILE; may be given again. Without any, base and adapter are run.
     #[arg(long, value_name = "NAME=FILE")]
     predictions: Vec<NamedFile>,
+    /// The questions that those predictions answer, JSON lines with `question_id` and `image`, if the predictions name no pictures.
+    #[arg(long, requires = "predictions")]
+    questions: Option<PathBuf>,
     /// Folder of the base model.
     #[arg(long, visible_alias = "model_base")]
     base: Option<PathBuf>,
@@ -76,7 +79,11 @@ struct Arguments {
     /// cpu, cuda or cuda:N.
     #[arg(long, default_value = "cpu")]
     device: DeviceKind,
-    /// `dict` folder of WordNet 3.0; without it METEOR knows no synonyms, and says so in its signature.
+    /// How all scores cut texts into words, for other languages than English: zh for Chinese, char for every script without
+    /// blanks, intl for others (also 13a, none, wordpunct, treebank) [default: each score's own].
+    #[arg(long)]
+    tokenize: Option<Words>,
+    /// Folder of WordNet 3.0's database (Debian's package wordnet-base has it in /usr/share/wordnet); without it METEOR knows no synonyms, and says so in its signature.
     #[arg(long)]
     wordnet: Option<PathBuf>,
     /// What to do about predictions that are missing, empty, repeated or unknown.
@@ -135,8 +142,14 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for bad in &test.bad {
         eprintln!("left out of the test set: {bad}");
     }
+    for missing in &test.incomplete {
+        eprintln!("one reference fewer: {missing}");
+    }
     let paintings = test.paintings;
-    let scorer = Scorer::paper(arguments.wordnet.as_ref().map(WordNet::open).transpose()?);
+    let mut scorer = Scorer::paper(arguments.wordnet.as_ref().map(WordNet::open).transpose()?);
+    if let Some(words) = arguments.tokenize {
+        scorer = scorer.with_words(words);
+    }
     let on_unscorable = match arguments.on_bad_prediction {
         OnBadPrediction::Fail => OnUnscorable::Fail,
         OnBadPrediction::Exclude => OnUnscorable::Exclude,
@@ -169,8 +182,12 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         );
     }
     print_table(&systems, &columns, &intervals, &comparisons);
+    let notices = scorer.notices(&paintings, &systems);
+    for notice in &notices {
+        eprintln!("note: {notice}");
+    }
 
-    let references = paintings[0].references.len();
+    let references = reference_count(&paintings);
     let signatures: Vec<String> = columns
         .iter()
         .map(|column| scorer.signature(*column, references).to_string())
@@ -179,6 +196,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let scores = json!({
         "paintings": paintings.len(),
         "signatures": signatures,
+        "notices": notices,
         "resamples": resamples,
         "seed": seed,
         "systems": systems_json(&systems, &columns, &intervals, &comparisons),
@@ -192,6 +210,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         systems: &systems,
         intervals: &intervals,
         comparisons: &comparisons,
+        notices: &notices,
         shown: arguments.shown,
     }
     .html(&scorer, |painting| {
@@ -244,7 +263,24 @@ fn predictions(
         if systems.iter().any(|(name, _)| *name == file.name) {
             bail!("two systems are called {}", file.name);
         }
-        systems.push((file.name.clone(), Predictions::load(&file.path)?));
+        let mut predictions = Predictions::load(&file.path)?;
+        if let Some(questions) = &arguments.questions {
+            predictions = predictions.with_questions(questions)?;
+        }
+        let name = &file.name;
+        match predictions.naming(paintings) {
+            Naming::Pictures => {}
+            Naming::Stems => {
+                eprintln!(
+                    "note: {name} names its paintings by numbers, read as pictures: 7 is 7.png"
+                );
+            }
+            Naming::Places => eprintln!(
+                "note: {name} names its paintings by numbers, read as their places in the test set, from 0; \
+                 --questions FILE reads them from the questions instead"
+            ),
+        }
+        systems.push((name.clone(), predictions));
     }
     Ok(systems)
 }
@@ -317,42 +353,34 @@ fn describe_all(
     Ok(predictions)
 }
 
+/// Narrower than 80 columns for names of up to 30 letters.
 fn print_table(
     systems: &[SystemScores],
     columns: &[Score],
     intervals: &[Vec<Interval>],
     comparisons: &[Vec<Option<Comparison>>],
 ) {
-    let width = systems
-        .iter()
-        .map(|system| system.name.len())
-        .max()
-        .unwrap_or(0)
-        .max(6);
-    print!("{:width$}", "");
-    for column in columns {
-        print!(" {:>22}", column.name());
-    }
-    println!();
-    for (at, system) in systems.iter().enumerate() {
-        print!("{:width$}", system.name);
-        for interval in &intervals[at] {
-            let text = format!(
-                "{:.2} ({:.2}-{:.2})",
-                interval.score, interval.low, interval.high
+    let names = systems.iter().map(|system| system.name.chars().count());
+    let width = names.max().unwrap_or(0).max(8);
+    let difference = match systems {
+        [first, _, ..] => format!("difference to {}", first.name),
+        _ => String::new(),
+    };
+    println!("{:width$}   score   95 % interval   {difference}", "");
+    for (at, column) in columns.iter().enumerate() {
+        println!("{}", column.name());
+        for (system, (intervals, comparisons)) in
+            systems.iter().zip(intervals.iter().zip(comparisons))
+        {
+            let Interval { score, low, high } = intervals[at];
+            let compared = comparisons[at].map_or_else(String::new, |comparison| {
+                format!("{:+.2}, {}", comparison.difference, comparison.p_text())
+            });
+            let line = format!(
+                "  {:width$} {score:6.2}   {low:5.2} to {high:5.2}   {compared}",
+                system.name
             );
-            print!(" {text:>22}");
-        }
-        println!();
-        if at > 0 {
-            print!("{:width$}", "");
-            for comparison in &comparisons[at] {
-                let text = comparison.map_or_else(String::new, |comparison| {
-                    format!("{:+.2}, p {:.3}", comparison.difference, comparison.p_value)
-                });
-                print!(" {text:>22}");
-            }
-            println!();
+            println!("{}", line.trim_end());
         }
     }
 }

@@ -31,4 +31,4 @@ pub use batcher::{Batcher, Example, RecordShape};
 pub use error::{BadRecord, DatasetError, RecordError};
 pub use painting_form::{PaintingForm, Record};
 pub use sampler::{Order, Sampler};
-pub use test_set::{Reference, TestPainting, TestSet};
+pub use test_set::{MissingReference, TestPainting, TestSet};

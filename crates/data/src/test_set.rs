@@ -12,15 +12,6 @@ use crate::{
     painting_form::{id_text, json_array, kind, stays_inside},
 };
 
-/// One text about a painting.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reference {
-    /// The picture's file name, if the file has one (the first generation has none).
-    pub image: Option<String>,
-    /// The formal analysis.
-    pub text: String,
-}
-
 /// A painting with its references.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TestPainting {
@@ -28,17 +19,31 @@ pub struct TestPainting {
     pub index: usize,
     /// The picture's file name, if a file has one.
     pub image: Option<String>,
-    /// One text per file.
+    /// One text per file, in the files' order; fewer where a file's text is unusable
+    /// ([`TestSet::incomplete`]), never none.
     pub references: Vec<String>,
 }
 
 /// A test set.
 #[derive(Debug, Default)]
 pub struct TestSet {
-    /// Paintings whose every reference is usable.
+    /// Paintings with at least one usable reference.
     pub paintings: Vec<TestPainting>,
-    /// Records that are not, each with its cause.
+    /// Records without any, each with the cause that its first file gives.
     pub bad: Vec<BadRecord>,
+    /// Unusable references of paintings that have others, so that they are kept.
+    pub incomplete: Vec<MissingReference>,
+}
+
+/// A reference that cannot be used, of a painting that has another one.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}, {bad}")]
+pub struct MissingReference {
+    /// The file.
+    pub path: PathBuf,
+    /// Where in it, and why.
+    #[source]
+    pub bad: BadRecord,
 }
 
 impl TestSet {
@@ -48,22 +53,13 @@ impl TestSet {
     /// A file cannot be read or is no test file, or the files do not belong together.
     pub fn load(paths: &[PathBuf]) -> Result<Self, DatasetError> {
         let mut set = Self::default();
-        let mut columns: Vec<Vec<Option<Reference>>> = Vec::new();
+        let mut columns: Vec<Vec<Reference>> = Vec::new();
         for path in paths {
             let bytes = std::fs::read(path).map_err(|source| DatasetError::Read {
                 path: path.clone(),
                 source,
             })?;
-            let mut column = Vec::new();
-            for (index, record) in references(path, &bytes)?.into_iter().enumerate() {
-                match record {
-                    Ok(reference) => column.push(Some(reference)),
-                    Err((id, cause)) => {
-                        set.bad.push(BadRecord { index, id, cause });
-                        column.push(None);
-                    }
-                }
-            }
+            let column = references(path, &bytes)?;
             if let Some(first) = columns.first()
                 && first.len() != column.len()
             {
@@ -77,29 +73,41 @@ impl TestSet {
             columns.push(column);
         }
         let count = columns.first().map_or(0, Vec::len);
+        let mut columns: Vec<_> = columns.into_iter().map(Vec::into_iter).collect();
         for index in 0..count {
             let mut image: Option<(usize, String)> = None;
             let mut references = Vec::new();
-            for (number, column) in columns.iter().enumerate() {
-                let Some(reference) = &column[index] else {
+            let mut unusable = Vec::new();
+            for (number, column) in columns.iter_mut().enumerate() {
+                let Some(reference) = column.next() else {
                     continue;
                 };
-                match (&image, &reference.image) {
-                    (Some((first, expected)), Some(found)) if expected != found => {
+                match (&image, reference.image) {
+                    (Some((first, expected)), Some(found)) if *expected != found => {
                         return Err(DatasetError::DifferentPictures {
                             index,
                             path: paths[number].clone(),
-                            found: found.clone(),
+                            found,
                             first: paths[*first].clone(),
                             expected: expected.clone(),
                         });
                     }
-                    (None, Some(found)) => image = Some((number, found.clone())),
+                    (None, Some(found)) => image = Some((number, found)),
                     _ => {}
                 }
-                references.push(reference.text.clone());
+                match reference.text {
+                    Ok(text) => references.push(text),
+                    Err((id, cause)) => unusable.push(MissingReference {
+                        path: paths[number].clone(),
+                        bad: BadRecord { index, id, cause },
+                    }),
+                }
             }
-            if references.len() == columns.len() {
+            if references.is_empty() {
+                let first = unusable.into_iter().next();
+                set.bad.extend(first.map(|missing| missing.bad));
+            } else {
+                set.incomplete.append(&mut unusable);
                 set.paintings.push(TestPainting {
                     index,
                     image: image.map(|(_, image)| image),
@@ -122,9 +130,13 @@ impl TestSet {
     }
 }
 
-type ReferenceOrCause = Result<Reference, (String, RecordError)>;
+/// A record of one file: its picture's name, if it has one, and its text, or its id and why there is none.
+struct Reference {
+    image: Option<String>,
+    text: Result<String, (String, RecordError)>,
+}
 
-fn references(path: &Path, bytes: &[u8]) -> Result<Vec<ReferenceOrCause>, DatasetError> {
+fn references(path: &Path, bytes: &[u8]) -> Result<Vec<Reference>, DatasetError> {
     let starts_with = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
     if starts_with == Some(&b'{') {
         let text = std::str::from_utf8(bytes).map_err(|error| DatasetError::Malformed {
@@ -144,42 +156,42 @@ fn references(path: &Path, bytes: &[u8]) -> Result<Vec<ReferenceOrCause>, Datase
         .collect())
 }
 
-fn reference(json: &str, field: &'static str) -> ReferenceOrCause {
+fn reference(json: &str, field: &str) -> Reference {
     let schema = |expected, found| RecordError::Schema { expected, found };
-    let value: Value = serde_json::from_str(json).map_err(|error| {
-        (
-            "none".to_owned(),
-            schema("a JSON object", error.to_string()),
-        )
-    })?;
+    let value: Value = match serde_json::from_str(json) {
+        Ok(value) => value,
+        Err(error) => {
+            let cause = schema("a JSON object", error.to_string());
+            return Reference {
+                image: None,
+                text: Err(("none".to_owned(), cause)),
+            };
+        }
+    };
     let id = id_text(&value);
     let image = value
         .get("image")
         .and_then(Value::as_str)
         .map(str::to_owned);
-    if let Some(image) = image.as_ref().filter(|image| !stays_inside(image)) {
-        return Err((
-            id,
-            RecordError::Path {
-                path: image.clone(),
-            },
-        ));
+    if let Some(path) = image.clone().filter(|image| !stays_inside(image)) {
+        return Reference {
+            image: None,
+            text: Err((id, RecordError::Path { path })),
+        };
     }
     let text = value
         .get(field)
         .or_else(|| value.get("formal_analysis"))
         .or_else(|| value.get("gemini_formal"));
-    match text {
-        Some(Value::String(text)) if !text.trim().is_empty() => Ok(Reference {
-            image,
-            text: text.trim().to_owned(),
-        }),
+    let text = match text {
+        Some(Value::String(text)) if !text.trim().is_empty() => Ok(text.trim().to_owned()),
         Some(Value::String(_)) => Err((id, schema("a text", "an empty one".to_owned()))),
         other => Err((
             id,
             schema("`formal_analysis` or `gemini_formal`, a text", kind(other)),
         )),
-    }
+    };
+    Reference { image, text }
 }
 
 #[cfg(test)]
@@ -190,6 +202,24 @@ mod tests {
         let path = folder.join(name);
         std::fs::write(&path, text).unwrap();
         path
+    }
+
+    #[test]
+    fn an_empty_reference_does_not_drop_a_painting() {
+        let folder = tempfile::tempdir().unwrap();
+        let one = r#"[{"image":"1.png","formal_analysis":"A"},{"image":"2.png","formal_analysis":" "},{"image":"3.png","formal_analysis":""}]"#;
+        let two = "{\"gemini_formal\":\"C\"}\n{\"gemini_formal\":\"D\"}\n{\"id\":7}\n";
+        let one = write(folder.path(), "one.json", one);
+        let two = write(folder.path(), "two.json", two);
+        let set = TestSet::load(&[one, two]).unwrap();
+        assert_eq!(set.paintings.len(), 2);
+        assert_eq!(set.paintings[1].references, ["D"]);
+        assert_eq!(set.paintings[1].image.as_deref(), Some("2.png"));
+        assert_eq!(set.incomplete.len(), 1);
+        let missing = set.incomplete[0].to_string();
+        assert!(missing.contains("one.json, record 1"), "{missing}");
+        assert_eq!(set.bad.len(), 1);
+        assert_eq!(set.bad[0].index, 2);
     }
 
     #[test]

@@ -55,10 +55,17 @@ pub enum EvalError {
         exclusions: Vec<Exclusion>,
     },
     /// Nothing is left to score.
-    #[error("{path}: no painting of the test set has a prediction that can be scored")]
+    #[error(
+        "{path}: no painting of the test set has a prediction that can be scored; its names begin {}, the test set's {}",
+        names.join(", "), paintings.join(", ")
+    )]
     Nothing {
         /// The file, or the system.
         path: String,
+        /// The first names of the predictions.
+        names: Vec<String>,
+        /// The first names of the test set.
+        paintings: Vec<String>,
     },
     /// A line that is not WordNet's.
     #[error(

@@ -64,6 +64,7 @@ pub struct Scorer {
     sentence_bleu: SacreBleu,
     gleu: Gleu,
     wordnet: Option<WordNet>,
+    words: Option<Words>,
 }
 
 impl Scorer {
@@ -82,6 +83,36 @@ impl Scorer {
             },
             gleu: Gleu::default(),
             wordnet,
+            words: None,
+        }
+    }
+
+    /// The same scores over other words in every column, for texts that are not English: `zh` for Chinese, `char` for any script
+    /// without blanks, `intl` for the rest. The signatures say which.
+    #[must_use]
+    pub fn with_words(mut self, words: Words) -> Self {
+        self.words = Some(words);
+        self.bleu.words = words;
+        self.sentence_bleu.words = words;
+        self
+    }
+
+    pub(crate) fn words(&self) -> Option<Words> {
+        self.words
+    }
+
+    pub(crate) fn bleu_words(&self) -> Words {
+        self.bleu.words
+    }
+
+    pub(crate) fn meteor_words(&self) -> Words {
+        self.words.unwrap_or(Words::Treebank)
+    }
+
+    fn rouge(&self, kind: RougeKind) -> Rouge {
+        Rouge {
+            words: self.words,
+            ..Rouge::new(kind)
         }
     }
 
@@ -89,14 +120,15 @@ impl Scorer {
         Meteor::new(self.wordnet.as_ref())
     }
 
-    /// What each column is, for so many references a painting.
+    /// What each column is, for so many references a painting: `None` where paintings have different numbers of them
+    /// ([`reference_count`]).
     #[must_use]
-    pub fn signature(&self, score: Score, references: usize) -> Signature {
-        let rouge = |kind| Rouge::new(kind).signature();
+    pub fn signature(&self, score: Score, references: Option<usize>) -> Signature {
+        let rouge = |kind| self.rouge(kind).signature();
         match score {
-            Score::Bleu => self.bleu.signature(Some(references)),
-            Score::Gleu => self.gleu.signature(Words::Mteval13a.name()),
-            Score::Meteor => self.meteor().signature(Words::Treebank.name()),
+            Score::Bleu => self.bleu.signature(references),
+            Score::Gleu => self.gleu.signature(self.bleu_words().name()),
+            Score::Meteor => self.meteor().signature(self.meteor_words().name()),
             Score::RougeL => rouge(RougeKind::L),
             Score::Rouge1 => rouge(RougeKind::N(1)),
             Score::Rouge2 => rouge(RougeKind::N(2)),
@@ -107,25 +139,34 @@ impl Scorer {
     /// Everything about one text.
     #[must_use]
     pub fn score(&self, text: &str, references: &[String]) -> PaintingScores {
-        let words = |text: &str| Words::Mteval13a.of(text.trim_end());
+        let words = |text: &str| self.bleu_words().of(text.trim_end());
         let cut: Vec<Vec<String>> = references.iter().map(|text| words(text)).collect();
+        let meteor_words = self.meteor_words();
         let treebank: Vec<Vec<String>> = references
             .iter()
-            .map(|text| Words::Treebank.of(text))
+            .map(|text| meteor_words.of(text))
             .collect();
         let bleu = self.bleu.counts(text, references);
-        let rouge = |kind| Rouge::new(kind).score(text, references).f;
+        let rouge = |kind| self.rouge(kind).score(text, references).f;
         PaintingScores {
             bleu,
             sentence_bleu: self.sentence_bleu.score(&bleu).score,
             gleu: self.gleu.counts(&words(text), &cut),
-            meteor: self.meteor().score(&Words::Treebank.of(text), &treebank),
+            meteor: self.meteor().score(&meteor_words.of(text), &treebank),
             rouge_l: rouge(RougeKind::L),
             rouge_1: rouge(RougeKind::N(1)),
             rouge_2: rouge(RougeKind::N(2)),
             rouge_lsum: rouge(RougeKind::Lsum),
         }
     }
+}
+
+/// How many references every painting has; nothing where they have different numbers.
+#[must_use]
+pub fn reference_count(paintings: &[TestPainting]) -> Option<usize> {
+    let mut counts = paintings.iter().map(|painting| painting.references.len());
+    let first = counts.next()?;
+    counts.all(|count| count == first).then_some(first)
 }
 
 /// What one text adds to every column.
@@ -192,8 +233,23 @@ pub struct Comparison {
     pub high: f64,
     /// Two-sided p-value of the paired bootstrap (Koehn 2004).
     pub p_value: f64,
+    /// The smallest p-value that so many resamples can give.
+    pub p_floor: f64,
     /// Paintings compared.
     pub paintings: usize,
+}
+
+impl Comparison {
+    /// The p-value in words: "p 0.120", or "p <= 0.002" at the floor of the method.
+    #[must_use]
+    pub fn p_text(&self) -> String {
+        let relation = if self.p_value <= self.p_floor {
+            "<= "
+        } else {
+            ""
+        };
+        format!("p {relation}{:.3}", self.p_value)
+    }
 }
 
 impl SystemScores {
@@ -278,6 +334,7 @@ impl SystemScores {
             low: percentile(&sampled, 0.025),
             high: percentile(&sampled, 0.975),
             p_value: (2.0 * rarer).min(1.0),
+            p_floor: (2.0 / (sampled.len() + 1) as f64).min(1.0),
             paintings: own.len(),
         })
     }

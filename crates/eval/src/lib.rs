@@ -41,6 +41,7 @@ mod json_lines;
 mod meteor;
 mod ngrams;
 mod nltk_bleu;
+mod notices;
 mod porter;
 mod predictions;
 mod report;
@@ -52,18 +53,21 @@ mod words;
 
 pub use chrf::{ChrF, ChrFCounts};
 pub use error::EvalError;
-pub use evaluation::{Comparison, Interval, PaintingScores, Score, Scorer, SystemScores};
+pub use evaluation::{
+    Comparison, Interval, PaintingScores, Score, Scorer, SystemScores, reference_count,
+};
 pub use gleu::{Gleu, GleuCounts};
 pub use json_lines::JsonLinesFile;
 pub use meteor::Meteor;
 pub use nltk_bleu::{NltkBleu, NltkSmoothing};
 pub use porter::PorterStemmer;
 pub use predictions::{
-    Exclusion, ExclusionCause, LONGEST, OnUnscorable, Predictions, PredictionsFile, painting_name,
+    Exclusion, ExclusionCause, LONGEST, NAMES, Naming, OnUnscorable, Predictions, PredictionsFile,
+    TEXTS, painting_name,
 };
 pub use report::Report;
 pub use rouge::{FScore, Rouge, RougeKind, rouge_words};
 pub use sacre_bleu::{BleuCounts, SacreBleu, SacreBleuScore, SacreSmoothing};
 pub use signature::Signature;
 pub use wordnet::{NoSynonyms, Synonyms, WordNet};
-pub use words::Words;
+pub use words::{UnknownWords, Words};

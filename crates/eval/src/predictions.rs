@@ -1,7 +1,7 @@
 //! What a system says about the paintings of a test set, in a file of any system.
 //!
-//! JSON lines, or an array, of objects: `image` (or `id`, `question_id`, `index`) names the painting, `text` (or `prediction`, `answer`,
-//! `formal_analysis`) is what was said. LLaVA's answer files are read as they are.
+//! JSON lines, or an array, of objects: one of [`NAMES`] names the painting, one of [`TEXTS`] is what was said. LLaVA's answer
+//! files and COCO's results are such. One object of texts by name is read too, its texts alone in a list or not.
 
 use std::{
     collections::BTreeMap,
@@ -13,8 +13,28 @@ use serde_json::{Value, json};
 
 use crate::{EvalError, JsonLinesFile};
 
-const NAMES: [&str; 4] = ["image", "id", "question_id", "index"];
-const TEXTS: [&str; 4] = ["text", "prediction", "answer", "formal_analysis"];
+/// Fields that name a painting, the first that a record has.
+pub const NAMES: [&str; 7] = [
+    "image",
+    "file_name",
+    "image_id",
+    "id",
+    "question_id",
+    "index",
+    "name",
+];
+
+/// Fields that hold what was said of it, the first that a record has.
+pub const TEXTS: [&str; 8] = [
+    "text",
+    "caption",
+    "prediction",
+    "answer",
+    "formal_analysis",
+    "response",
+    "output",
+    "generated_text",
+];
 
 /// Longest text that is scored, in bytes: a hundred times an analysis of 200 words.
 pub const LONGEST: usize = 128 * 1024;
@@ -77,6 +97,17 @@ pub enum OnUnscorable {
     Exclude,
 }
 
+/// What the names of predictions are taken for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// Names of pictures.
+    Pictures,
+    /// Numbers, each the name of a picture without its ending: 7 is `7.png`.
+    Stems,
+    /// Numbers, each the place of a painting in the test set, from 0.
+    Places,
+}
+
 /// The name by which predictions mean a painting.
 #[must_use]
 pub fn painting_name(painting: &TestPainting) -> String {
@@ -118,7 +149,18 @@ impl Predictions {
         })?;
         let text = text.trim_start_matches('\u{feff}');
         let mut entries = Vec::new();
-        if text.trim_start().starts_with('[') {
+        if let Some(by_name) = one_object(text) {
+            for (name, value) in by_name {
+                let text = text_alone(&value).ok_or_else(|| {
+                    wrong(
+                        format!("key `{name}`"),
+                        "the text of the painting of that name, in a file that is one object",
+                        found(Some(&value)),
+                    )
+                })?;
+                entries.push((name, text.to_owned()));
+            }
+        } else if text.trim_start().starts_with('[') {
             let records: Vec<Value> = serde_json::from_str(text).map_err(|error| {
                 wrong(
                     format!("line {}", error.line()),
@@ -161,6 +203,9 @@ impl Predictions {
     /// The text of every painting of a test set, nothing where it is excluded; and the exclusions. `source` names the predictions
     /// in an error.
     ///
+    /// A name means the painting whose picture is called so: with its folder or without, with its ending or without. Numbers
+    /// that are nothing of the kind are places in the test set ([`Predictions::naming`]).
+    ///
     /// # Errors
     /// Something cannot be scored and should not be left out, or nothing can be.
     pub fn align(
@@ -169,11 +214,7 @@ impl Predictions {
         source: &str,
         on_unscorable: OnUnscorable,
     ) -> Result<(Vec<Option<String>>, Vec<Exclusion>), EvalError> {
-        let places: BTreeMap<String, usize> = paintings
-            .iter()
-            .enumerate()
-            .map(|(at, painting)| (painting_name(painting), at))
-            .collect();
+        let by_name = Places::new(paintings, self.naming(paintings) == Naming::Places);
         let mut texts: Vec<Option<&str>> = vec![None; paintings.len()];
         let mut exclusions = Vec::new();
         let mut exclude = |name: &str, cause| {
@@ -181,12 +222,10 @@ impl Predictions {
             exclusions.push(Exclusion { name, cause });
         };
         for (name, text) in self.iter() {
-            // `images/7.png` and `7.png` are the same picture.
-            let short = name.rsplit('/').next().unwrap_or(name);
-            match places.get(name).or_else(|| places.get(short)) {
+            match by_name.get(name) {
                 None => exclude(name, ExclusionCause::Unknown),
-                Some(&at) if texts[at].is_some() => exclude(name, ExclusionCause::Repeated),
-                Some(&at) => texts[at] = Some(text),
+                Some(at) if texts[at].is_some() => exclude(name, ExclusionCause::Repeated),
+                Some(at) => texts[at] = Some(text),
             }
         }
         let mut aligned = Vec::with_capacity(paintings.len());
@@ -211,25 +250,168 @@ impl Predictions {
             });
         }
         if aligned.iter().all(Option::is_none) {
+            let names = self.entries.iter().map(|(name, _)| name.clone());
             return Err(EvalError::Nothing {
                 path: source.to_owned(),
+                names: names.take(3).collect(),
+                paintings: paintings.iter().take(3).map(painting_name).collect(),
             });
         }
         Ok((aligned, exclusions))
     }
+
+    /// What the names are taken for. Numbers deserve a word to the user: they are read in one of two ways, and a file of
+    /// another order would give other scores.
+    #[must_use]
+    pub fn naming(&self, paintings: &[TestPainting]) -> Naming {
+        let by_name = Places::new(paintings, false);
+        let all = |is_so: &dyn Fn(&str) -> bool| self.entries.iter().all(|(name, _)| is_so(name));
+        if self.entries.is_empty() || !all(&|name| name.parse::<usize>().is_ok()) {
+            Naming::Pictures
+        } else if all(&|name| by_name.get(name).is_none()) {
+            Naming::Places
+        } else if all(&|name| !by_name.names.contains_key(name)) {
+            Naming::Stems
+        } else {
+            Naming::Pictures
+        }
+    }
+
+    /// Puts the picture of its question in the place of each name: a file of questions, as LLaVA's are, says which picture a
+    /// `question_id` asks about.
+    ///
+    /// # Errors
+    /// A line is no question with `question_id` and `image`, or an answer's question is not there.
+    pub fn with_questions(mut self, path: impl AsRef<Path>) -> Result<Self, EvalError> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path).map_err(|source| EvalError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let wrong = |place: String, expected, found: String| EvalError::Predictions {
+            path: path.to_owned(),
+            place,
+            expected,
+            found,
+        };
+        let mut pictures = BTreeMap::new();
+        let lines = text.trim_start_matches('\u{feff}').lines().enumerate();
+        for (number, line) in lines.filter(|(_, line)| !line.trim().is_empty()) {
+            let place = || format!("line {}", number + 1);
+            let question: Value = serde_json::from_str(line)
+                .map_err(|error| wrong(place(), "a JSON object", error.to_string()))?;
+            let id = question.get("question_id").and_then(name_of);
+            let image = question.get("image").and_then(name_of);
+            let (Some(id), Some(image)) = (id, image) else {
+                let found = found(Some(&question));
+                return Err(wrong(place(), "fields question_id and image", found));
+            };
+            pictures.insert(id, image);
+        }
+        for (name, _) in &mut self.entries {
+            let image = pictures.get(name).ok_or_else(|| {
+                wrong(
+                    format!("question_id {name}"),
+                    "the question of every answer",
+                    "none".to_owned(),
+                )
+            })?;
+            name.clone_from(image);
+        }
+        Ok(self)
+    }
+}
+
+/// Where the paintings of a test set are, by what predictions may call them.
+struct Places {
+    names: BTreeMap<String, usize>,
+    /// Names without folder and ending; nothing where two paintings share one.
+    stems: BTreeMap<String, Option<usize>>,
+    numbers: Option<usize>,
+}
+
+impl Places {
+    fn new(paintings: &[TestPainting], numbers_are_places: bool) -> Self {
+        let mut places = Self {
+            names: BTreeMap::new(),
+            stems: BTreeMap::new(),
+            numbers: numbers_are_places.then_some(paintings.len()),
+        };
+        for (at, painting) in paintings.iter().enumerate() {
+            let name = painting_name(painting);
+            if painting.image.is_some() {
+                let shared = places.stems.entry(stem(&name).to_owned());
+                shared.and_modify(|at| *at = None).or_insert(Some(at));
+            }
+            places.names.insert(name, at);
+        }
+        places
+    }
+
+    fn get(&self, name: &str) -> Option<usize> {
+        if let Some(count) = self.numbers {
+            return name.parse().ok().filter(|at| *at < count);
+        }
+        // `images/7.png` and `7.png` are the same picture.
+        let short = file_name(name);
+        let named = self.names.get(name).or_else(|| self.names.get(short));
+        let stem = || self.stems.get(stem(name)).copied().flatten();
+        named.copied().or_else(stem)
+    }
+}
+
+fn file_name(name: &str) -> &str {
+    name.rsplit(['/', '\\']).next().unwrap_or(name)
+}
+
+fn stem(name: &str) -> &str {
+    let name = file_name(name);
+    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
+}
+
+/// The entries of a file that is one object of texts by name; nothing if it is something else, one record included.
+fn one_object(text: &str) -> Option<serde_json::Map<String, Value>> {
+    if !text.trim_start().starts_with('{') {
+        return None;
+    }
+    let Ok(Value::Object(object)) = serde_json::from_str(text) else {
+        return None;
+    };
+    let is_field = |key: &str| NAMES.contains(&key) || TEXTS.contains(&key);
+    (!object.keys().any(|key| is_field(key))).then_some(object)
+}
+
+/// A text, or the only one of a list, as captioning tools write it.
+fn text_alone(value: &Value) -> Option<&str> {
+    match value {
+        Value::String(text) => Some(text),
+        Value::Array(texts) => match texts.as_slice() {
+            [Value::Object(record)] => record.get("caption")?.as_str(),
+            [text] => text.as_str(),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+fn name_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(name) => Some(name.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
 }
 
 fn entry(record: &Value) -> Result<(String, String), (&'static str, String)> {
-    let field = |names: [&str; 4]| names.iter().find_map(|name| record.get(name));
-    let name = match field(NAMES) {
-        Some(Value::String(name)) => name.clone(),
-        Some(Value::Number(number)) => number.to_string(),
-        other => return Err(("a field image, id, question_id or index", found(other))),
+    let mut names = NAMES.iter().filter_map(|name| record.get(name));
+    let Some(name) = names.clone().find_map(name_of) else {
+        let expected = "a field image, file_name, image_id, id, question_id, index or name";
+        return Err((expected, found(names.next())));
     };
-    match field(TEXTS) {
+    match TEXTS.iter().find_map(|name| record.get(name)) {
         Some(Value::String(text)) => Ok((name, text.clone())),
         other => Err((
-            "a field text, prediction, answer or formal_analysis",
+            "a field text, caption, prediction, answer, formal_analysis, response, output or generated_text",
             format!("{} for {name}", found(other)),
         )),
     }
@@ -286,5 +468,97 @@ impl PredictionsFile {
         self.lines.push(&json!({ "image": name, "text": text }))?;
         self.done.push(name, text);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn painting(index: usize, image: &str) -> TestPainting {
+        TestPainting {
+            index,
+            image: Some(image.to_owned()),
+            references: vec!["a".to_owned()],
+        }
+    }
+
+    fn load(text: &str) -> Result<Predictions, EvalError> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("predictions.json");
+        std::fs::write(&path, text).unwrap();
+        Predictions::load(path)
+    }
+
+    fn aligned(text: &str, images: [&str; 2]) -> Result<Vec<Option<String>>, EvalError> {
+        let paintings = [painting(0, images[0]), painting(1, images[1])];
+        let predictions = load(text)?;
+        let aligned = predictions.align(&paintings, "file", OnUnscorable::Fail);
+        aligned.map(|(texts, _)| texts)
+    }
+
+    #[test]
+    fn files_of_many_tools_mean_the_same() {
+        let texts = [Some("A".to_owned()), Some("B".to_owned())];
+        for file in [
+            r#"[{"image": "images/x.jpg", "text": "A"}, {"image": "y.jpg", "text": "B"}]"#,
+            "{\"image_id\": 0, \"caption\": \"A\"}\n{\"image_id\": 1, \"caption\": \"B\"}\n",
+            r#"[{"file_name": "x.jpg", "caption": "A"}, {"file_name": "y.jpg", "caption": "B"}]"#,
+            "{\"question_id\": 1, \"prompt\": \"?\", \"text\": \"B\"}\n{\"question_id\": 0, \"text\": \"A\"}",
+            "{\"question_id\": 7, \"image\": \"y.jpg\", \"text\": \"B\"}\n{\"question_id\": 0, \"image\": \"x.jpg\", \"text\": \"A\"}",
+            "{\n \"y.jpg\": \"B\",\n \"x.jpg\": \"A\"\n}\n",
+            r#"{"x": ["A"], "y": [{"caption": "B"}]}"#,
+            r#"[{"image": "art\\x.png", "text": "A"}, {"image": "y", "text": "B"}]"#,
+        ] {
+            let found = aligned(file, ["x.jpg", "y.jpg"]);
+            assert_eq!(found.unwrap(), texts, "{file}");
+        }
+        let one = r#"{"image": "x.jpg", "text": "A"}"#;
+        assert_eq!(load(one).unwrap().iter().count(), 1);
+    }
+
+    #[test]
+    fn numbers_are_names_of_pictures_before_they_are_places() {
+        let file = "{\"id\": 1, \"text\": \"A\"}\n{\"id\": 0, \"text\": \"B\"}";
+        let texts = [Some("A".to_owned()), Some("B".to_owned())];
+        assert_eq!(aligned(file, ["1.png", "0.png"]).unwrap(), texts);
+        let paintings = [painting(0, "1.png"), painting(1, "0.png")];
+        assert_eq!(load(file).unwrap().naming(&paintings), Naming::Stems);
+        let paintings = [painting(0, "a.png"), painting(1, "b.png")];
+        assert_eq!(load(file).unwrap().naming(&paintings), Naming::Places);
+        // Counted from 1, the last is nobody's: refused rather than shifted.
+        let shifted = "{\"id\": 1, \"text\": \"A\"}\n{\"id\": 2, \"text\": \"B\"}";
+        let error = aligned(shifted, ["a.png", "b.png"]).unwrap_err();
+        assert!(matches!(error, EvalError::Unscorable { .. }), "{error}");
+    }
+
+    #[test]
+    fn questions_say_which_picture_an_answer_is_about() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("questions.jsonl");
+        let questions = "{\"question_id\": 0, \"image\": \"y.jpg\", \"text\": \"?\"}\n{\"question_id\": 1, \"image\": \"x.jpg\", \"text\": \"?\"}\n";
+        std::fs::write(&path, questions).unwrap();
+        let file = "{\"question_id\": 0, \"text\": \"B\"}\n{\"question_id\": 1, \"text\": \"A\"}";
+        let named = load(file).unwrap().with_questions(&path).unwrap();
+        assert_eq!(
+            named.iter().collect::<Vec<_>>(),
+            [("y.jpg", "B"), ("x.jpg", "A")]
+        );
+        let other = load("{\"question_id\": 5, \"text\": \"B\"}").unwrap();
+        let error = other.with_questions(&path).unwrap_err().to_string();
+        assert!(error.contains("question_id 5"), "{error}");
+    }
+
+    #[test]
+    fn an_object_that_is_no_texts_by_name_is_told() {
+        let error = load(r#"{"x.jpg": {"score": 1}}"#).unwrap_err().to_string();
+        assert!(
+            error.contains("key `x.jpg`") && error.contains("one object"),
+            "{error}"
+        );
+        let error = aligned(r#"{"q.jpg": "A"}"#, ["x.jpg", "y.jpg"])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("q.jpg"), "{error}");
     }
 }

@@ -4,7 +4,9 @@ use std::{collections::BTreeSet, fmt::Write};
 
 use gallery_gpt_data::TestPainting;
 
-use crate::{Comparison, Interval, Score, Scorer, SystemScores, painting_name, rouge_words};
+use crate::{
+    Comparison, Interval, Score, Scorer, SystemScores, painting_name, reference_count, rouge_words,
+};
 
 /// What goes on the page.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub struct Report<'a> {
     pub intervals: &'a [Vec<Interval>],
     /// How every system compares with the first, for every column; nothing for the first itself.
     pub comparisons: &'a [Vec<Option<Comparison>>],
+    /// What the table should not be read without ([`Scorer::notices`]).
+    pub notices: &'a [String],
     /// Paintings shown of each kind.
     pub shown: usize,
 }
@@ -31,14 +35,17 @@ const STYLE: &str = "
 * { box-sizing: border-box }
 body { margin: 0 auto; max-width: 72rem; padding: 1.5rem 1rem 4rem; background: var(--paper); color: var(--ink); font: 1rem/1.5 Georgia, 'Times New Roman', serif }
 h1, h2, h3 { font-weight: 600; line-height: 1.2 } h1 { font-size: 1.7rem } h2 { margin-top: 2.5rem; font-size: 1.25rem } h3 { font-size: 1rem; margin: 0 0 .5rem }
-.scroll { overflow-x: auto } table { border-collapse: collapse; width: 100% }
+.scroll { overflow-x: auto; background: linear-gradient(to right, var(--paper) 2rem, transparent) local, linear-gradient(to left, var(--paper) 2rem, transparent) 100% local, linear-gradient(to right, var(--line), transparent .8rem), linear-gradient(to left, var(--line), transparent .8rem) 100% } nav a { color: inherit; margin-right: 1rem } .notice { border-left: .3rem solid var(--bar); padding-left: .8rem } table { border-collapse: collapse; width: 100% }
 th, td { padding: .4rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; vertical-align: top } th:first-child, td:first-child { text-align: left }
 small, figcaption, .soft { color: var(--soft); font-size: .82rem } code { font-size: .78rem; overflow-wrap: anywhere }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: 1rem } figure { margin: 0 } svg { width: 100%; height: auto } svg rect { fill: var(--bar) } svg text { fill: var(--soft); font-size: 9px } svg line { stroke: var(--line) }
+.plots { display: grid; gap: 1rem; margin: 0 0 1rem } .plots h3 { grid-column: 1 / -1; margin: 0 } figure { margin: 0 } svg { width: 100%; height: auto } svg rect { fill: var(--bar) } svg text { fill: var(--soft); font-size: 9px } svg line { stroke: var(--line) }
 .painting { display: grid; grid-template-columns: 13rem 1fr; gap: 1rem 1.5rem; padding: 1.2rem 0; border-bottom: 1px solid var(--line) } .painting img { width: 100%; border: 1px solid var(--line) }
 .texts { display: grid; grid-template-columns: repeat(auto-fit, minmax(17rem, 1fr)); gap: 1rem } .texts p { margin: 0 } ins { background: var(--good); text-decoration: none } del { background: var(--bad); text-decoration: none }
-@media (max-width: 40rem) { .painting { grid-template-columns: 1fr } .painting img { max-width: 16rem } }
+@media (max-width: 40rem) { .plots { grid-template-columns: 1fr 1fr !important } .painting { grid-template-columns: 1fr } .painting img { max-width: 16rem } }
 ";
+
+/// Where to jump, and what the colours mean.
+const LEGEND: &str = "<nav class=\"soft\"><a href=\"#spread\">spread</a><a href=\"#best\">best</a><a href=\"#worst\">worst</a><a href=\"#improved\">most improved</a></nav>\n<p class=\"soft\">In the texts: <ins>words that a reference has too</ins>; in the references: <del>words that the last system's text lacks</del>.</p>\n";
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
@@ -63,6 +70,10 @@ impl Report<'_> {
             self.paintings.len(),
             self.references()
         );
+        page.push_str(LEGEND);
+        for notice in self.notices {
+            let _ = writeln!(page, "<p class=\"notice\">{}</p>", escape(notice));
+        }
         self.table(&mut page);
         self.signatures(&mut page, scorer);
         self.distributions(&mut page);
@@ -98,8 +109,9 @@ impl Report<'_> {
                 if let Some(c) = comparison {
                     let _ = write!(
                         page,
-                        "<br><small>{:+.2}, p {:.3}</small>",
-                        c.difference, c.p_value
+                        "<br><small>{:+.2}, {}</small>",
+                        c.difference,
+                        escape(&c.p_text())
                     );
                 }
             }
@@ -108,7 +120,7 @@ impl Report<'_> {
         if let [first, _, ..] = self.systems {
             let _ = writeln!(
                 page,
-                "<p class=\"soft\">The third line is the difference to {} on the paintings that both have, with the two-sided p-value of the paired bootstrap.</p>",
+                "<p class=\"soft\">The second line is the interval that holds 95 of 100 resampled test sets; the third is the difference to {} on the paintings that both have, with the two-sided p-value of the paired bootstrap (<= is the smallest that it can give).</p>",
                 escape(&first.name)
             );
         }
@@ -119,7 +131,7 @@ impl Report<'_> {
             "<details><summary class=\"soft\">What exactly these scores are</summary><p>",
         );
         for column in self.columns {
-            let signature = scorer.signature(*column, self.references());
+            let signature = scorer.signature(*column, reference_count(self.paintings));
             let _ = write!(page, "<code>{}</code><br>", escape(&signature.to_string()));
         }
         page.push_str("</details>\n");
@@ -127,8 +139,14 @@ impl Report<'_> {
 
     fn distributions(&self, page: &mut String) {
         const BINS: usize = 20;
-        page.push_str("<h2>How the scores spread</h2>\n<div class=\"plots\">");
+        page.push_str("<h2 id=\"spread\">How the scores spread</h2>\n");
         for column in self.columns.iter().take(4) {
+            let _ = write!(
+                page,
+                "<div class=\"plots\" style=\"grid-template-columns: repeat({}, minmax(0, 16rem))\"><h3>{}</h3>",
+                self.systems.len().clamp(1, 6),
+                column.name()
+            );
             for system in self.systems {
                 let mut bins = [0_usize; BINS];
                 for scores in system.paintings.iter().flatten() {
@@ -155,13 +173,12 @@ impl Report<'_> {
                 }
                 let _ = write!(
                     page,
-                    "<line x1=\"10\" y1=\"76\" x2=\"210\" y2=\"76\"/><text x=\"8\" y=\"88\">0</text><text x=\"105\" y=\"88\">50</text><text x=\"198\" y=\"88\">100</text></svg><figcaption>{}, {}</figcaption></figure>",
-                    column.name(),
+                    "<line x1=\"10\" y1=\"76\" x2=\"210\" y2=\"76\"/><text x=\"8\" y=\"88\">0</text><text x=\"105\" y=\"88\">50</text><text x=\"198\" y=\"88\">100</text></svg><figcaption>{}</figcaption></figure>",
                     escape(&system.name)
                 );
             }
+            page.push_str("</div>\n");
         }
-        page.push_str("</div>\n");
     }
 
     fn galleries(
@@ -190,17 +207,17 @@ impl Report<'_> {
         };
         let best = ranked(&|at| score(last, at));
         let mut galleries = vec![
-            ("Best", best.clone()),
-            ("Worst", best.into_iter().rev().collect()),
+            ("Best", "best", best.clone()),
+            ("Worst", "worst", best.into_iter().rev().collect()),
         ];
         if self.systems.len() > 1 {
             let gained = ranked(&|at| Some(score(last, at)? - score(first, at)?));
-            galleries.push(("Most improved", gained));
+            galleries.push(("Most improved", "improved", gained));
         }
-        for (name, ranked) in galleries {
+        for (name, anchor, ranked) in galleries {
             let _ = writeln!(
                 page,
-                "<h2>{name} of {} by {}</h2>",
+                "<h2 id=\"{anchor}\">{name} of {} by {}</h2>",
                 escape(&last.name),
                 column.name()
             );
@@ -209,7 +226,6 @@ impl Report<'_> {
                 self.painting(page, at, figure, address.as_deref());
             }
         }
-        page.push_str("<p class=\"soft\">Words that a reference has too are <ins>marked so</ins>; of a reference, words that the last system's text lacks are <del>marked so</del>.</p>\n");
     }
 
     fn painting(&self, page: &mut String, at: usize, figure: f64, address: Option<&str>) {

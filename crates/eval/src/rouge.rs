@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeSet};
 use rustc_hash::FxHashMap;
 
 use crate::{
-    PorterStemmer, Signature,
+    PorterStemmer, Signature, Words,
     ngrams::{Interner, Numbered},
 };
 
@@ -67,6 +67,9 @@ pub struct Rouge {
     pub kind: RougeKind,
     /// Whether words of more than three letters are stemmed.
     pub stemmer: bool,
+    /// Other words than the package's own ([`rouge_words`]), cut from the lower-cased text: what its `tokenizer` argument is
+    /// for. The package's know no letter but `a` to `z`.
+    pub words: Option<Words>,
 }
 
 /// Lower case, runs of `a` to `z` and `0` to `9`; nothing else is a word.
@@ -78,11 +81,16 @@ pub fn rouge_words(text: &str, stemmer: bool) -> Vec<String> {
 }
 
 fn cut(lower: &str, stemmer: bool) -> Vec<Cow<'_, str>> {
-    lower
+    let words = lower
         .split(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit())
-        .filter(|word| !word.is_empty())
+        .filter(|word| !word.is_empty());
+    stemmed(words, stemmer)
+}
+
+fn stemmed<'a>(words: impl Iterator<Item = &'a str>, stemmer: bool) -> Vec<Cow<'a, str>> {
+    words
         .map(|word| {
-            if stemmer && word.len() > 3 {
+            if stemmer && word.chars().count() > 3 {
                 PorterStemmer::Nltk.stem(word).into()
             } else {
                 word.into()
@@ -144,7 +152,29 @@ impl Rouge {
         Self {
             kind,
             stemmer: false,
+            words: None,
         }
+    }
+
+    fn spaced(&self, text: &str) -> String {
+        let lower = text.to_lowercase();
+        match self.words {
+            Some(words) => words.spaced(&lower),
+            None => lower,
+        }
+    }
+
+    fn cut<'a>(&self, spaced: &'a str) -> Vec<Cow<'a, str>> {
+        match self.words {
+            Some(words) => stemmed(words.each(spaced).into_iter(), self.stemmer),
+            None => cut(spaced, self.stemmer),
+        }
+    }
+
+    /// How many words a text has for this score.
+    #[must_use]
+    pub fn word_count(&self, text: &str) -> usize {
+        self.cut(&self.spaced(text)).len()
     }
 
     /// The score of a text against one reference.
@@ -153,9 +183,8 @@ impl Rouge {
         if self.kind == RougeKind::Lsum {
             return self.summary(hypothesis, reference);
         }
-        let (hypothesis, reference) = (hypothesis.to_lowercase(), reference.to_lowercase());
-        let hypothesis = cut(&hypothesis, self.stemmer);
-        let reference = cut(&reference, self.stemmer);
+        let (hypothesis, reference) = (self.spaced(hypothesis), self.spaced(reference));
+        let (hypothesis, reference) = (self.cut(&hypothesis), self.cut(&reference));
         match self.kind {
             RougeKind::N(n) => {
                 let pair = Numbered::new(&hypothesis, std::slice::from_ref(&reference));
@@ -174,7 +203,12 @@ impl Rouge {
     fn summary(&self, hypothesis: &str, reference: &str) -> FScore {
         let lines = |text: &str| -> Vec<Vec<String>> {
             let lines = text.split('\n').filter(|line| !line.is_empty());
-            lines.map(|line| rouge_words(line, self.stemmer)).collect()
+            let cut = |line| {
+                let spaced = self.spaced(line);
+                let words = self.cut(&spaced).into_iter();
+                words.map(Cow::into_owned).collect()
+            };
+            lines.map(cut).collect()
         };
         let (hypothesis, reference) = (lines(hypothesis), lines(reference));
         let mut interner = Interner::default();
@@ -229,7 +263,7 @@ impl Rouge {
             &self.kind.name(),
             [
                 ("def", "rouge-score".to_owned()),
-                ("tok", "a-z0-9".to_owned()),
+                ("tok", self.words.map_or("a-z0-9", Words::name).to_owned()),
                 (
                     "stem",
                     if self.stemmer { "porter" } else { "no" }.to_owned(),

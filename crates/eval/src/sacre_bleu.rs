@@ -120,8 +120,11 @@ impl SacreBleu {
             .iter()
             .map(|reference| self.spaced(reference.as_ref()))
             .collect();
-        let references: Vec<Vec<&str>> = references.iter().map(|text| Words::each(text)).collect();
-        let pair = Numbered::new(&Words::each(&hypothesis), &references);
+        let references: Vec<Vec<&str>> = references
+            .iter()
+            .map(|text| self.words.each(text))
+            .collect();
+        let pair = Numbered::new(&self.words.each(&hypothesis), &references);
         let mut counts = BleuCounts {
             sys_len: pair.hypothesis.len(),
             ref_len: pair.closest_length(),

@@ -12,7 +12,8 @@ use unicode_general_category::{GeneralCategory, get_general_category};
 pub enum Words {
     /// `str.split`.
     Whitespace,
-    /// nltk's `wordpunct_tokenize`: runs of letters, digits and underscores, and runs of what is neither that nor blank.
+    /// nltk's `wordpunct_tokenize`: runs of word characters as Unicode's regular expressions define them (UTS #18), and runs of
+    /// what is neither that nor blank.
     WordPunct,
     /// nltk's `TreebankWordTokenizer`, one sentence at a time.
     Treebank,
@@ -27,6 +28,17 @@ pub enum Words {
 }
 
 impl Words {
+    /// Every way.
+    pub const ALL: [Self; 7] = [
+        Self::Whitespace,
+        Self::WordPunct,
+        Self::Treebank,
+        Self::Mteval13a,
+        Self::International,
+        Self::Characters,
+        Self::Chinese,
+    ];
+
     /// Its name in a signature.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -44,7 +56,8 @@ impl Words {
     /// The words of a text.
     #[must_use]
     pub fn of(self, text: &str) -> Vec<String> {
-        split(&self.spaced(text)).map(str::to_owned).collect()
+        let spaced = self.spaced(text);
+        self.each(&spaced).into_iter().map(str::to_owned).collect()
     }
 
     /// The text with blanks between its words, and only there: [`Words::each`] gives them without copies.
@@ -90,9 +103,53 @@ impl Words {
 
     /// The words of a text that [`Words::spaced`] made.
     #[must_use]
-    pub fn each(spaced: &str) -> Vec<&str> {
-        split(spaced).collect()
+    pub fn each(self, spaced: &str) -> Vec<&str> {
+        match self {
+            Self::WordPunct => spaced.split_whitespace().collect(),
+            _ => split(spaced).collect(),
+        }
     }
+
+    /// Whether a text is in a script that these words do not cut: one written without blanks, such as Chinese, Japanese or
+    /// Thai. A whole sentence is then one word, or none.
+    #[must_use]
+    pub fn leaves_whole(self, text: &str) -> bool {
+        match self {
+            Self::Characters => false,
+            Self::Chinese => text.chars().any(|c| is_unspaced(c) && !is_chinese(c)),
+            _ => text.chars().any(is_unspaced),
+        }
+    }
+}
+
+/// The names of [`Words::name`], for a choice by name.
+impl std::str::FromStr for Words {
+    type Err = UnknownWords;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|words| words.name() == name)
+            .ok_or_else(|| UnknownWords {
+                name: name.to_owned(),
+            })
+    }
+}
+
+/// A name that is no way to cut words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{name}` is no way to cut words; expected {}", Words::ALL.map(Words::name).join(", "))]
+pub struct UnknownWords {
+    /// The name.
+    pub name: String,
+}
+
+/// A letter of a script that is written without blanks between words.
+fn is_unspaced(c: char) -> bool {
+    matches!(c,
+        '\u{0e01}'..='\u{0eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}'
+        | '\u{3041}'..='\u{30ff}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}'
+        | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{323af}')
 }
 
 /// What Python's `str.split` cuts at.
@@ -104,15 +161,27 @@ fn split(text: &str) -> impl Iterator<Item = &str> {
     text.split(is_blank).filter(|word| !word.is_empty())
 }
 
-/// A word of `\w`, as Python has it.
+/// `\w` of Python's `regex` package, which nltk uses since 3.10: marks and joiners are of the word, fractions and superscripts
+/// are not.
 fn is_word(c: char) -> bool {
-    c.is_alphanumeric() || c == '_'
+    use GeneralCategory as G;
+    c.is_ascii_alphanumeric()
+        || c.is_alphabetic()
+        || matches!(c, '\u{200c}' | '\u{200d}')
+        || matches!(
+            get_general_category(c),
+            G::NonspacingMark
+                | G::SpacingMark
+                | G::EnclosingMark
+                | G::DecimalNumber
+                | G::ConnectorPunctuation
+        )
 }
 
 fn wordpunct(text: &str) -> String {
     let kind = |c: char| match c {
         c if is_word(c) => 0,
-        c if is_blank(c) => 1,
+        c if c.is_whitespace() => 1,
         _ => 2,
     };
     let mut spaced = String::with_capacity(text.len() + text.len() / 8);
@@ -404,8 +473,24 @@ mod tests {
             Words::Mteval13a.of("48-63 &amp; co."),
             ["48", "-", "63", "&", "co", "."]
         );
+        assert_eq!(
+            Words::WordPunct.of("ne\u{301}e x\u{b2}\u{bd} a\u{1c}b"),
+            ["ne\u{301}e", "x", "\u{b2}\u{bd}", "a", "\u{1c}", "b"]
+        );
         assert_eq!(Words::Chinese.of("画的x"), ["画", "的", "x"]);
         assert_eq!(Words::Characters.of("a b"), ["a", "b"]);
         assert_eq!(Words::International.of("3.5€."), ["3.5", "€", "."]);
+    }
+
+    #[test]
+    fn scripts_without_blanks_are_told() {
+        assert!(!Words::Mteval13a.leaves_whole("Свет падает справа"));
+        assert!(Words::Mteval13a.leaves_whole("光线从右边"));
+        assert!(!Words::Chinese.leaves_whole("光线从右边"));
+        assert!(Words::Chinese.leaves_whole("ひかり"));
+        assert!(!Words::Characters.leaves_whole("ひかり"));
+        assert_eq!("zh".parse(), Ok(Words::Chinese));
+        let error = "latin".parse::<Words>().unwrap_err().to_string();
+        assert!(error.contains("13a"), "{error}");
     }
 }

@@ -263,6 +263,7 @@ fn systems_are_told_apart() {
         systems: &[poor, good],
         intervals: &intervals,
         comparisons: &comparisons,
+        notices: &["a notice".to_owned()],
         shown: 3,
     }
     .html(&scorer, |_| None);

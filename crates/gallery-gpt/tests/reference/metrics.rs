@@ -267,7 +267,10 @@ fn rouge(golden: &Value, pairs: &[Pair]) {
             RougeKind::L,
             RougeKind::Lsum,
         ] {
-            let rouge = Rouge { kind, stemmer };
+            let rouge = Rouge {
+                stemmer,
+                ..Rouge::new(kind)
+            };
             let name = kind.name();
             let parts = |score: FScore| [score.precision, score.recall, score.f].map(Some);
             let mut sum = 0.0;
