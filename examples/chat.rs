@@ -14,6 +14,7 @@
 )]
 
 mod flags;
+mod interrupt;
 mod rate;
 
 use std::{

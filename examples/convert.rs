@@ -5,9 +5,11 @@
 //! cargo run --release --example convert -- --base ShareGPT4V-7B --adapter llava-share4v-lora --output_dir adapter --layout llava_hf
 //! ```
 
-#![allow(clippy::print_stdout, reason = "a program talks on the terminal")]
+#[macro_use]
+mod terminal;
+mod output_folder;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use gallery_gpt::{
@@ -16,6 +18,7 @@ use gallery_gpt::{
     },
     prelude::*,
 };
+use output_folder::{OutputFolder, shard_size};
 
 /// Writes a checkpoint in another layout.
 #[derive(Parser)]
@@ -34,22 +37,22 @@ struct Arguments {
     /// Folder of the vision tower, in place of the one that the config names.
     #[arg(long)]
     vision_tower: Option<PathBuf>,
-    /// Folder to write.
-    #[arg(long)]
-    output_dir: PathBuf,
-    /// Whose names the tensors get: `llava_hf` (for an adapter, PEFT's on it) or llava (the original's).
+    #[command(flatten)]
+    output: OutputFolder,
+    /// Whose names the tensors get: `llava_hf` (for an adapter, PEFT's on it), `llava_hf_nested` (transformers' in memory) or llava (the
+    /// original's).
     #[arg(long)]
     layout: Layout,
     /// f32, f16 or bf16; the stored one by default.
     #[arg(long)]
     dtype: Option<TensorDtype>,
-    /// Largest file in bytes.
-    #[arg(long, default_value_t = 5_000_000_000)]
+    /// Largest file: bytes, or as 5GB or 500MiB.
+    #[arg(long, default_value = "5GB", value_parser = shard_size)]
     max_shard_size: u64,
 }
 
-fn main() -> anyhow::Result<()> {
-    run(&Arguments::parse())
+fn main() -> ExitCode {
+    terminal::main(|| run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -57,8 +60,15 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         vision_tower: arguments.vision_tower.clone(),
         ..LoadOptions::default()
     };
+    let inputs = [&arguments.base].into_iter();
+    let inputs = inputs
+        .chain(&arguments.adapter)
+        .chain(&arguments.vision_tower);
+    let output = arguments.output.destination(inputs)?;
     let (model, report) = load_model(&arguments.base, &DeviceKind::Cpu.device()?, &options)?;
-    println!("{report}");
+    say!("{report}");
+    let output = output.apart_from([&report.tower.folder]);
+    let written = arguments.output.output_dir.display();
     let Some(adapter) = &arguments.adapter else {
         let options = SaveOptions {
             dtype: arguments.dtype,
@@ -66,8 +76,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             max_shard_size: arguments.max_shard_size,
             companions: Some(arguments.base.clone()),
         };
-        save_model(&model, &arguments.output_dir, &options)?;
-        println!("written: {}", arguments.output_dir.display());
+        save_model(&model, output, &options)?;
+        say!("written: {written}");
         return Ok(());
     };
     let (model, file) = load_adapter(model, adapter, &options)?;
@@ -82,7 +92,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Layout::Llava => AdapterLayout::LlavaLora,
         Layout::LlavaHf | Layout::LlavaHfNested => AdapterLayout::Peft,
     };
-    save_adapter(&model, &file.lora, &origin, &arguments.output_dir, layout)?;
-    println!("written: {}", arguments.output_dir.display());
+    save_adapter(&model, &file.lora, &origin, output, layout)?;
+    say!("written: {written}");
     Ok(())
 }

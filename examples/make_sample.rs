@@ -2,14 +2,14 @@
 //! that is true of it, in PaintingForm's own schemas. The same seed gives the same files.
 //!
 //! ```sh
-//! cargo run --release --example make_sample
+//! cargo run --release --example make_sample -- --overwrite
 //! ```
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use gallery_gpt::checkpoint::{AtomicFolder, write_file};
+use gallery_gpt::checkpoint::{AtomicFolder, Destination, write_file};
 use gallery_gpt_scenes::{
     QUESTIONS, Scene, TEST_SEED, TRAIN_SEED, analysis, colour_answer, light_answer, paint,
     place_answer,
@@ -21,9 +21,12 @@ use serde_json::{Value, json};
 #[derive(Parser)]
 #[command(rename_all = "snake_case")]
 struct Arguments {
-    /// Folder to write; an older one there is replaced as a whole.
+    /// Folder to write.
     #[arg(long, default_value = "datasets/painting-form-mini")]
     output_dir: PathBuf,
+    /// Replaces the folder as a whole, whatever it holds.
+    #[arg(long)]
+    overwrite: bool,
     /// Records to train on.
     #[arg(long, default_value_t = 400)]
     train: usize,
@@ -42,12 +45,14 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let pictures = AtomicFolder::new(arguments.output_dir.join("images"))?;
+    let folder = Destination::new(&arguments.output_dir).overwriting(arguments.overwrite);
+    let folder = AtomicFolder::new(folder)?;
+    let pictures = folder.folder("images")?;
     let mut records = Vec::new();
     for number in 0..arguments.train {
         let scene = Scene::sample(TRAIN_SEED, number as u64);
         let name = format!("{number}.jpg");
-        draw(&scene, &pictures.file(&name))?;
+        draw(&scene, &pictures.join(&name))?;
         records.push(json!({
             "id": format!("identity_{number}"),
             "image": format!("images/{name}"),
@@ -58,13 +63,12 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for number in 0..arguments.test {
         let scene = Scene::sample(TEST_SEED, number as u64);
         let name = format!("test_{number}.jpg");
-        draw(&scene, &pictures.file(&name))?;
+        draw(&scene, &pictures.join(&name))?;
         for (voice, references) in references.iter_mut().enumerate() {
             let text = analysis(&scene, voice as u64 + 10);
             references.push(json!({ "image": name, "formal_analysis": text }));
         }
     }
-    pictures.commit()?;
     let [gpt, gemini] = references;
     for (name, list) in [
         ("train_samples_tuning.json", records),
@@ -72,9 +76,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         ("formalanalysis_test_gemini.json", gemini),
     ] {
         let text = format!("{:#}\n", Value::Array(list));
-        write_file(&arguments.output_dir.join(name), text.as_bytes())?;
+        write_file(&folder.file(name), text.as_bytes())?;
     }
-    Ok(())
+    Ok(folder.commit()?)
 }
 
 fn draw(scene: &Scene, path: &Path) -> anyhow::Result<()> {

@@ -6,13 +6,11 @@
 //!     --layout llava --dtype f16
 //! ```
 
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a program talks on the terminal"
-)]
+#[macro_use]
+mod terminal;
+mod output_folder;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
 use gallery_gpt::{
@@ -20,6 +18,7 @@ use gallery_gpt::{
     prelude::*,
 };
 use gallery_gpt_scenes::{QUESTIONS, Scene, paint};
+use output_folder::{OutputFolder, shard_size};
 
 /// Merges an adapter into its base.
 #[derive(Parser)]
@@ -38,35 +37,37 @@ struct Arguments {
     /// Folder of the vision tower, in place of the one that the config names.
     #[arg(long)]
     vision_tower: Option<PathBuf>,
-    /// Folder to write.
-    #[arg(long, visible_alias = "save_model_path")]
-    output_dir: PathBuf,
-    /// Whose names the tensors get: `llava_hf` or llava (the original's).
+    #[command(flatten)]
+    output: OutputFolder,
+    /// Whose names the tensors get: `llava_hf`, `llava_hf_nested` (transformers' in memory) or llava (the original's).
     #[arg(long, default_value = "llava_hf")]
     layout: Layout,
     /// f32, f16 or bf16; the base's by default.
     #[arg(long)]
     dtype: Option<TensorDtype>,
-    /// Largest file in bytes.
-    #[arg(long, default_value_t = 5_000_000_000)]
+    /// Largest file: bytes, or as 5GB or 500MiB.
+    #[arg(long, default_value = "5GB", value_parser = shard_size)]
     max_shard_size: u64,
 }
 
-fn main() -> anyhow::Result<()> {
-    run(&Arguments::parse())
+fn main() -> ExitCode {
+    terminal::main(|| run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let device = DeviceKind::Cpu.device()?;
+    let inputs = [&arguments.base, &arguments.adapter].into_iter();
+    let inputs = inputs.chain(&arguments.vision_tower);
+    let output = arguments.output.destination(inputs)?;
     let stored = LoadOptions {
         vision_tower: arguments.vision_tower.clone(),
         ..LoadOptions::default()
     };
     let gallery = GalleryGpt::load_with(&arguments.base, &device, &stored)?;
-    println!("{}", gallery.report());
+    say!("{}", gallery.report());
     let gallery = gallery.adapter(&arguments.adapter)?;
     for note in gallery.notes() {
-        eprintln!("note: {note}");
+        note!("note: {note}");
     }
     let picture = paint(&Scene::sample(0, 0));
     let prompt = gallery.prompt(QUESTIONS[0], vec![gallery.processor().process(&picture)])?;
@@ -82,12 +83,15 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         companions: Some(arguments.base.clone()),
     };
     let merged = gallery.model().clone().merge_lora();
-    save_model(&merged, &arguments.output_dir, &options)?;
+    let output = output.apart_from([&gallery.report().tower.folder]);
+    save_model(&merged, output, &options)?;
     drop(merged);
+    let written = &arguments.output.output_dir;
+    say!("written: {}", written.display());
 
     // The files themselves are checked, not what they were written from.
-    let merged = GalleryGpt::load_with(&arguments.output_dir, &device, &LoadOptions::default())?;
-    println!("{}", merged.report());
+    let merged = GalleryGpt::load_with(written, &device, &LoadOptions::default())?;
+    say!("{}", merged.report());
     let f32 = burn::tensor::DType::F32;
     let (a, b) = (with_adapter.cast(f32), merged.logits(&prompt)?.cast(f32));
     let largest = a.clone().abs().max().into_scalar::<f32>();
@@ -98,7 +102,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .int()
         .sum()
         .into_scalar::<i64>();
-    println!(
+    say!(
         "logits of {} tokens, adapter against merged: differ by at most {difference:.3e}, the largest is {largest:.3e}; the likeliest token is the same after {same}",
         prompt_len(&gallery, &prompt)
     );

@@ -4,7 +4,7 @@
 //! a look at the other.
 //!
 //! ```sh
-//! cargo run --release --example train_tiny_base
+//! cargo run --release --example train_tiny_base -- --overwrite
 //! ```
 
 #![allow(
@@ -20,7 +20,7 @@ use std::{path::PathBuf, sync::mpsc::sync_channel, thread};
 use anyhow::{Context, ensure};
 use clap::Parser;
 use gallery_gpt::{
-    checkpoint::{SaveOptions, write_file},
+    checkpoint::{Destination, SaveOptions, save_model, write_file},
     data::{Batch, Example},
     llama::LlamaConfig,
     prelude::*,
@@ -44,9 +44,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Parser)]
 #[command(rename_all = "snake_case")]
 struct Arguments {
-    /// Folder to write; an older one there is replaced.
+    /// Folder to write.
     #[arg(long, default_value = "datasets/tiny-base")]
     output_dir: PathBuf,
+    /// Replaces the folder as a whole, whatever it holds.
+    #[arg(long)]
+    overwrite: bool,
     /// Steps of the tower and the projector alone.
     #[arg(long, default_value_t = 5000)]
     tower_steps: usize,
@@ -127,13 +130,19 @@ fn model_config(vocab_size: usize) -> GalleryModelConfig {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let output = Destination::new(&arguments.output_dir)
+        .overwriting(arguments.overwrite)
+        .apart_from(&arguments.continue_from);
+    output.check()?;
     let scratch = tempfile::tempdir().context("no room for temporary files")?;
-    let tokenizer_path = match &arguments.continue_from {
-        Some(folder) => folder.join("tokenizer.json"),
-        None => scratch.path().join("tokenizer.json"),
-    };
-    if arguments.continue_from.is_none() {
-        learn_words(&tokenizer_path)?;
+    let tokenizer_path = scratch.path().join("tokenizer.json");
+    match &arguments.continue_from {
+        Some(folder) => {
+            let words = folder.join("tokenizer.json");
+            std::fs::copy(&words, &tokenizer_path)
+                .with_context(|| format!("cannot read {}", words.display()))?;
+        }
+        None => learn_words(&tokenizer_path)?,
     }
     let tokenizer = Tokenizer::from_file(&tokenizer_path, TokenizerMode::Slow)?;
     let config = model_config(tokenizer.vocab_size());
@@ -236,13 +245,6 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     progress.finish();
 
     let model = state.into_model();
-    let options = SaveOptions {
-        dtype: Some(TensorDtype::BF16),
-        ..SaveOptions::default()
-    };
-    gallery_gpt::checkpoint::save_model(&model, &arguments.output_dir, &options)?;
-    let words = std::fs::read(&tokenizer_path).context("the tokenizer just written")?;
-    write_file(&arguments.output_dir.join("tokenizer.json"), &words)?;
     let size = config.vision.image_size;
     let preprocessor = json!({
         "crop_size": { "height": size, "width": size },
@@ -252,7 +254,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         "resample": 3, "rescale_factor": 1.0 / 255.0, "size": { "shortest_edge": size },
     });
     write_file(
-        &arguments.output_dir.join("preprocessor_config.json"),
+        &scratch.path().join("preprocessor_config.json"),
         format!("{preprocessor:#}\n").as_bytes(),
     )?;
     let tokenizer_config = json!({
@@ -261,10 +263,15 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         "tokenizer_class": "LlamaTokenizer", "unk_token": "<unk>",
     });
     write_file(
-        &arguments.output_dir.join("tokenizer_config.json"),
+        &scratch.path().join("tokenizer_config.json"),
         format!("{tokenizer_config:#}\n").as_bytes(),
     )?;
-    Ok(())
+    let options = SaveOptions {
+        dtype: Some(TensorDtype::BF16),
+        companions: Some(scratch.path().to_owned()),
+        ..SaveOptions::default()
+    };
+    Ok(save_model(&model, output, &options)?)
 }
 
 /// A vocabulary of everything the sample says, so that whole words are single tokens.

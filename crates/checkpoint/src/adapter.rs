@@ -19,10 +19,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    AdapterLayout, AdapterOrigin, AtomicFolder, CheckpointError, Layout, LoadOptions, Placement,
-    Problem, StoredTensor, Strictness, TensorDtype, WeightFiles,
+    AdapterLayout, AdapterOrigin, AtomicFolder, CheckpointError, Destination, Layout, LoadOptions,
+    Placement, Problem, StoredTensor, Strictness, TensorDtype, WeightFiles,
     adapter_key::{AdapterKey, PROJECTOR},
     config_file::llava_json,
+    marker::MARKER,
     pickle_writer::write_pickle,
     save::{Outgoing, write_json, write_tensors},
     stored_tensor::{first_not_finite, tensor_of},
@@ -33,7 +34,6 @@ const CONFIG: &str = "adapter_config.json";
 const SAFETENSORS: &str = "adapter_model.safetensors";
 const PYTORCH: &str = "adapter_model.bin";
 const NON_LORA: &str = "non_lora_trainables.bin";
-const ORIGIN: &str = "gallery_gpt.json";
 
 /// What an adapter folder says about itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -214,7 +214,7 @@ fn read_adapter_config(
             path: path.clone(),
             source,
         })?;
-    let origin = folder.join(ORIGIN);
+    let origin = folder.join(MARKER);
     Ok(AdapterFile {
         lora,
         base_model: json.base_model_name_or_path,
@@ -354,7 +354,7 @@ pub fn load_projector(
 /// The folder cannot be written.
 pub fn save_projector(
     model: &GalleryModel,
-    folder: impl AsRef<Path>,
+    folder: impl Into<Destination>,
 ) -> Result<(), CheckpointError> {
     let mut collector = Collector::default();
     model.visit(&mut collector);
@@ -363,7 +363,7 @@ pub fn save_projector(
         AdapterKey::Projector { hub_key } => Some((Layout::Llava.key_of(hub_key), tensor)),
         AdapterKey::Lora { .. } => None,
     });
-    let target = AtomicFolder::new(PathBuf::from(folder.as_ref()))?;
+    let target = AtomicFolder::new(folder)?;
     let file = target.file(crate::checkpoint::PROJECTOR_FILE);
     write_pickle(&file, &tensors.collect::<Vec<_>>())?;
     target.commit()
@@ -473,12 +473,12 @@ impl ModuleMapper for Filler<'_> {
 /// Writes the adapter and the projector of a model as a folder of either layout.
 ///
 /// # Errors
-/// The model has no adapter, or the folder cannot be written.
+/// The model has no adapter, or the folder holds what this library did not write or cannot be written.
 pub fn save_adapter(
     model: &GalleryModel,
     lora: &LoraConfig,
     origin: &AdapterOrigin,
-    folder: impl AsRef<Path>,
+    folder: impl Into<Destination>,
     layout: AdapterLayout,
 ) -> Result<(), CheckpointError> {
     if !model.language_model.has_lora() {
@@ -521,7 +521,7 @@ pub fn save_adapter(
         "use_dora": false,
         "use_rslora": false,
     });
-    let target = AtomicFolder::new(PathBuf::from(folder.as_ref()))?;
+    let target = AtomicFolder::new(folder)?;
     let mut tensors = named(adapter);
     match layout {
         AdapterLayout::Peft => tensors.extend(named(projector)),
@@ -535,7 +535,7 @@ pub fn save_adapter(
     }
     write_tensors(&target.file(SAFETENSORS), tensors)?;
     write_json(&target.file(CONFIG), &config)?;
-    write_json(&target.file(ORIGIN), &json!(origin))?;
+    write_json(&target.file(MARKER), &json!(origin))?;
     target.commit()
 }
 

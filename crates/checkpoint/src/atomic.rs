@@ -1,12 +1,13 @@
 //! Writing so that nothing is ever half there: beside the place, synced, then renamed.
 
 use std::{
+    ffi::OsString,
     fs::{self, File},
     io::Write,
     path::{Path, PathBuf},
 };
 
-use crate::CheckpointError;
+use crate::{CheckpointError, Destination, marker};
 
 fn write_error(path: &Path) -> impl FnOnce(std::io::Error) -> CheckpointError + '_ {
     |source| CheckpointError::Write {
@@ -16,7 +17,7 @@ fn write_error(path: &Path) -> impl FnOnce(std::io::Error) -> CheckpointError + 
 }
 
 /// How the names begin of what is being written; a killed process may leave some behind.
-const PARTIAL: &str = ".partial-";
+pub(crate) const PARTIAL: &str = ".partial-";
 
 /// Writes a whole file: readers see the old contents or the new ones, never a part.
 ///
@@ -88,9 +89,11 @@ fn finish_folder(folder: &Path) -> Result<(), CheckpointError> {
     make_public(folder, 0o755).map_err(write_error(folder))
 }
 
-/// A folder that appears whole or not at all.
+/// A folder that appears whole or not at all, with a list of its files in `gallery_gpt.json` by which it is known as ours later.
 ///
-/// Files are written into a sibling; [`AtomicFolder::commit`] moves it into place. Dropped before that, it leaves nothing.
+/// Files are written into a sibling; [`AtomicFolder::commit`] moves it into place. Dropped before that, it leaves nothing. An
+/// existing folder that cannot change places with a sibling (where another disk is mounted, below which the process stands, or
+/// whose parent is closed to it) gets its files one by one, the list last.
 #[derive(Debug)]
 pub struct AtomicFolder {
     target: PathBuf,
@@ -98,24 +101,28 @@ pub struct AtomicFolder {
 }
 
 impl AtomicFolder {
-    /// Starts a folder that will be at `target`.
+    /// Starts a folder.
     ///
     /// # Errors
-    /// `target` is a file, or its parent cannot be written.
-    pub fn new(target: impl Into<PathBuf>) -> Result<Self, CheckpointError> {
-        let target = target.into();
-        if target.exists() && !target.is_dir() {
-            return Err(CheckpointError::Occupied { path: target });
-        }
-        let parent = match target.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
+    /// The destination is refused ([`Destination::check`]), or its parent cannot be written.
+    pub fn new(target: impl Into<Destination>) -> Result<Self, CheckpointError> {
+        let target = target.into().check()?;
+        let parent = target.parent().unwrap_or(&target);
+        fs::create_dir_all(parent).map_err(write_error(parent))?;
+        let begin = |folder| {
+            tempfile::Builder::new()
+                .prefix(PARTIAL)
+                .tempdir_in(folder)
+                .map_err(write_error(&target))
         };
-        fs::create_dir_all(&parent).map_err(write_error(&parent))?;
-        let partial = tempfile::Builder::new()
-            .prefix(PARTIAL)
-            .tempdir_in(&parent)
-            .map_err(write_error(&target))?;
+        let partial = if is_fixed(&target) {
+            begin(&*target)?
+        } else {
+            match begin(parent) {
+                Err(_) if target.is_dir() => begin(&*target)?,
+                partial => partial?,
+            }
+        };
         Ok(Self { target, partial })
     }
 
@@ -141,7 +148,11 @@ impl AtomicFolder {
     /// A file cannot be synced or the folder not be moved.
     pub fn commit(self) -> Result<(), CheckpointError> {
         let partial = self.partial.path();
+        marker::list(partial, marker::files(partial)?)?;
         finish_folder(partial)?;
+        if partial.parent() == Some(&*self.target) {
+            return self.move_files();
+        }
         let parent = partial.parent().unwrap_or(Path::new(".")).to_owned();
         if self.target.exists() && exchange(partial, &self.target) {
             sync_folder(&parent)?;
@@ -177,6 +188,57 @@ impl AtomicFolder {
         }
         Ok(())
     }
+
+    /// Moves the files up into the folder, in place of what is there. The list goes first and comes last: in between the folder does
+    /// not look whole.
+    fn move_files(self) -> Result<(), CheckpointError> {
+        let partial = self.partial.path();
+        let target = &self.target;
+        let names = |folder: &Path| -> Result<Vec<OsString>, CheckpointError> {
+            let entries = fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+            let entries = entries.map_err(write_error(folder))?.into_iter();
+            let mut names: Vec<OsString> = entries.map(|entry| entry.file_name()).collect();
+            names.sort_by_key(|name| name == marker::MARKER);
+            Ok(names)
+        };
+        for name in names(target)?.into_iter().rev() {
+            let path = target.join(name);
+            if path != partial {
+                let removed = if path.is_dir() && !path.is_symlink() {
+                    fs::remove_dir_all(&path)
+                } else {
+                    fs::remove_file(&path)
+                };
+                removed.map_err(write_error(&path))?;
+            }
+        }
+        for name in names(partial)? {
+            let path = target.join(&name);
+            fs::rename(partial.join(name), &path).map_err(write_error(&path))?;
+        }
+        sync_folder(target)
+    }
+}
+
+/// Whether a folder has to stay the one it is: another disk is mounted there, or the process stands in it.
+fn is_fixed(folder: &Path) -> bool {
+    folder.is_dir()
+        && (is_mounted(folder)
+            || std::env::current_dir().is_ok_and(|current| current.starts_with(folder)))
+}
+
+#[cfg(unix)]
+fn is_mounted(folder: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
+    folder
+        .parent()
+        .is_none_or(|parent| device(parent) != device(folder))
+}
+
+#[cfg(not(unix))]
+fn is_mounted(folder: &Path) -> bool {
+    folder.parent().is_none()
 }
 
 #[cfg(test)]
@@ -211,5 +273,78 @@ mod tests {
             AtomicFolder::new(&target),
             Err(CheckpointError::Occupied { .. })
         ));
+    }
+
+    /// Writes a folder with a file at the top and one below.
+    fn write(target: impl Into<Destination>) -> Result<(), CheckpointError> {
+        let folder = AtomicFolder::new(target)?;
+        fs::write(folder.file("a"), "ours").unwrap();
+        fs::write(folder.folder("tower")?.join("b"), "ours").unwrap();
+        folder.commit()
+    }
+
+    #[test]
+    fn files_of_others_are_never_replaced() {
+        for (name, text) in [
+            ("thesis.txt", "mine"),
+            ("tower/notes.txt", "mine"),
+            ("sub/deep/x", "mine"),
+            (".hidden", "mine"),
+        ] {
+            for written_before in [false, true] {
+                let root = tempfile::tempdir().unwrap();
+                let target = root.path().join("out");
+                if written_before {
+                    write(&target).unwrap();
+                }
+                let file = target.join(name);
+                fs::create_dir_all(file.parent().unwrap()).unwrap();
+                fs::write(&file, text).unwrap();
+                let error = write(&target).unwrap_err();
+                let CheckpointError::Foreign { found, .. } = &error else {
+                    panic!("{error}");
+                };
+                assert_eq!(found.len(), 1, "{found:?}");
+                assert_eq!(fs::read_to_string(&file).unwrap(), text);
+                // Nothing is left beside it either.
+                assert_eq!(fs::read_dir(root.path()).unwrap().count(), 1);
+                write(Destination::new(&target).overwriting(true)).unwrap();
+                assert!(!file.exists());
+                write(&target).unwrap();
+            }
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_linked_folder_is_written_where_the_link_leads() {
+        let root = tempfile::tempdir().unwrap();
+        let (there, link) = (root.path().join("there"), root.path().join("link"));
+        fs::create_dir(&there).unwrap();
+        std::os::unix::fs::symlink(&there, &link).unwrap();
+        write(&link).unwrap();
+        assert!(link.is_symlink());
+        assert!(there.join("tower/b").is_file());
+    }
+
+    #[test]
+    fn a_folder_that_has_to_stay_gets_its_files_one_by_one() {
+        let root = tempfile::tempdir().unwrap();
+        let target = root.path().join("out");
+        write(&target).unwrap();
+        fs::write(target.join("tower/b"), "older").unwrap();
+        let folder = AtomicFolder {
+            partial: tempfile::Builder::new()
+                .prefix(PARTIAL)
+                .tempdir_in(&target)
+                .unwrap(),
+            target: target.clone(),
+        };
+        fs::write(folder.file("c"), "new").unwrap();
+        folder.commit().unwrap();
+        let left = marker::files(&target).unwrap();
+        assert_eq!(left.into_iter().collect::<Vec<_>>(), ["c", marker::MARKER]);
+        // Known as ours from its list.
+        write(&target).unwrap();
     }
 }

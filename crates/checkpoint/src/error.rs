@@ -166,13 +166,32 @@ pub enum CheckpointError {
         /// The part.
         part: String,
     },
-    /// The place is taken.
-    #[error(
-        "{path} exists and is not a folder written by this program; choose another place or remove it"
-    )]
+    /// A file stands where a folder should be written.
+    #[error("{path} is a file, a folder was to be written there; choose another place")]
     Occupied {
         /// The place.
         path: PathBuf,
+    },
+    /// A folder holds what this library did not write.
+    #[error(
+        "{path} holds {}, not written by this program; nothing was changed. Choose another folder, or overwrite this one",
+        names(found)
+    )]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// What it holds, as paths in it.
+        found: Vec<String>,
+    },
+    /// A place to write that is read as well.
+    #[error(
+        "{output} would be written, but {input} is read from there; choose a folder apart from it"
+    )]
+    InputIsOutput {
+        /// The place to write.
+        output: PathBuf,
+        /// What is read.
+        input: PathBuf,
     },
 }
 
@@ -275,6 +294,15 @@ impl std::fmt::Display for Problem {
             ),
         }
     }
+}
+
+fn names(found: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let mut text = found[..found.len().min(SHOWN)].join(", ");
+    if found.len() > SHOWN {
+        text.push_str(&format!(" and {} more", found.len() - SHOWN));
+    }
+    text
 }
 
 fn list(problems: &[Problem]) -> String {

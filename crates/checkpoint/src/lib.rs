@@ -7,7 +7,8 @@
 //!   weights: nothing is copied.
 //! - [`load_adapter`] and [`save_adapter`] speak PEFT and the original's LoRA folders; [`save_model`] writes llava-hf and the
 //!   original's layout.
-//! - Everything is written beside its place and moved there when whole ([`write_file`], [`AtomicFolder`]).
+//! - Everything is written beside its place and moved there when whole ([`write_file`], [`AtomicFolder`]); a folder that holds what
+//!   this library did not write is refused ([`Destination`]).
 //!
 //! ```
 //! use burn::tensor::Device;
@@ -31,11 +32,14 @@ mod adapter_origin;
 mod atomic;
 mod checkpoint;
 mod config_file;
+mod destination;
 mod error;
 mod key_map;
 mod layout;
 mod load;
 mod load_report;
+mod marker;
+mod own_folder;
 mod pickle;
 mod pickle_writer;
 mod safetensors;
@@ -51,11 +55,13 @@ pub use adapter_key::AdapterLayout;
 pub use adapter_origin::AdapterOrigin;
 pub use atomic::{AtomicFolder, write_file};
 pub use checkpoint::Checkpoint;
+pub use destination::{Destination, ensure_free};
 pub use error::{CheckpointError, Problem};
 pub use key_map::{CheckpointKey, Placement, checkpoint_key, checkpoint_keys};
 pub use layout::{Layout, UnknownLayoutName};
 pub use load::{LoadOptions, Strictness, VocabRows, load_model};
 pub use load_report::{LoadReport, UsedTensor};
+pub use own_folder::OwnFolder;
 pub use save::{SaveOptions, save_model};
 pub use stored_tensor::{StoredTensor, TensorDtype, UnknownDtype};
 pub use tower::TowerSource;

@@ -16,7 +16,7 @@ use safetensors::{Dtype, View};
 use serde_json::json;
 
 use crate::{
-    AtomicFolder, CheckpointError, Layout, Placement, TensorDtype, checkpoint_key,
+    AtomicFolder, CheckpointError, Destination, Layout, Placement, TensorDtype, checkpoint_key,
     config_file::{llava_hf_json, llava_json, vision_json},
     write_file,
 };
@@ -139,13 +139,16 @@ pub(crate) fn write_json(path: &Path, value: &serde_json::Value) -> Result<(), C
 /// folder of its own, `vision_tower`, which the config names.
 ///
 /// # Errors
-/// The layout cannot hold the model, its weights are in 8 bits, or the folder cannot be written.
+/// The layout cannot hold the model, its weights are in 8 bits, the folder is the companions' or holds what this library did not
+/// write, or it cannot be written.
 pub fn save_model(
     model: &GalleryModel,
-    folder: impl AsRef<Path>,
+    folder: impl Into<Destination>,
     options: &SaveOptions,
 ) -> Result<(), CheckpointError> {
-    let folder = folder.as_ref();
+    let folder = folder.into().apart_from(&options.companions);
+    // Before the work.
+    folder.check()?;
     if model.language_model.is_quantized() {
         return Err(CheckpointError::Quantized);
     }

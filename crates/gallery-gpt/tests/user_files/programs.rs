@@ -1,5 +1,7 @@
 //! Pipes, keys and paths of the programs.
 
+mod folders;
+
 use crate::program;
 
 #[test]

@@ -13,6 +13,13 @@ use gallery_gpt_text::Tokenizer;
 #[derive(Clone, Debug, Default)]
 pub struct CancelToken(Arc<AtomicBool>);
 
+impl From<Arc<AtomicBool>> for CancelToken {
+    /// A switch that something else turns on, a signal for instance.
+    fn from(switch: Arc<AtomicBool>) -> Self {
+        Self(switch)
+    }
+}
+
 impl CancelToken {
     /// A switch that is off.
     #[must_use]

@@ -1,0 +1,89 @@
+//! What a program says on the terminal: a pipe that nobody reads any more, or a full disk, never makes it panic.
+
+#![allow(dead_code, reason = "each program uses its part")]
+
+use std::{
+    fmt::Arguments,
+    io::{ErrorKind, Write},
+    process::ExitCode,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// Whether nobody reads standard output any more.
+static CLOSED: AtomicBool = AtomicBool::new(false);
+/// What else went wrong with standard output first.
+static FAILED: OnceLock<std::io::Error> = OnceLock::new();
+
+/// Writes a line to standard output.
+macro_rules! say {
+    ($($argument:tt)*) => {
+        $crate::terminal::output(format_args!("{}\n", format_args!($($argument)*)))
+    };
+}
+
+/// Writes a line to standard error.
+macro_rules! note {
+    ($($argument:tt)*) => {
+        $crate::terminal::remark(format_args!($($argument)*))
+    };
+}
+
+/// Writes text to standard output at once. Once it is closed or has failed, nothing more is written there: a program with work to do
+/// goes on, one that only talks looks at [`is_closed`].
+pub(crate) fn output(text: Arguments<'_>) {
+    if is_closed() || FAILED.get().is_some() {
+        return;
+    }
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_fmt(text).and_then(|()| stdout.flush()) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {
+            CLOSED.store(true, Ordering::Relaxed);
+        }
+        Err(error) => {
+            let _ = FAILED.set(error);
+        }
+    }
+}
+
+/// Writes a line to standard error, if somebody reads it.
+pub(crate) fn remark(text: Arguments<'_>) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Whether nobody reads standard output any more.
+pub(crate) fn is_closed() -> bool {
+    CLOSED.load(Ordering::Relaxed)
+}
+
+/// Runs a program and says what went wrong.
+pub(crate) fn main(program: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
+    let mut done = program();
+    if let (Ok(()), Some(error)) = (&done, FAILED.get()) {
+        done = Err(anyhow::anyhow!("cannot write standard output: {error}"));
+    }
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            note!("Error: {}", sentence(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error and its causes, each said once: a cause that the sentence before has in it already is left out.
+pub(crate) fn sentence(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
