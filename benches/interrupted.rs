@@ -22,7 +22,7 @@ fn datasets() -> PathBuf {
 
 pub(crate) fn config() -> TrainingConfig {
     TrainingConfig {
-        num_train_epochs: 2,
+        num_train_epochs: 2.0,
         per_device_train_batch_size: 2,
         gradient_accumulation_steps: 2,
         order: Order::GroupByLength,

@@ -3,16 +3,18 @@
 use std::path::PathBuf;
 
 use anyhow::bail;
-use clap::{Parser, ValueEnum};
+use clap::{ArgAction::Set, Parser, ValueEnum};
 use gallery_gpt::{
     data::Order,
     model::Packing,
     prelude::*,
     train::{
-        MicroBatches, OnBadRecord, Recompute, ReportTo, SchedulerType, ScriptArguments,
+        LossMean, MicroBatches, OnBadRecord, Recompute, ReportTo, SchedulerType, ScriptArguments,
         TrainableParts, deepspeed_clipping,
     },
 };
+
+use crate::spelling::boolean;
 
 pub(crate) const SAMPLE: &str = "datasets/painting-form-mini";
 
@@ -62,13 +64,16 @@ pub(crate) struct Arguments {
     pub(crate) full_screen: bool,
     /// Number type of the frozen weights: f32, f16 or bf16; by default bf16 on a GPU, and on a CPU f32 for small models and the
     /// stored one for large ones.
-    #[arg(long, conflicts_with = "bf16")]
+    #[arg(long)]
     pub(crate) dtype: Option<TensorDtype>,
     /// Frozen weights in bf16, as `--dtype bf16`.
-    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     pub(crate) bf16: Option<bool>,
+    /// Frozen weights in f16, as `--dtype f16`.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    pub(crate) fp16: Option<bool>,
     /// Lets GPUs round the factors of f32 products to TF32.
-    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     pub(crate) tf32: Option<bool>,
     /// Folder of the vision tower, in place of the one that the base names.
     #[arg(long)]
@@ -80,16 +85,16 @@ pub(crate) struct Arguments {
     #[arg(long, allow_hyphen_values = true)]
     pub(crate) mm_vision_select_layer: Option<i64>,
     /// Only false is known.
-    #[arg(long, default_value_t = false, action = clap::ArgAction::Set)]
+    #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true", value_parser = boolean, action = Set)]
     pub(crate) mm_use_im_start_end: bool,
     /// Only false is known.
-    #[arg(long, default_value_t = false, action = clap::ArgAction::Set)]
+    #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true", value_parser = boolean, action = Set)]
     pub(crate) mm_use_im_patch_token: bool,
     /// How the base has to make pictures square (pad); another base is refused.
     #[arg(long)]
     pub(crate) image_aspect_ratio: Option<String>,
     /// Only true is known: records are made ready when their batch is due.
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    #[arg(long, num_args = 0..=1, default_value = "true", default_missing_value = "true", value_parser = boolean, action = Set)]
     pub(crate) lazy_preprocess: bool,
     /// none or wandb; nothing is sent either way, the run folder has it all.
     #[arg(long)]
@@ -107,10 +112,10 @@ pub(crate) struct Arguments {
     #[arg(long, conflicts_with_all = ["lora_r", "lora_alpha", "lora_dropout"])]
     pub(crate) lora_path: Option<PathBuf>,
     /// Train adapters of the decoder beside the projector; without, the whole decoder.
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    #[arg(long, num_args = 0..=1, default_value = "true", default_missing_value = "true", value_parser = boolean, action = Set)]
     pub(crate) lora_enable: bool,
     /// Train the projector alone.
-    #[arg(long, conflicts_with = "lora_path")]
+    #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true", value_parser = boolean, action = Set)]
     pub(crate) tune_mm_mlp_adapter: bool,
     /// Inner width of the adapters.
     #[arg(long)]
@@ -139,26 +144,30 @@ pub(crate) struct Arguments {
     /// Global norm that gradients are scaled down to; 0 leaves them.
     #[arg(long)]
     pub(crate) max_grad_norm: Option<f64>,
-    /// Times over the data.
+    /// Times over the data; 0.5 is half of it.
     #[arg(long)]
-    pub(crate) num_train_epochs: Option<usize>,
-    /// Stops after so many steps.
-    #[arg(long)]
-    pub(crate) max_steps: Option<usize>,
+    pub(crate) num_train_epochs: Option<f64>,
+    /// Stops after so many steps; -1 does not.
+    #[arg(long, allow_negative_numbers = true)]
+    pub(crate) max_steps: Option<i64>,
     /// Records of a micro-batch.
     #[arg(long)]
     pub(crate) per_device_train_batch_size: Option<usize>,
     /// Micro-batches of a step.
     #[arg(long)]
     pub(crate) gradient_accumulation_steps: Option<usize>,
+    /// What the loss of a step is a mean of: its supervised tokens (step), or the means of its micro-batches (`micro_batches`), as in
+    /// the original.
+    #[arg(long)]
+    pub(crate) loss_mean: Option<LossMean>,
     /// Order of the records: sequential, shuffled, `group_by_length`, or `gallery_gpt` (the original's, which never shuffles).
     #[arg(long)]
     pub(crate) order: Option<Order>,
     /// true groups records of like length (with the preset `gallery_gpt` in the original's order), false shuffles them.
-    #[arg(long, conflicts_with = "order", num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, conflicts_with = "order", num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     pub(crate) group_by_modality_length: Option<bool>,
     /// Lays the records of a micro-batch out in one row, without padding: off or `one_row`.
-    #[arg(long, num_args = 0..=1, default_missing_value = "one_row")]
+    #[arg(long, num_args = 0..=1, default_missing_value = "one_row", value_parser = packing)]
     pub(crate) packing: Option<Packing>,
     /// What lengths are rounded up to a multiple of; by default 64 on GPUs, and 1 on a CPU.
     #[arg(long)]
@@ -176,13 +185,13 @@ pub(crate) struct Arguments {
     #[arg(long)]
     pub(crate) peak_tflops: Option<f64>,
     /// steps validates every `--eval_steps`, no does not.
-    #[arg(long, value_enum)]
+    #[arg(long, alias = "eval_strategy", value_enum)]
     pub(crate) evaluation_strategy: Option<Strategy>,
     /// steps saves every `--save_steps`, no does not.
     #[arg(long, value_enum)]
     pub(crate) save_strategy: Option<Strategy>,
     /// Runs the decoder's blocks again in the backward pass: off, blocks (false and true as well), or the number of the first that are.
-    #[arg(long)]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = recompute)]
     pub(crate) gradient_checkpointing: Option<Recompute>,
     /// Records that are not trained on, in the form of the training records, for a validation loss.
     #[arg(long)]
@@ -190,7 +199,7 @@ pub(crate) struct Arguments {
     /// Pictures to ask about as the training goes on, for the run's page; by default some test paintings of the sample.
     #[arg(long, num_args = 1..)]
     pub(crate) sample_images: Vec<PathBuf>,
-    /// Steps between validations, and between looks at the sample pictures.
+    /// Steps between validations, and between looks at the sample pictures; 0 has them at the end alone.
     #[arg(long)]
     pub(crate) eval_steps: Option<usize>,
     /// Ends the training after so many validations that were no better than the best.
@@ -206,7 +215,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 2048)]
     pub(crate) model_max_length: usize,
     /// What to do about a record that cannot be used: end the run, or leave it out and list it in the run folder.
-    #[arg(long, alias = "on-bad-record", value_enum, default_value_t = BadRecordPolicy::Fail)]
+    #[arg(long, value_enum, default_value_t = BadRecordPolicy::Fail)]
     pub(crate) on_bad_record: BadRecordPolicy,
     /// Most records that may be left out.
     #[arg(long, default_value_t = 100)]
@@ -237,6 +246,20 @@ pub(crate) enum BadRecordPolicy {
     Skip,
 }
 
+/// `off`, `one_row`, or a boolean.
+fn packing(text: &str) -> Result<Packing, String> {
+    match boolean(text) {
+        Ok(true) => Ok(Packing::OneRow),
+        Ok(false) => Ok(Packing::Off),
+        Err(_) => text.parse(),
+    }
+}
+
+/// True and False in any case, and what [`Recompute`] reads.
+fn recompute(text: &str) -> Result<Recompute, String> {
+    text.to_ascii_lowercase().parse()
+}
+
 impl Arguments {
     /// The settings: the preset's, changed by the flags.
     ///
@@ -246,7 +269,7 @@ impl Arguments {
         let (mut training, mut lora) = match self.preset {
             Preset::Sample => (
                 TrainingConfig {
-                    num_train_epochs: 8,
+                    num_train_epochs: 8.0,
                     per_device_train_batch_size: 8,
                     gradient_accumulation_steps: 2,
                     micro_batches: MicroBatches::InParallel,
@@ -259,6 +282,24 @@ impl Arguments {
             ),
             Preset::GalleryGpt => (TrainingConfig::gallery_gpt(), LoraConfig::gallery_gpt()),
         };
+        let said = [
+            ("--bf16 True", self.bf16 == Some(true)),
+            ("--fp16 True", self.fp16 == Some(true)),
+            ("--dtype", self.dtype.is_some()),
+        ];
+        let said: Vec<_> = said
+            .iter()
+            .filter(|(_, said)| *said)
+            .map(|(flag, _)| *flag)
+            .collect();
+        if said.len() > 1 {
+            bail!("{} say the same thing twice; give one", said.join(" and "));
+        }
+        if self.tune_mm_mlp_adapter && self.lora_path.is_some() {
+            bail!(
+                "--tune_mm_mlp_adapter True trains the projector alone, --lora_path an adapter; give one"
+            );
+        }
         fn set<T>(field: &mut T, flag: Option<T>) {
             if let Some(value) = flag {
                 *field = value;
@@ -305,7 +346,14 @@ impl Arguments {
             });
         set(&mut training.order, self.order.or(order));
         set(&mut training.num_train_epochs, self.num_train_epochs);
-        training.max_steps = self.max_steps.or(training.max_steps);
+        if let Some(steps) = self.max_steps {
+            training.max_steps = match steps {
+                -1 => None,
+                1.. => Some(steps as usize),
+                _ => bail!("--max_steps {steps}: expected at least 1, or -1 for no bound"),
+            };
+        }
+        set(&mut training.loss_mean, self.loss_mean);
         set(
             &mut training.per_device_train_batch_size,
             self.per_device_train_batch_size,
@@ -377,7 +425,7 @@ impl Arguments {
             model_max_length: self.model_max_length,
             bf16: self
                 .bf16
-                .unwrap_or(preset.bf16 && !self.device.first().is_cpu()),
+                .unwrap_or(preset.bf16 && self.fp16 != Some(true) && !self.device.first().is_cpu()),
             tf32: self.tf32.unwrap_or(preset.tf32),
             lazy_preprocess: self.lazy_preprocess,
             report_to: self.report_to.unwrap_or(preset.report_to),
@@ -387,8 +435,13 @@ impl Arguments {
 
     /// How the base is read.
     pub(crate) fn load_options(&self, script: &ScriptArguments) -> LoadOptions {
+        let sixteen_bits = if self.fp16 == Some(true) {
+            Some(TensorDtype::F16)
+        } else {
+            script.bf16.then_some(TensorDtype::BF16)
+        };
         LoadOptions {
-            dtype: self.dtype.or(script.bf16.then_some(TensorDtype::BF16)),
+            dtype: self.dtype.or(sixteen_bits),
             vision_tower: self.vision_tower.clone(),
             ..LoadOptions::default()
         }

@@ -19,11 +19,16 @@ mod arguments;
 mod going_on;
 mod planning;
 mod screen;
+mod script_only;
+#[path = "../spelling.rs"]
+mod spelling;
 mod test_paintings;
 #[path = "../thumbnail.rs"]
 mod thumbnail;
 
 use std::{
+    borrow::Cow,
+    ffi::OsString,
     io::IsTerminal,
     path::{Path, PathBuf},
     time::Duration,
@@ -43,6 +48,7 @@ use going_on::{SETTINGS, began_with, ensure_same_training};
 use indicatif::{ProgressBar, ProgressStyle};
 use planning::{ensure_it_fits, show_plan};
 use screen::Screen;
+use script_only::without_fixed;
 use serde_json::json;
 use test_paintings::{QUESTION, compare, examine, sample_test_set};
 use thumbnail::thumbnail;
@@ -52,15 +58,20 @@ use thumbnail::thumbnail;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> anyhow::Result<()> {
-    let given: Vec<String> = std::env::args().skip(1).collect();
-    let arguments = Arguments::parse();
+    let given = without_fixed(spelling::arguments())?;
+    let flags = |given: &[OsString]| -> Vec<String> {
+        let texts = given.iter().skip(1).map(|text| text.to_string_lossy());
+        texts.map(Cow::into_owned).collect()
+    };
+    let arguments = Arguments::parse_from(&given);
     match &arguments.resume {
-        None => run(&arguments, &given),
+        None => run(&arguments, &flags(&given)),
         Some(folder) => {
-            let flags = began_with(folder)?;
+            let began = began_with(folder)?;
             let name = ["finetune".to_owned()];
-            let all = name.iter().chain(&flags).chain(&given);
-            run(&Arguments::parse_from(all), &flags)
+            let given = flags(&given);
+            let all = name.iter().chain(&began).chain(&given);
+            run(&Arguments::parse_from(all), &began)
         }
     }
 }

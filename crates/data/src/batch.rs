@@ -54,8 +54,8 @@ impl Batch {
         labels.filter(|&&label| label != IGNORE_INDEX).count()
     }
 
-    /// Up to `parts` batches of about the same summed length ([`balance`]), by a `length` of each row's ids. Rows whose labels or
-    /// pictures do not fit them stay together.
+    /// Up to `parts` batches of about the same summed length ([`balance`]), by a `length` of each row's ids, with the positions of
+    /// their rows. Rows whose labels or pictures do not fit them stay together.
     ///
     /// ```
     /// use gallery_gpt_data::Batch;
@@ -68,11 +68,11 @@ impl Batch {
     ///     ..Batch::default()
     /// };
     /// let parts = batch.split(2, <[i64]>::len);
-    /// assert_eq!(parts[0].input_ids, [row(5)]);
-    /// assert_eq!(parts[1].input_ids, [row(2), row(3)]);
+    /// assert_eq!((&parts[0].0[..], &parts[0].1.input_ids[..]), (&[1][..], &[row(5)][..]));
+    /// assert_eq!((&parts[1].0[..], &parts[1].1.input_ids[..]), (&[0, 2][..], &[row(2), row(3)][..]));
     /// ```
     #[must_use]
-    pub fn split(&self, parts: usize, length: impl Fn(&[i64]) -> usize) -> Vec<Self> {
+    pub fn split(&self, parts: usize, length: impl Fn(&[i64]) -> usize) -> Vec<(Vec<usize>, Self)> {
         // The pictures of a row stand behind those of the rows before it.
         let mut first = vec![0];
         for ids in &self.input_ids {
@@ -81,18 +81,18 @@ impl Batch {
         }
         let fits = first.last() == Some(&self.pictures.len()) && self.labels.len() == self.len();
         if !fits || self.ids.len() != self.len() {
-            return vec![self.clone()];
+            return vec![((0..self.len()).collect(), self.clone())];
         }
         let part = |rows: Vec<usize>| {
             let mut part = Self::default();
-            for row in rows {
+            for &row in &rows {
                 part.input_ids.push(self.input_ids[row].clone());
                 part.labels.push(self.labels[row].clone());
                 part.ids.push(self.ids[row].clone());
                 let pictures = first[row]..first[row + 1];
                 part.pictures.extend_from_slice(&self.pictures[pictures]);
             }
-            part
+            (rows, part)
         };
         let lengths: Vec<usize> = self.input_ids.iter().map(|ids| length(ids)).collect();
         balance(&lengths, parts).into_iter().map(part).collect()

@@ -400,7 +400,7 @@ fn settings_and_losses_of_training() {
             ..TrainingConfig::lora(1e-3)
         },
         TrainingConfig {
-            num_train_epochs: 0,
+            num_train_epochs: 0.0,
             ..TrainingConfig::lora(1e-3)
         },
     ] {

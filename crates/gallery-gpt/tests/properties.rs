@@ -251,7 +251,7 @@ fn eight_bits_round_to_the_nearest_step() {
     let [input, output] = weight.dims();
     let eye = Tensor::<2>::eye(input, &weight.device());
     let off = gallery_gpt::llama::AdapterDropout::Off;
-    let exact = values(linear.forward(eye.clone(), off));
+    let exact = values(linear.forward(eye.clone(), off.clone()));
     let rounded = values(linear.clone().quantize().forward(eye, off));
     let largest = values(weight.abs().max_dim(0));
     let mut different = 0;
@@ -563,8 +563,7 @@ fn dropout_is_drawn_again_alike() {
     let dropout = Dropout {
         seed: 9,
         step: 2,
-        micro_batch: 0,
-        part: 0,
+        conversations: (0..batch().len()).collect(),
     };
     let with = |recompute, dropout| {
         let options = GradientOptions {
@@ -574,16 +573,20 @@ fn dropout_is_drawn_again_alike() {
         };
         read(&state, &batch(), options).1
     };
-    let plain = with(Recompute::Off, Some(dropout));
+    let plain = with(Recompute::Off, Some(dropout.clone()));
     let far = |other: &[(String, Vec<f32>)]| {
         let pairs = plain.iter().zip(other);
         let distances = pairs.map(|(a, b)| distance(&a.1, &b.1));
         distances.fold(0.0, f32::max)
     };
-    assert!(far(&with(Recompute::Blocks, Some(dropout))) <= 1e-5);
+    assert!(far(&with(Recompute::Blocks, Some(dropout.clone()))) <= 1e-5);
     assert!(far(&with(Recompute::Off, None)) > 1e-3);
-    let other_part = Dropout { part: 1, ..dropout };
-    assert!(far(&with(Recompute::Off, Some(other_part))) > 1e-3);
+    let conversations = dropout.conversations.iter().map(|number| number + 1);
+    let others = Dropout {
+        conversations: conversations.collect(),
+        ..dropout
+    };
+    assert!(far(&with(Recompute::Off, Some(others))) > 1e-3);
 }
 
 #[test]

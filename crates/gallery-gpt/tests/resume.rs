@@ -185,14 +185,14 @@ fn epochs_can_be_added_and_records_cannot_change() {
         num_train_epochs,
         ..interrupted::config()
     };
-    train(&run, &epochs(1), &twelve, 0.0, |_| ()).unwrap();
+    train(&run, &epochs(1.0), &twelve, 0.0, |_| ()).unwrap();
     // What a kill in the middle of writing leaves behind.
     for (folder, name) in [(&run, ".partial-a"), (&run.join("checkpoints"), ".old-b")] {
         std::fs::create_dir(folder.join(name)).unwrap();
     }
     std::fs::write(run.join(".partial-c"), "").unwrap();
     let mut steps = Vec::new();
-    train(&run, &epochs(3), &twelve, 0.0, |event| {
+    train(&run, &epochs(3.0), &twelve, 0.0, |event| {
         if let TrainEvent::Step { report, .. } = event {
             steps.push(report.step);
         }
@@ -212,7 +212,7 @@ fn epochs_can_be_added_and_records_cannot_change() {
         2
     );
 
-    let error = train(&run, &epochs(4), &records(11).unwrap(), 0.0, |_| ()).unwrap_err();
+    let error = train(&run, &epochs(4.0), &records(11).unwrap(), 0.0, |_| ()).unwrap_err();
     assert!(matches!(error, TrainError::Changed { .. }), "{error}");
 
     // A damaged checkpoint is named.
@@ -225,13 +225,13 @@ fn epochs_can_be_added_and_records_cannot_change() {
         let path = newest.join(file);
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
-        let error = train(&run, &epochs(4), &twelve, 0.0, |_| ()).unwrap_err();
+        let error = train(&run, &epochs(4.0), &twelve, 0.0, |_| ()).unwrap_err();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         assert!(error.to_string().contains(&name), "{error}");
         std::fs::write(&path, bytes).unwrap();
     }
     std::fs::write(run.join("log.jsonl"), "").unwrap();
-    let error = train(&run, &epochs(4), &twelve, 0.0, |_| ()).unwrap_err();
+    let error = train(&run, &epochs(4.0), &twelve, 0.0, |_| ()).unwrap_err();
     assert!(error.to_string().contains("log.jsonl"), "{error}");
 }
 
@@ -243,7 +243,7 @@ fn broken_pictures_are_left_out_up_to_a_bound() {
     records[7].image = "train_samples_tuning.json".to_owned();
     let policy = |on_bad_record| TrainingConfig {
         on_bad_record,
-        num_train_epochs: 2,
+        num_train_epochs: 2.0,
         ..interrupted::config()
     };
     let error = train(
@@ -283,7 +283,7 @@ fn a_training_stops_early_and_stays_stopped() {
     let config = TrainingConfig {
         // So fast that it forgets: the validation loss rises.
         learning_rate: 0.05,
-        num_train_epochs: 6,
+        num_train_epochs: 6.0,
         eval_steps: 1,
         early_stopping_patience: Some(2),
         ..interrupted::config()

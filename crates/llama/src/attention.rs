@@ -191,7 +191,7 @@ impl LlamaAttention {
             rotary.apply(x).cast(DType::F32)
         };
         let q = split(
-            self.q_proj.forward(hidden_states.clone(), dropout),
+            self.q_proj.forward(hidden_states.clone(), dropout.clone()),
             self.heads,
         );
         let k = split(self.k_proj.forward(hidden_states, dropout), self.kv_heads);

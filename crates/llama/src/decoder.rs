@@ -65,7 +65,7 @@ impl DecoderBlock {
         let normed = rms_norm(&self.input_layernorm, hidden_states.clone());
         let mixed = self
             .self_attn
-            .forward(normed, layout, cache, hidden, dropout);
+            .forward(normed, layout, cache, hidden, dropout.clone());
         let hidden_states = hidden_states + mixed;
         let normed = rms_norm(&self.post_attention_layernorm, hidden_states.clone());
         hidden_states + self.mlp.forward(normed, dropout)

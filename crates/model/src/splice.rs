@@ -233,6 +233,12 @@ impl SplicePlan {
         }
     }
 
+    /// How the rows are laid out.
+    #[must_use]
+    pub fn packing(&self) -> Packing {
+        self.packing
+    }
+
     /// Slots of a row, padding included.
     #[must_use]
     pub fn seq(&self) -> usize {

@@ -1,5 +1,7 @@
 //! Settings of a training, with the names of the original's script.
 
+use std::str::FromStr;
+
 use gallery_gpt_data::Order;
 use gallery_gpt_model::Packing;
 use serde::{Deserialize, Serialize};
@@ -63,8 +65,34 @@ pub enum MicroBatches {
     #[default]
     OneByOne,
     /// Side by side on the threads of the pool, with more threads than micro-batches in parts of a micro-batch. On a CPU and at
-    /// small sizes, where one operation is too small for several threads. Dropout's masks then depend on the number of parts.
+    /// small sizes, where one operation is too small for several threads.
     InParallel,
+}
+
+/// What the loss of a step is a mean of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LossMean {
+    /// The supervised tokens of the step: the same however the step is cut into micro-batches, on however many devices, as in
+    /// transformers since 4.46.
+    #[default]
+    Step,
+    /// The means of its micro-batches, as in the original: a token of a micro-batch with few supervised tokens counts for more.
+    MicroBatches,
+}
+
+impl FromStr for LossMean {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "step" => Ok(Self::Step),
+            "micro_batches" => Ok(Self::MicroBatches),
+            other => Err(format!(
+                "unknown loss mean `{other}`, expected step or micro_batches"
+            )),
+        }
+    }
 }
 
 /// What to do about a record that cannot be used: its picture is broken, or its conversation has no label mask.
@@ -107,8 +135,8 @@ pub struct TrainingConfig {
     pub lr_scheduler_type: SchedulerType,
     /// Gradients are scaled down to this global norm; `None` leaves them, as the original's DeepSpeed setting does.
     pub max_grad_norm: Option<f64>,
-    /// Times over the data.
-    pub num_train_epochs: usize,
+    /// Times over the data; a last one may be a part.
+    pub num_train_epochs: f64,
     /// Stops after so many steps, if sooner.
     pub max_steps: Option<usize>,
     /// Records of a micro-batch.
@@ -127,6 +155,8 @@ pub struct TrainingConfig {
     pub gradient_accumulation_steps: usize,
     /// How they are computed.
     pub micro_batches: MicroBatches,
+    /// What the loss of a step is a mean of.
+    pub loss_mean: LossMean,
     /// How the conversations of a micro-batch are laid out. Off, they are padded to the longest; in one row they are not, which
     /// changes the speed and nothing else.
     pub packing: Packing,
@@ -141,12 +171,13 @@ pub struct TrainingConfig {
     pub on_bad_record: OnBadRecord,
     /// Seed of the order and of dropout.
     pub seed: u64,
-    /// Steps between looks at the validation records, if the trainer has any.
+    /// Steps between looks at the validation records, if the trainer has any, and at the sample paintings; there is one at the end
+    /// too, and with 0 there alone.
     pub eval_steps: usize,
     /// Ends the training after so many looks that were no better than the best; `None` never does.
     pub early_stopping_patience: Option<usize>,
-    /// Steps between checkpoints; `None` writes none. One is written before the first step too, so that a full disk is known
-    /// before anything is spent.
+    /// Steps between checkpoints; `None` writes none but when the training is asked to stop. There is one before the first step
+    /// too, and one at the end.
     pub save_steps: Option<usize>,
     /// Checkpoints that are kept, the newest.
     pub save_total_limit: usize,
@@ -170,7 +201,7 @@ impl TrainingConfig {
             warmup_ratio: 0.03,
             lr_scheduler_type: SchedulerType::Cosine,
             max_grad_norm: Some(1.0),
-            num_train_epochs: 1,
+            num_train_epochs: 1.0,
             max_steps: None,
             per_device_train_batch_size: 16,
             per_device_eval_batch_size: 4,
@@ -180,6 +211,7 @@ impl TrainingConfig {
             peak_tflops: None,
             gradient_accumulation_steps: 1,
             micro_batches: MicroBatches::OneByOne,
+            loss_mean: LossMean::Step,
             packing: Packing::Off,
             pad_to_multiple_of: 1,
             gradient_checkpointing: Recompute::Off,
@@ -194,14 +226,15 @@ impl TrainingConfig {
         }
     }
 
-    /// `finetune_task_lora.sh` as it runs: two epochs of 16 records at 2e-5, recompute, no clipping, no shuffling, a checkpoint
-    /// every 2810 steps of which ten are kept. The adapter that goes with it is `LoraConfig::gallery_gpt()`.
+    /// `finetune_task_lora.sh` as it runs: two epochs of 16 records at 2e-5, recompute, no clipping, no shuffling, the mean over
+    /// micro-batches, a checkpoint every 2810 steps of which ten are kept. The adapter that goes with it is `LoraConfig::gallery_gpt()`.
     #[must_use]
     pub fn gallery_gpt() -> Self {
         Self {
             mm_projector_lr: Some(2e-5),
             max_grad_norm: None,
-            num_train_epochs: 2,
+            num_train_epochs: 2.0,
+            loss_mean: LossMean::MicroBatches,
             gradient_checkpointing: Recompute::Blocks,
             order: Order::GalleryGpt,
             save_steps: Some(2810),
@@ -248,6 +281,10 @@ impl TrainingConfig {
         if !(0.0..=1.0).contains(&self.warmup_ratio) {
             return wrong("warmup_ratio", self.warmup_ratio, "from 0 to 1");
         }
+        if !(self.num_train_epochs > 0.0 && self.num_train_epochs <= 1e6) {
+            let expected = "a number of epochs above 0";
+            return wrong("num_train_epochs", self.num_train_epochs, expected);
+        }
         if let Some(norm) = self
             .max_grad_norm
             .filter(|norm| !(*norm > 0.0 && norm.is_finite()))
@@ -268,9 +305,7 @@ impl TrainingConfig {
             );
         }
         for (field, value) in [
-            ("num_train_epochs", self.num_train_epochs),
             ("max_steps", self.max_steps.unwrap_or(1)),
-            ("eval_steps", self.eval_steps),
             (
                 "early_stopping_patience",
                 self.early_stopping_patience.unwrap_or(1),

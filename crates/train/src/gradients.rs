@@ -58,33 +58,48 @@ impl FromStr for Recompute {
     }
 }
 
-/// Where dropout's masks come from: they are a function of the seed, the step, the micro-batch and its part, so that a block run
-/// again, or on another device, has the same ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where dropout's masks come from: they are a function of the seed, the step, the conversation and the position in it, so that a
+/// block run again, another device, another layout or another cut of the step into micro-batches has the same ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dropout {
     /// Seed of the training.
     pub seed: u64,
     /// Step of the training.
     pub step: usize,
-    /// Micro-batch of the step.
-    pub micro_batch: usize,
-    /// Part of the micro-batch, where threads share one.
-    pub part: usize,
+    /// For each row of the micro-batch, the number of its conversation in the step.
+    pub conversations: Vec<usize>,
 }
 
 impl Dropout {
-    /// The masks of one block.
-    fn of_block(self, block: usize) -> AdapterDropout {
-        [self.step, self.micro_batch, self.part, block]
-            .iter()
-            .fold(AdapterDropout::Seeded(self.seed), |masks, &number| {
-                masks.stream(number as u64)
-            })
+    /// The masks of a step, for rows laid out by a plan; each block takes a stream of them.
+    ///
+    /// # Panics
+    /// If there are more or fewer conversations than rows.
+    fn of_step(&self, plan: &SplicePlan) -> AdapterDropout {
+        let lengths = plan.row_lengths();
+        assert_eq!(self.conversations.len(), lengths.len());
+        let rows = self.conversations.iter().zip(lengths);
+        let mut tokens = Vec::new();
+        for (&conversation, &length) in rows {
+            let taken = match plan.packing() {
+                Packing::Off => plan.seq(),
+                Packing::OneRow => length,
+            };
+            tokens.extend((0..taken).map(|position| AdapterDropout::token(conversation, position)));
+        }
+        if plan.packing() == Packing::OneRow {
+            tokens.resize(plan.seq(), 0);
+        }
+        AdapterDropout::Seeded {
+            seed: self.seed,
+            tokens: tokens.into(),
+        }
+        .stream(self.step as u64)
     }
 }
 
 /// How a micro-batch goes through the model.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct GradientOptions {
     /// What the backward pass computes again.
     pub recompute: Recompute,
@@ -175,10 +190,6 @@ fn ints(values: &[i64], device: &Device) -> Tensor<1, Int> {
     Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
 }
 
-fn masks(dropout: Option<Dropout>, block: usize) -> AdapterDropout {
-    dropout.map_or(AdapterDropout::Off, |source| source.of_block(block))
-}
-
 fn through_the_blocks(
     model: &GalleryModel,
     inputs_embeds: Tensor<3>,
@@ -187,11 +198,11 @@ fn through_the_blocks(
     options: &GradientOptions,
 ) -> (Tensor<1>, GradientsParams) {
     let &GradientOptions {
-        weight,
-        dropout,
-        recompute,
-        ..
+        weight, recompute, ..
     } = options;
+    let dropout = options.dropout.as_ref();
+    let dropout = dropout.map_or(AdapterDropout::Off, |dropout| dropout.of_step(plan));
+    let masks = |block: usize| dropout.stream(block as u64);
     let decoder = &model.language_model;
     let layers = decoder.layers.len();
     let again = recompute.blocks(layers);
@@ -205,7 +216,7 @@ fn through_the_blocks(
         let layout = plan.layout(decoder.config(), &x.device());
         for (number, block) in frozen.layers[..again].iter().enumerate() {
             inputs.push(x.clone());
-            x = block.forward(x, &layout, masks(dropout, number));
+            x = block.forward(x, &layout, masks(number));
         }
         x = x.autodiff().require_grad();
     }
@@ -213,7 +224,7 @@ fn through_the_blocks(
     let layout = plan.layout(decoder.config(), &inputs_embeds.device());
     let mut last = x.clone();
     for (number, block) in decoder.layers.iter().enumerate().skip(again) {
-        last = block.forward(last, &layout, masks(dropout, number));
+        last = block.forward(last, &layout, masks(number));
     }
 
     let mut accumulator = GradientsAccumulator::new();
@@ -233,7 +244,7 @@ fn through_the_blocks(
     while let Some(input) = inputs.pop() {
         let number = inputs.len();
         let x = input.autodiff().require_grad();
-        let y = decoder.layers[number].forward(x.clone(), &layout, masks(dropout, number));
+        let y = decoder.layers[number].forward(x.clone(), &layout, masks(number));
         let mut grads = (y * dx.autodiff()).sum().backward();
         dx = x
             .grad_remove(&mut grads)

@@ -49,7 +49,7 @@ mod step;
 mod trainer;
 mod training_checkpoint;
 
-pub use config::{MicroBatches, OnBadRecord, Trainable, TrainableParts, TrainingConfig};
+pub use config::{LossMean, MicroBatches, OnBadRecord, Trainable, TrainableParts, TrainingConfig};
 pub use curve::{CurvePoint, write_curve};
 pub use error::{TrainError, TrainingConfigError};
 pub use event::TrainEvent;

@@ -13,8 +13,9 @@ use gallery_gpt_text::expanded_length;
 use rayon::prelude::*;
 
 use crate::{
-    Dropout, GradientOptions, Gradients, MicroBatches, ParamGroups, TrainError, TrainingCheckpoint,
-    TrainingConfig, clip_global_norm, gradients, optimizer::Optimizer, param_group::mark_trainable,
+    Dropout, GradientOptions, Gradients, LossMean, MicroBatches, ParamGroups, TrainError,
+    TrainingCheckpoint, TrainingConfig, clip_global_norm, gradients, optimizer::Optimizer,
+    param_group::mark_trainable,
 };
 
 /// A model and its optimizers, on one device.
@@ -31,10 +32,38 @@ pub(crate) struct Replica {
 pub(crate) struct Share<'a> {
     /// Zero-based step.
     pub(crate) step: usize,
-    /// Micro-batches, with their numbers in the step.
-    pub(crate) micro_batches: Vec<(usize, Cow<'a, Batch>)>,
-    /// Micro-batches of the whole step.
-    pub(crate) of: usize,
+    pub(crate) micro_batches: Vec<MicroBatch<'a>>,
+}
+
+/// A micro-batch of a step.
+#[derive(Clone)]
+pub(crate) struct MicroBatch<'a> {
+    pub(crate) batch: Cow<'a, Batch>,
+    /// Number in the step of its first conversation.
+    pub(crate) first: usize,
+    /// Share of its mean loss in the loss of the step.
+    pub(crate) weight: f64,
+}
+
+impl<'a> MicroBatch<'a> {
+    /// The micro-batches of a whole step.
+    pub(crate) fn of_step(batches: &'a [Batch], loss_mean: LossMean) -> Vec<Self> {
+        let of_step = batches.iter().map(Batch::supervised_tokens).sum::<usize>() as f64;
+        let mut first = 0;
+        let micro_batch = |batch: &'a Batch| {
+            let weight = match loss_mean {
+                LossMean::Step => batch.supervised_tokens() as f64 / of_step,
+                LossMean::MicroBatches => 1.0 / batches.len() as f64,
+            };
+            first += batch.len();
+            Self {
+                batch: Cow::Borrowed(batch),
+                first: first - batch.len(),
+                weight,
+            }
+        };
+        batches.iter().map(micro_batch).collect()
+    }
 }
 
 /// What comes of a share.
@@ -59,12 +88,13 @@ pub(crate) struct Rates {
 impl Share<'_> {
     /// The same, with batches of its own.
     pub(crate) fn into_owned(self) -> Share<'static> {
-        let owned =
-            |(number, batch): (usize, Cow<'_, Batch>)| (number, Cow::Owned(batch.into_owned()));
+        let owned = |micro_batch: MicroBatch<'_>| MicroBatch {
+            batch: Cow::Owned(micro_batch.batch.into_owned()),
+            ..micro_batch
+        };
         Share {
             step: self.step,
             micro_batches: self.micro_batches.into_iter().map(owned).collect(),
-            of: self.of,
         }
     }
 }
@@ -154,7 +184,7 @@ impl Replica {
         let mut add = |weight: f64, done: Result<Gradients, SpliceError>| {
             let done = done.map_err(|source| TrainError::Splice {
                 step: share.step + 1,
-                records: record_ids(share.micro_batches.iter().map(|(_, batch)| &**batch)),
+                records: record_ids(share.micro_batches.iter().map(|one| &*one.batch)),
                 source,
             })?;
             accumulator.accumulate(model, done.grads);
@@ -169,13 +199,8 @@ impl Replica {
         };
         match self.config.micro_batches {
             MicroBatches::OneByOne => {
-                for (micro_batch, batch) in &share.micro_batches {
-                    let whole = Part {
-                        micro_batch: *micro_batch,
-                        part: 0,
-                        batch: Cow::Borrowed(batch.as_ref()),
-                        weight: 1.0 / share.of as f64,
-                    };
+                for micro_batch in &share.micro_batches {
+                    let whole = Part::whole(micro_batch);
                     add(whole.weight, self.part(model, share.step, &whole))?;
                 }
             }
@@ -219,8 +244,7 @@ impl Replica {
             dropout: Some(Dropout {
                 seed: self.config.seed,
                 step,
-                micro_batch: part.micro_batch,
-                part: part.part,
+                conversations: part.conversations.clone(),
             }),
         };
         gradients(model, &part.batch, &options)
@@ -245,12 +269,22 @@ impl Replica {
 
 /// What one thread computes of a share.
 struct Part<'a> {
-    micro_batch: usize,
-    /// Its number in the micro-batch.
-    part: usize,
     batch: Cow<'a, Batch>,
+    /// Numbers of its conversations in the step.
+    conversations: Vec<usize>,
     /// Share of its mean loss in the loss of the step.
     weight: f64,
+}
+
+impl<'a> Part<'a> {
+    fn whole(micro_batch: &'a MicroBatch<'_>) -> Self {
+        let MicroBatch { batch, first, .. } = micro_batch;
+        Self {
+            batch: Cow::Borrowed(batch.as_ref()),
+            conversations: (*first..first + batch.len()).collect(),
+            weight: micro_batch.weight,
+        }
+    }
 }
 
 /// Tokens that one thread computes at a time, where rows allow it: what it reads again and again then stays near it. On two cores a
@@ -262,23 +296,20 @@ pub(crate) const PART_TOKENS: usize = 512;
 fn parts<'a>(share: &'a Share<'_>, least: usize, model: &GalleryModel) -> Vec<Part<'a>> {
     let patches = model.config().tokens_per_picture();
     let length = |ids: &[i64]| expanded_length(ids, patches);
-    let of_step = 1.0 / share.of as f64;
-    let of_one = |(micro_batch, whole): &'a (usize, Cow<'_, Batch>)| {
-        let tokens: usize = whole.input_ids.iter().map(|ids| length(ids)).sum();
-        let total = whole.supervised_tokens() as f64;
-        let parts = whole.split(least.max(tokens.div_ceil(PART_TOKENS)), length);
-        parts
-            .into_iter()
-            .enumerate()
-            .filter_map(move |(part, batch)| {
-                let supervised = batch.supervised_tokens();
-                (supervised > 0).then(|| Part {
-                    micro_batch: *micro_batch,
-                    part,
-                    weight: of_step * (supervised as f64 / total),
-                    batch: Cow::Owned(batch),
-                })
+    let of_one = |whole: &'a MicroBatch<'_>| {
+        let tokens: usize = whole.batch.input_ids.iter().map(|ids| length(ids)).sum();
+        let total = whole.batch.supervised_tokens() as f64;
+        let parts = whole
+            .batch
+            .split(least.max(tokens.div_ceil(PART_TOKENS)), length);
+        parts.into_iter().filter_map(move |(rows, batch)| {
+            let supervised = batch.supervised_tokens();
+            (supervised > 0).then(|| Part {
+                conversations: rows.into_iter().map(|row| whole.first + row).collect(),
+                weight: whole.weight * (supervised as f64 / total),
+                batch: Cow::Owned(batch),
             })
+        })
     };
     share.micro_batches.iter().flat_map(of_one).collect()
 }

@@ -1,7 +1,5 @@
 //! One step of a training.
 
-use std::borrow::Cow;
-
 use burn::{
     module::Module,
     tensor::{Device, Int, Tensor, TensorData},
@@ -14,7 +12,7 @@ use crate::{
     CrossEntropy, ParamGroups, Schedule, TrainError, TrainingCheckpoint, TrainingConfig,
     data_parallel::{Answer, Order, Peer, all_reduce, answers, ensure_alike},
     global_norm,
-    replica::{Rates, Replica, Share, record_ids},
+    replica::{MicroBatch, Rates, Replica, Share, record_ids},
 };
 
 /// A model under training, on one device or on several.
@@ -35,7 +33,7 @@ pub struct TrainState {
 pub struct StepReport {
     /// One-based.
     pub step: usize,
-    /// Mean over the micro-batches.
+    /// Mean per supervised token, over the step or as [`TrainingConfig::loss_mean`] says.
     pub loss: f64,
     /// Global norm of the gradients before clipping.
     pub grad_norm: f64,
@@ -155,13 +153,15 @@ impl TrainState {
             }
         }
         let devices = 1 + self.peers.len();
+        let of_step = MicroBatch::of_step(micro_batches, self.replica.config().loss_mean);
         let share = |device: usize| Share {
             step: self.step,
-            micro_batches: (device..micro_batches.len())
+            micro_batches: of_step
+                .iter()
+                .skip(device)
                 .step_by(devices)
-                .map(|number| (number, Cow::Borrowed(&micro_batches[number])))
+                .cloned()
                 .collect(),
-            of: micro_batches.len(),
         };
         for (device, peer) in self.peers.iter_mut().enumerate() {
             peer.order(Order::Gradients(share(device + 1).into_owned()));

@@ -97,7 +97,8 @@ impl Trainer {
     /// Steps that a training over `records` records takes.
     #[must_use]
     pub fn total_steps(&self, records: usize) -> usize {
-        let steps = self.steps_per_epoch(records) * self.config.num_train_epochs;
+        let steps = self.steps_per_epoch(records) as f64 * self.config.num_train_epochs;
+        let steps = steps.ceil() as usize;
         self.config.max_steps.map_or(steps, |most| steps.min(most))
     }
 
@@ -357,7 +358,7 @@ impl Trainer {
         let sampler = self.sampler(records.iter().map(Record::words).collect());
         let steps_per_epoch = self.steps_per_epoch(records.len());
         let mut done = first % steps_per_epoch;
-        for epoch in first / steps_per_epoch..self.config.num_train_epochs {
+        for epoch in first / steps_per_epoch..self.config.num_train_epochs.ceil() as usize {
             let batches = sampler.epoch(epoch);
             let steps = batches.chunks(self.micro_batches_per_step());
             for step in steps.skip(std::mem::take(&mut done)) {

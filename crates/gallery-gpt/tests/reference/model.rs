@@ -247,11 +247,11 @@ fn taps(variant: &Variant, model: &GalleryModel, expected: &Goldens, case: &Valu
     let decoder = &model.language_model;
     let layer = &decoder.layers[0];
     let layout = plan.layout(decoder.config(), &embeds.device());
-    let off = AdapterDropout::Off;
+    let off = || AdapterDropout::Off;
     let input = layer.input_layernorm.forward(embeds.clone());
     let mixed = layer
         .self_attn
-        .forward(input.clone(), &layout, None, None, off);
+        .forward(input.clone(), &layout, None, None, off());
     let after = layer
         .post_attention_layernorm
         .forward(embeds.clone() + mixed.clone());
@@ -265,10 +265,13 @@ fn taps(variant: &Variant, model: &GalleryModel, expected: &Goldens, case: &Valu
         ("language_model.layers.0.input_layernorm", input.clone()),
         (
             "language_model.layers.0.self_attn.q_proj",
-            layer.self_attn.q_proj.forward(input, off),
+            layer.self_attn.q_proj.forward(input, off()),
         ),
         ("language_model.layers.0.self_attn", mixed),
-        ("language_model.layers.0.mlp", layer.mlp.forward(after, off)),
+        (
+            "language_model.layers.0.mlp",
+            layer.mlp.forward(after, off()),
+        ),
         ("language_model.norm", states[states.len() - 1].clone()),
     ];
     for (module, found) in taps {

@@ -11,7 +11,9 @@ use gallery_gpt::{
     checkpoint::{AdapterLayout, LoadOptions, TensorDtype, VocabRows, load_adapter, save_adapter},
     data::Batch,
     model::{GalleryModel, Packing},
-    train::{GradientOptions, Recompute, TrainState, TrainingConfig, evaluate_loss, gradients},
+    train::{
+        GradientOptions, LossMean, Recompute, TrainState, TrainingConfig, evaluate_loss, gradients,
+    },
     vision::PixelValues,
 };
 use serde_json::{Value, json};
@@ -131,6 +133,7 @@ fn config(json: &Value) -> TrainingConfig {
         warmup_ratio: number("warmup_ratio"),
         max_grad_norm: json["max_grad_norm"].as_f64(),
         gradient_accumulation_steps: json["grad_accum"].as_u64().unwrap() as usize,
+        loss_mean: LossMean::MicroBatches,
         ..TrainingConfig::lora(number("lr"))
     }
 }

@@ -2,29 +2,47 @@
 //!
 //! A device's generator is one for the whole process: two threads that draw from it, or a block that is run again, would see other
 //! masks than they should, and with lazily run operations seeding it has to wait for the device. Here every number of a mask is
-//! computed from its row, its column and the seed by a small Feistel network (as counter-based generators are built: Salmon et al.
+//! computed from its token, its column and the seed by a small Feistel network (as counter-based generators are built: Salmon et al.
 //! 2011, <https://doi.org/10.1145/2063384.2063405>), so that it is the same whenever and wherever it is computed.
+
+use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
 /// Whether adapters drop a share of their inputs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AdapterDropout {
     /// Inference, or training without dropout.
     #[default]
     Off,
     /// Training, with the masks of a seed.
-    Seeded(u64),
+    Seeded {
+        /// The seed.
+        seed: u64,
+        /// For each token of the input, row by row, the number that its mask is drawn by ([`AdapterDropout::token`]).
+        tokens: Arc<[i32]>,
+    },
 }
 
 impl AdapterDropout {
     /// Masks that have nothing to do with those of another number: each linear of a block takes its own.
     #[must_use]
-    pub fn stream(self, number: u64) -> Self {
+    pub fn stream(&self, number: u64) -> Self {
         match self {
             Self::Off => Self::Off,
-            Self::Seeded(seed) => Self::Seeded(split_mix(seed ^ number.rotate_left(32))),
+            Self::Seeded { seed, tokens } => Self::Seeded {
+                seed: split_mix(seed ^ number.rotate_left(32)),
+                tokens: tokens.clone(),
+            },
         }
+    }
+
+    /// The number of a token: its position in its conversation, and the conversation's own number. However conversations are laid
+    /// out and shared out, a token keeps its number, and so its mask. Beyond 32768 conversations or 65536 positions numbers, and
+    /// masks, come again.
+    #[must_use]
+    pub fn token(conversation: usize, position: usize) -> i32 {
+        ((conversation & 0x7FFF) << 16 | position & 0xFFFF) as i32
     }
 }
 
@@ -46,9 +64,10 @@ const FOLD: u32 = 11;
 /// What an input is multiplied by: `1 / keep` with probability `keep`, else 0.
 ///
 /// # Shapes
-/// - output: `[rows, width]`
+/// - output: `[tokens, width]`
 pub(crate) fn mask(
-    [rows, width]: [usize; 2],
+    tokens: &[i32],
+    width: usize,
     keep: f64,
     seed: u64,
     device: &Device,
@@ -57,16 +76,19 @@ pub(crate) fn mask(
     let network = Network::new(keep, seed);
     if device.memory_capacity().is_none() {
         let scale = (1.0 / keep) as f32;
-        let mut values = Vec::with_capacity(rows * width);
-        for row in 0..rows as i32 {
+        let mut values = Vec::with_capacity(tokens.len() * width);
+        for &token in tokens {
             values.extend((0..width as i32).map(|column| {
-                let kept = network.number(row, column) < network.threshold;
+                let kept = network.number(token, column) < network.threshold;
                 if kept { scale } else { 0.0 }
             }));
         }
-        Tensor::from_data(TensorData::new(values, [rows, width]), (device, dtype))
+        Tensor::from_data(
+            TensorData::new(values, [tokens.len(), width]),
+            (device, dtype),
+        )
     } else {
-        network.kept(rows, width, device).cast(dtype) * (1.0 / keep)
+        network.kept(tokens, width, device).cast(dtype) * (1.0 / keep)
     }
 }
 
@@ -88,10 +110,10 @@ impl Network {
     }
 
     /// A number of 31 bits.
-    fn number(&self, row: i32, column: i32) -> i32 {
-        let (mut left, mut right) = (row & HALF, column & HALF);
-        // Rows and columns beyond 16 bits change the first key.
-        let far = (row >> 16) ^ ((column >> 16) << 8);
+    fn number(&self, token: i32, column: i32) -> i32 {
+        let (mut left, mut right) = (token & HALF, column & HALF);
+        // The conversation, and columns beyond 16 bits, change the first key.
+        let far = (token >> 16) ^ ((column >> 16) << 8);
         for (round, (key, multiplier)) in self.keys.iter().zip(MULTIPLIERS).enumerate() {
             let key = if round == 0 { key ^ far } else { *key };
             let product = ((right ^ key) & HALF) * multiplier;
@@ -101,14 +123,14 @@ impl Network {
     }
 
     /// The same on a device, as 1 and 0.
-    fn kept(&self, rows: usize, width: usize, device: &Device) -> Tensor<2> {
+    fn kept(&self, tokens: &[i32], width: usize, device: &Device) -> Tensor<2> {
         let ints = |values: Vec<i32>, shape: [usize; 2]| {
             Tensor::<2, Int>::from_data(TensorData::new(values, shape), (device, DType::I32))
         };
-        let (rows_i32, width_i32) = (rows as i32, width as i32);
-        let mut left = ints((0..rows_i32).map(|row| row & HALF).collect(), [rows, 1]);
+        let (rows, width_i32) = (tokens.len(), width as i32);
+        let mut left = ints(tokens.iter().map(|token| token & HALF).collect(), [rows, 1]);
         let mut right = ints((0..width_i32).map(|at| at & HALF).collect(), [1, width]);
-        let far_rows = ints((0..rows_i32).map(|row| row >> 16).collect(), [rows, 1]);
+        let far_rows = ints(tokens.iter().map(|token| token >> 16).collect(), [rows, 1]);
         let far_columns = (0..width_i32).map(|at| (at >> 16) << 8).collect();
         let far = far_rows.bitwise_xor(ints(far_columns, [1, width]));
         for (round, (key, multiplier)) in self.keys.iter().zip(MULTIPLIERS).enumerate() {
@@ -134,8 +156,14 @@ impl Network {
 mod tests {
     use super::*;
 
-    fn kept(rows: usize, width: usize, keep: f64, seed: u64) -> Vec<bool> {
-        let data = mask([rows, width], keep, seed, &Device::flex(), DType::F32).into_data();
+    fn tokens(conversation: usize, count: usize) -> Vec<i32> {
+        let tokens = 0..count;
+        let number = |at| AdapterDropout::token(conversation + (at >> 16), at);
+        tokens.map(number).collect()
+    }
+
+    fn kept(tokens: &[i32], width: usize, keep: f64, seed: u64) -> Vec<bool> {
+        let data = mask(tokens, width, keep, seed, &Device::flex(), DType::F32).into_data();
         let values: Vec<f32> = data.try_into_vec().expect("f32");
         let scale = (1.0 / keep) as f32;
         assert!(values.iter().all(|&value| value == 0.0 || value == scale));
@@ -151,9 +179,10 @@ mod tests {
             (300, 257, 0.1, 3),
         ] {
             let network = Network::new(keep, seed);
-            let data = network.kept(rows, width, &device).into_data();
+            let tokens = tokens(5, rows);
+            let data = network.kept(&tokens, width, &device).into_data();
             let found: Vec<f32> = data.convert::<f32>().try_into_vec().expect("f32");
-            let expected = kept(rows, width, keep, seed);
+            let expected = kept(&tokens, width, keep, seed);
             assert!(
                 found
                     .iter()
@@ -170,7 +199,8 @@ mod tests {
         let (rows, width) = (1000, 1000);
         for (keep, seed) in [(0.95, 7), (0.5, 8), (0.3, 9)] {
             let deviation = f64::sqrt(keep * (1.0 - keep));
-            let mask = kept(rows, width, keep, seed);
+            let first = tokens(0, rows);
+            let mask = kept(&first, width, keep, seed);
             let share = |kept: &mut dyn Iterator<Item = bool>| {
                 let (count, sum) =
                     kept.fold((0, 0), |(n, sum), kept| (n + 1, sum + i32::from(kept)));
@@ -207,11 +237,25 @@ mod tests {
                 assert!(z.abs() < 5.0, "keep {keep}, shift {shift}: {z}");
             }
             for other in [seed + 1, seed + 256, seed << 16, !seed] {
-                let z = correlation(&kept(rows, width, keep, other), 0);
+                let z = correlation(&kept(&first, width, keep, other), 0);
                 assert!(z.abs() < 5.0, "keep {keep}, seed {other}: {z}");
             }
+            for conversation in [1, 2, 3, 4, 15, 16, 255, 256, 0x7FFF] {
+                let other = kept(&tokens(conversation, rows), width, keep, seed);
+                for shift in [0, 1, 2, 3, 4, 16, width] {
+                    let z = correlation(&other, shift);
+                    assert!(
+                        z.abs() < 5.0,
+                        "keep {keep}, conversation {conversation}, shift {shift}: {z}"
+                    );
+                }
+            }
         }
-        let streams = [0, 1, 2].map(|number| AdapterDropout::Seeded(5).stream(number));
+        let seeded = AdapterDropout::Seeded {
+            seed: 5,
+            tokens: Arc::new([]),
+        };
+        let streams = [0, 1, 2].map(|number| seeded.stream(number));
         assert!(streams[0] != streams[1] && streams[1] != streams[2]);
     }
 }

@@ -89,18 +89,20 @@ impl LoraAdapter {
     /// # Shapes
     /// - `x`: `[..., input]`
     /// - output: `[..., output]`
+    ///
+    /// # Panics
+    /// If dropout numbers more or fewer tokens than `x` has.
     #[must_use]
     pub fn forward<const D: usize>(&self, x: Tensor<D>, dropout: AdapterDropout) -> Tensor<D> {
         let dtype = x.dtype();
         let x = match dropout {
-            AdapterDropout::Seeded(seed) if self.dropout > 0.0 => {
+            AdapterDropout::Seeded { seed, tokens } if self.dropout > 0.0 => {
                 let shape = x.dims();
-                let width = shape[D - 1];
-                let rows = shape.iter().product::<usize>() / width;
-                let mask = mask([rows, width], 1.0 - self.dropout, seed, &x.device(), dtype);
+                let keep = 1.0 - self.dropout;
+                let mask = mask(&tokens, shape[D - 1], keep, seed, &x.device(), dtype);
                 x * mask.reshape(shape)
             }
-            AdapterDropout::Seeded(_) | AdapterDropout::Off => x,
+            AdapterDropout::Seeded { .. } | AdapterDropout::Off => x,
         };
         let low = linear(x, self.lora_a.val().cast(dtype), None) * self.scale;
         linear(low, self.lora_b.val().cast(dtype), None)
