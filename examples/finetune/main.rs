@@ -148,12 +148,13 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
         Some(test) if arguments.sample_images.is_empty() => &test.pictures[..3],
         _ => &arguments.sample_images,
     };
-    if !shown.is_empty() {
+    let paintings: Vec<SamplePainting> = shown
+        .iter()
+        .map(|path| sample_painting(&base, path))
+        .collect::<anyhow::Result<_>>()?;
+    if !paintings.is_empty() {
         trainer = trainer.with_samples(Samples {
-            paintings: shown
-                .iter()
-                .map(|path| sample_painting(&base, path))
-                .collect::<anyhow::Result<_>>()?,
+            paintings: paintings.clone(),
             tokenizer: base.tokenizer().clone(),
             generation: GenerationConfig::greedy(160),
         });
@@ -236,6 +237,7 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
     if let (Some(test), Some(before)) = (test, before) {
         let after = examine(&finetuned, &test)?;
         compare(&test, &before, &after, &run)?;
+        run.write_page(&paintings, true)?;
     }
     Ok(())
 }

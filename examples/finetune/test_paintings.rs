@@ -87,6 +87,11 @@ pub(crate) fn examine(gallery: &GalleryGpt, test: &Test) -> anyhow::Result<Figur
     })
 }
 
+/// A share in percent, with one place behind the point.
+fn percent(share: f64) -> f64 {
+    (1000.0 * share).round() / 10.0
+}
+
 pub(crate) fn compare(
     test: &Test,
     before: &Figures,
@@ -117,7 +122,8 @@ pub(crate) fn compare(
             100.0 * recall
         );
         rows.push(json!({
-            "model": name, "loss": figures.loss, "true_claims": figures.claims.right,
+            "model": name, "loss": figures.loss, "true_claims_percent": percent(precision),
+            "facts_named_percent": percent(recall), "true_claims": figures.claims.right,
             "false_claims": figures.claims.wrong, "facts_named": figures.claims.facts_named,
             "facts": figures.claims.facts, "texts": figures.texts,
         }));

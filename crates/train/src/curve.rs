@@ -1,4 +1,4 @@
-//! The loss curve as a picture.
+//! Curves as pictures: the loss on a logarithmic axis, and single lines over the steps.
 
 use std::path::Path;
 
@@ -44,6 +44,20 @@ pub(crate) fn loss_chart(
     Ok(svg)
 }
 
+/// Pixels of a drawing to one of its intended size: lines between whole pixels would be stairs without.
+const FINE: i32 = 3;
+
+fn font(size: i32) -> (&'static str, i32) {
+    ("sans-serif", size * FINE)
+}
+
+/// A drawing for a page of light or dark paper: its paper is the page's, its ink the text's.
+pub(crate) fn on_page(svg: &str) -> String {
+    svg.replace("fill=\"#FFFFFF\"", "fill=\"none\"")
+        .replace("\"#000000\"", "\"currentColor\"")
+        .replace("\"#F0F0F0\"", "\"currentColor\" stroke-opacity=\"0.12\"")
+}
+
 /// One line over the steps; nothing where there is nothing to draw.
 pub(crate) fn line_chart(
     title: &str,
@@ -54,22 +68,27 @@ pub(crate) fn line_chart(
     let highest = points.iter().map(|(_, value)| *value).fold(0.0, f64::max);
     let mut svg = String::new();
     let mut draw = || -> Result<(), Box<dyn std::error::Error>> {
-        let root = SVGBackend::with_string(&mut svg, (420, 240)).into_drawing_area();
+        let size = (420 * FINE as u32, 240 * FINE as u32);
+        let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
         root.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&root)
-            .caption(title, ("sans-serif", 15))
-            .margin(8)
-            .x_label_area_size(24)
-            .y_label_area_size(56)
+            .caption(title, font(15))
+            .margin(8 * FINE)
+            .x_label_area_size(26 * FINE)
+            .y_label_area_size(60 * FINE)
             .build_cartesian_2d(0..last + 1, 0.0..highest.max(f64::MIN_POSITIVE) * 1.05)?;
         chart
             .configure_mesh()
-            .light_line_style(RGBColor(240, 240, 240))
+            .max_light_lines(1)
+            .bold_line_style(GRID)
+            .x_labels(6)
+            .y_labels(5)
+            .label_style(font(13))
             .y_label_formatter(&|value| label(*value))
             .draw()?;
         chart.draw_series(LineSeries::new(
             points.iter().copied(),
-            RGBColor(30, 80, 170),
+            BLUE.stroke_width(4),
         ))?;
         root.present()?;
         Ok(())
@@ -83,7 +102,8 @@ fn label(value: f64) -> String {
         0.0 => "0".to_owned(),
         1000.0.. => format!("{value:.0}"),
         0.01.. => {
-            let text = format!("{value:.3}");
+            let digits = if value < 0.1 { 3 } else { 2 };
+            let text = format!("{value:.digits$}");
             text.trim_end_matches('0').trim_end_matches('.').to_owned()
         }
         _ => format!("{value:.1e}"),
@@ -93,6 +113,11 @@ fn label(value: f64) -> String {
 /// Weight of the newest point in the running mean.
 const NEWEST: f64 = 0.1;
 
+const GRID: RGBColor = RGBColor(240, 240, 240);
+const BLUE: RGBColor = RGBColor(60, 120, 210);
+const PALE: RGBColor = RGBColor(160, 185, 225);
+const ORANGE: RGBColor = RGBColor(200, 110, 20);
+
 fn draw(
     svg: &mut String,
     title: &str,
@@ -100,48 +125,85 @@ fn draw(
     validation: &[CurvePoint],
 ) -> Result<(), Box<dyn std::error::Error>> {
     let last = points.last().map_or(1, |point| point.step.max(1));
-    let highest = points
-        .iter()
-        .chain(validation)
-        .map(|point| point.loss)
-        .fold(0.1_f64, f64::max);
-    let root = SVGBackend::with_string(svg, (800, 420)).into_drawing_area();
+    let losses = points.iter().chain(validation).map(|point| point.loss);
+    let losses = losses.filter(|loss| loss.is_finite() && *loss > 0.0);
+    let (lowest, highest) = losses.fold((f64::INFINITY, 0.0_f64), |(low, high), loss| {
+        (low.min(loss), high.max(loss))
+    });
+    let (lowest, highest) = match lowest <= highest {
+        true => (lowest / 1.15, highest * 1.15),
+        false => (0.1, 1.0),
+    };
+    let size = (560 * FINE as u32, 320 * FINE as u32);
+    let root = SVGBackend::with_string(svg, size).into_drawing_area();
     root.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&root)
-        .caption(title, ("sans-serif", 20))
-        .margin(12)
-        .x_label_area_size(36)
-        .y_label_area_size(48)
-        .build_cartesian_2d(0..last + 1, 0.0..highest * 1.05)?;
+        .caption(title, font(20))
+        .margin(12 * FINE)
+        .x_label_area_size(44 * FINE)
+        .y_label_area_size(72 * FINE)
+        .build_cartesian_2d(0..last + 1, lowest.log10()..highest.log10())?;
     chart
         .configure_mesh()
         .x_desc("step")
         .y_desc("loss")
-        .light_line_style(RGBColor(240, 240, 240))
+        .max_light_lines(1)
+        .bold_line_style(GRID)
+        .x_labels(8)
+        .y_labels(6)
+        .label_style(font(16))
+        .axis_desc_style(font(16))
+        .y_label_formatter(&|power| label(10_f64.powf(*power)))
         .draw()?;
-    chart.draw_series(LineSeries::new(
-        points.iter().map(|point| (point.step, point.loss)),
-        RGBColor(190, 205, 230),
-    ))?;
+    let legend =
+        |style: ShapeStyle| move |(x, y)| PathElement::new([(x, y), (x + 20 * FINE, y)], style);
+    // What is not above zero has no place on a logarithmic axis.
+    let drawn = |point: &&CurvePoint| point.loss.is_finite() && point.loss > 0.0;
+    let pale = PALE.stroke_width(3);
+    chart
+        .draw_series(LineSeries::new(
+            points
+                .iter()
+                .filter(drawn)
+                .map(|point| (point.step, point.loss.log10())),
+            pale,
+        ))?
+        .label("each step")
+        .legend(legend(pale));
     let mut mean = None;
     let smooth: Vec<(usize, f64)> = points
         .iter()
+        .filter(drawn)
         .map(|point| {
             let value = mean.map_or(point.loss, |mean| {
                 (1.0 - NEWEST) * mean + NEWEST * point.loss
             });
             mean = Some(value);
-            (point.step, value)
+            (point.step, value.log10())
         })
         .collect();
-    chart.draw_series(LineSeries::new(
-        smooth,
-        RGBColor(30, 80, 170).stroke_width(2),
-    ))?;
-    let orange = RGBColor(200, 110, 20);
-    let found = validation.iter().map(|point| (point.step, point.loss));
-    chart.draw_series(LineSeries::new(found.clone(), orange.stroke_width(2)))?;
-    chart.draw_series(found.map(|at| Circle::new(at, 3, orange.filled())))?;
+    let blue = BLUE.stroke_width(6);
+    chart
+        .draw_series(LineSeries::new(smooth, blue))?
+        .label("running mean")
+        .legend(legend(blue));
+    if !validation.is_empty() {
+        let found = validation.iter().filter(drawn);
+        let found = found.map(|point| (point.step, point.loss.log10()));
+        let orange = ORANGE.stroke_width(6);
+        chart
+            .draw_series(LineSeries::new(found.clone(), orange))?
+            .label("validation")
+            .legend(legend(orange));
+        chart.draw_series(found.map(|at| Circle::new(at, 3 * FINE, ORANGE.filled())))?;
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .label_font(font(16))
+        .margin(8 * FINE)
+        .legend_area_size(28 * FINE)
+        .draw()?;
     root.present()?;
     Ok(())
 }
@@ -154,5 +216,26 @@ mod tests {
     fn labels_are_short_and_right() {
         let labels = [0.0, 0.004, 0.25, 1.0, 10.0, 120.0, 4321.4].map(label);
         assert_eq!(labels, ["0", "4.0e-3", "0.25", "1", "10", "120", "4321"]);
+    }
+
+    #[test]
+    fn any_losses_can_be_drawn() {
+        for losses in [
+            &[][..],
+            &[2.0],
+            &[0.0, 0.0],
+            &[f64::NAN, 1.0],
+            &[5.0, 0.01, 0.5],
+        ] {
+            let points: Vec<CurvePoint> = losses
+                .iter()
+                .enumerate()
+                .map(|(at, &loss)| CurvePoint { step: at + 1, loss })
+                .collect();
+            let svg = loss_chart("loss", &points, &points).unwrap();
+            assert!(svg.contains("running mean"), "{losses:?}");
+            let page = on_page(&svg);
+            assert!(!page.contains("#FFFFFF") && page.contains("currentColor"));
+        }
     }
 }

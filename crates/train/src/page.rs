@@ -1,10 +1,15 @@
-//! A run as a page people look at: curves, settings, machine, and the sample paintings with their texts as training went on.
+//! A run as a page people look at: its result, curves, settings, machine, and the sample paintings with their texts as training
+//! went on.
 
-use std::fmt::Write;
+use std::{fmt::Write, time::SystemTime};
 
 use serde_json::Value;
+use similar::{ChangeTag, TextDiff};
 
-use crate::{LogLine, SampleLine, SamplePainting, SpeedLine, curve::line_chart};
+use crate::{
+    LogLine, SampleLine, SamplePainting, SpeedLine, TrainingConfig,
+    curve::{line_chart, on_page},
+};
 
 /// What goes on the page.
 pub(crate) struct Page<'a> {
@@ -17,18 +22,23 @@ pub(crate) struct Page<'a> {
     pub(crate) samples: &'a [SampleLine],
     /// The run's `config.json`, if it has one.
     pub(crate) settings: Option<Value>,
+    /// The run's `test.json`, if it has one: rows of figures, each of a model.
+    pub(crate) results: Option<Value>,
     pub(crate) left_out: usize,
+    /// Whether the training is over. Until then the page loads itself again.
+    pub(crate) finished: bool,
 }
 
 const STYLE: &str = "
-:root { color-scheme: light dark; --ink: #1d1b16; --paper: #fbf9f4; --line: #d8d2c4; --soft: #6d6758 }
-@media (prefers-color-scheme: dark) { :root { --ink: #ece7db; --paper: #191713; --line: #3c382f; --soft: #a39c8b } }
+:root { color-scheme: light dark; --ink: #1d1b16; --paper: #fbf9f4; --line: #d8d2c4; --soft: #6d6758; --new: #dcecd3 }
+@media (prefers-color-scheme: dark) { :root { --ink: #ece7db; --paper: #191713; --line: #3c382f; --soft: #a39c8b; --new: #2c4424 } }
 * { box-sizing: border-box }
 body { margin: 0 auto; max-width: 72rem; padding: 1.5rem 1rem 4rem; background: var(--paper); color: var(--ink); font: 1rem/1.5 Georgia, 'Times New Roman', serif }
 h1, h2, h3 { font-weight: 600; line-height: 1.2 } h1 { font-size: 1.6rem } h2 { margin-top: 2.5rem; font-size: 1.2rem } h3 { font-size: 1rem; margin: 0 0 .4rem }
-.soft, dt { color: var(--soft); font-size: .85rem } dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .8rem; margin: 0 } dd { margin: 0; font-size: 1.15rem }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: 1rem } .charts svg, .loss svg { width: 100%; height: auto; border: 1px solid var(--line); background: #fff }
-.painting { display: grid; grid-template-columns: 12rem 1fr; gap: 1rem 1.5rem; padding: 1.2rem 0; border-bottom: 1px solid var(--line) } .painting img { width: 100% } .painting p { margin: 0 0 .7rem }
+.soft, dt, figcaption { color: var(--soft); font-size: .85rem } dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .8rem } dd { margin: 0; font-size: 1.15rem }
+.scroll { overflow-x: auto } table { border-collapse: collapse } th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right } th:first-child, td:first-child { text-align: left }
+dl, .scroll { margin-top: 1.2rem } figure { margin: 0 } .loss { max-width: 52rem } .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: 1rem } svg { width: 100%; height: auto; border: 1px solid var(--line) }
+.painting { display: grid; grid-template-columns: 12rem 1fr; gap: 1rem 1.5rem; padding: 1.2rem 0; border-bottom: 1px solid var(--line) } .painting img { width: 100% } .painting p { margin: 0 0 .7rem } ins { background: var(--new); text-decoration: none }
 pre { overflow-x: auto; font-size: .8rem } @media (max-width: 40rem) { .painting { grid-template-columns: 1fr } .painting img { max-width: 14rem } }
 ";
 
@@ -43,42 +53,162 @@ impl Page<'_> {
     /// The page, one file that stands alone.
     pub(crate) fn html(&self) -> String {
         let title = escape(self.title);
+        let refresh = match self.finished {
+            true => "",
+            false => "<meta http-equiv=\"refresh\" content=\"30\">",
+        };
         let mut page = format!(
-            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{title}</title><style>{STYLE}</style><h1>{title}</h1>"
+            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">{refresh}<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{title}</title><style>{STYLE}</style><h1>{title}</h1><p class=\"soft\">{}</p>",
+            escape(&self.times())
         );
+        self.result(&mut page);
         self.figures(&mut page);
-        let _ = write!(page, "<h2>Loss</h2><div class=\"loss\">{}</div>", self.loss);
+        let _ = write!(
+            page,
+            "<h2>Loss</h2><figure class=\"loss\" role=\"img\" aria-label=\"loss of every step\">{}<figcaption>Loss per supervised token of each step's records, on a logarithmic axis. The records' questions differ in difficulty, so it is not the loss of the table above.</figcaption></figure>",
+            on_page(self.loss)
+        );
         let _ = write!(page, "<h2>On the way</h2><div class=\"charts\">");
         let steps =
             |value: fn(&LogLine) -> f64| self.log.iter().map(move |line| (line.step, value(line)));
+        let speeds = self.speed.iter();
         let charts = [
-            line_chart("gradient norm", steps(|line| line.grad_norm)),
-            line_chart("learning rate", steps(|line| line.learning_rate)),
-            line_chart(
-                "share of tokens that are supervised",
-                steps(|line| line.supervised_tokens as f64 / line.tokens.max(1) as f64),
+            (
+                "gradient norm",
+                line_chart("gradient norm", steps(|line| line.grad_norm)),
             ),
-            line_chart(
+            (
+                "learning rate",
+                line_chart("learning rate", steps(|line| line.learning_rate)),
+            ),
+            (
+                "share of tokens that are supervised",
+                line_chart(
+                    "share of tokens that are supervised",
+                    steps(|line| line.supervised_tokens as f64 / line.tokens.max(1) as f64),
+                ),
+            ),
+            (
                 "tokens per second",
-                self.speed
-                    .iter()
-                    .map(|line| (line.step, line.tokens_per_second)),
+                line_chart(
+                    "tokens per second",
+                    speeds.map(|line| (line.step, line.tokens_per_second)),
+                ),
             ),
         ];
-        for chart in charts.into_iter().flatten() {
-            page.push_str(&chart);
+        for (name, chart) in charts {
+            if let Some(chart) = chart {
+                let _ = write!(
+                    page,
+                    "<figure role=\"img\" aria-label=\"{name}\">{}</figure>",
+                    on_page(&chart)
+                );
+            }
         }
         page.push_str("</div>");
         self.paintings(&mut page);
-        if let Some(settings) = &self.settings {
-            let _ = write!(
-                page,
-                "<h2>Settings</h2><pre>{}</pre>",
-                escape(&format!("{settings:#}"))
-            );
-        }
+        self.settings(&mut page);
         let _ = write!(page, "<p class=\"soft\">{}</p></html>", escape(&machine()));
         page
+    }
+
+    /// When, how long, and how much longer.
+    fn times(&self) -> String {
+        let tokens = self.log.iter().map(|line| (line.step, line.tokens));
+        let tokens: std::collections::BTreeMap<usize, usize> = tokens.collect();
+        let seconds: Vec<f64> = self
+            .speed
+            .iter()
+            .filter_map(|line| Some(*tokens.get(&line.step)? as f64 / line.tokens_per_second))
+            .filter(|seconds| seconds.is_finite())
+            .collect();
+        let total: f64 = seconds.iter().sum();
+        let mut text = format!(
+            "{}; steps took {}",
+            httpdate::fmt_http_date(SystemTime::now()),
+            duration(total)
+        );
+        let ends = self.settings.as_ref().and_then(|settings| {
+            let last = self.log.last()?;
+            let training = settings.get("training")?;
+            match training.get("max_steps").and_then(Value::as_u64) {
+                Some(steps) => Some(steps as f64),
+                None => {
+                    let epochs = training.get("num_train_epochs")?.as_f64()?;
+                    Some((last.step as f64 * epochs / last.epoch).ceil())
+                }
+            }
+        });
+        if let (false, Some(ends), Some(last)) = (self.finished, ends, self.log.last()) {
+            let left = (ends - last.step as f64).max(0.0) * total / seconds.len().max(1) as f64;
+            let _ = write!(text, ", about {} left", duration(left));
+        }
+        text
+    }
+
+    /// The table of `test.json`: every field that is a number, a row for each model.
+    fn result(&self, page: &mut String) {
+        let Some(rows) = self.results.as_ref().and_then(Value::as_array) else {
+            return;
+        };
+        let Some(first) = rows.first().and_then(Value::as_object) else {
+            return;
+        };
+        let columns = first.iter().filter(|(_, value)| value.is_number());
+        let columns: Vec<&String> = columns.map(|(name, _)| name).collect();
+        page.push_str(
+            "<h2>Result on the test paintings</h2><div class=\"scroll\"><table><tr><th>model",
+        );
+        for column in &columns {
+            let _ = write!(page, "<th>{}", escape(&column.replace('_', " ")));
+        }
+        for row in rows {
+            let name = row.get("model").and_then(Value::as_str).unwrap_or_default();
+            let _ = write!(page, "<tr><td>{}", escape(name));
+            for column in &columns {
+                let value = row.get(column.as_str()).and_then(Value::as_f64);
+                let text = match value {
+                    Some(value) if value.fract() == 0.0 => format!("{value}"),
+                    Some(value) if value.abs() >= 10.0 => format!("{value:.1}"),
+                    Some(value) => format!("{value:.3}"),
+                    None => String::new(),
+                };
+                let _ = write!(page, "<td>{text}");
+            }
+        }
+        page.push_str("</table></div>");
+    }
+
+    /// What differs from the original's recipe as a table, everything folded away.
+    fn settings(&self, page: &mut String) {
+        let Some(settings) = &self.settings else {
+            return;
+        };
+        page.push_str("<h2>Settings</h2>");
+        let original = serde_json::to_value(TrainingConfig::gallery_gpt());
+        if let (Some(Value::Object(own)), Ok(Value::Object(original))) =
+            (settings.get("training"), original)
+        {
+            page.push_str("<div class=\"scroll\"><table><tr><th>differs from the original's recipe<th>here<th>there");
+            for (name, value) in own {
+                let there = original.get(name).unwrap_or(&Value::Null);
+                if value != there {
+                    let _ = write!(
+                        page,
+                        "<tr><td>{}<td>{}<td>{}",
+                        escape(name),
+                        escape(&value.to_string()),
+                        escape(&there.to_string())
+                    );
+                }
+            }
+            page.push_str("</table></div>");
+        }
+        let _ = write!(
+            page,
+            "<details><summary>all of config.json</summary><pre>{}</pre></details>",
+            escape(&format!("{settings:#}"))
+        );
     }
 
     fn figures(&self, page: &mut String) {
@@ -131,19 +261,49 @@ impl Page<'_> {
             return;
         }
         page.push_str("<h2>What it wrote</h2>");
+        page.push_str("<p class=\"soft\"><ins>Marked</ins>: words that the text before did not have in their place.</p>");
         for (number, painting) in self.paintings.iter().enumerate() {
+            let name = escape(&painting.name);
             let _ = write!(
                 page,
-                "<div class=\"painting\"><div><img src=\"{}\" alt=\"\"><span class=\"soft\">{}</span></div><div>",
-                escape(&painting.picture),
-                escape(&painting.name)
+                "<div class=\"painting\"><figure><img src=\"{}\" alt=\"{name}\"><figcaption>{name}</figcaption></figure><div>",
+                escape(&painting.picture)
             );
+            let mut before: Option<&str> = None;
             for line in self.samples {
                 let text = line.texts.get(number).map_or("", String::as_str);
-                let _ = write!(page, "<h3>step {}</h3><p>{}</p>", line.step, escape(text));
+                let marked = before.map_or_else(|| escape(text), |before| changed(before, text));
+                let _ = write!(page, "<h3>step {}</h3><p>{marked}</p>", line.step);
+                before = Some(text);
             }
             page.push_str("</div></div>");
         }
+    }
+}
+
+/// A text with the words marked that an earlier one lacks.
+fn changed(before: &str, text: &str) -> String {
+    let difference = TextDiff::from_words(before, text);
+    let mut marked = String::with_capacity(2 * text.len());
+    for change in difference.iter_all_changes() {
+        let words = escape(change.value());
+        match change.tag() {
+            ChangeTag::Delete => {}
+            ChangeTag::Equal => marked.push_str(&words),
+            ChangeTag::Insert => {
+                let _ = write!(marked, "<ins>{words}</ins>");
+            }
+        }
+    }
+    marked
+}
+
+fn duration(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
     }
 }
 
@@ -161,4 +321,49 @@ fn machine() -> String {
         std::env::consts::ARCH,
         env!("CARGO_PKG_VERSION")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_begins_with_the_result_and_marks_what_changed() {
+        let results = serde_json::json!([
+            {"model": "base", "loss": 0.131, "facts": 394, "texts": ["a"]},
+            {"model": "finetuned", "loss": 0.0512, "facts": 394, "texts": ["b"]},
+        ]);
+        let samples = [("a red sky", 0), ("a blue sky", 5)].map(|(text, step)| SampleLine {
+            step,
+            texts: vec![text.to_owned()],
+        });
+        let paintings = [SamplePainting {
+            name: "one \"&\" two".to_owned(),
+            picture: "data:,".to_owned(),
+            prompt: gallery_gpt_model::Prompt::text(Vec::new()),
+        }];
+        let page = Page {
+            title: "run",
+            loss: "<svg/>",
+            log: &[],
+            speed: &[],
+            paintings: &paintings,
+            samples: &samples,
+            settings: None,
+            results: Some(results),
+            left_out: 0,
+            finished: false,
+        };
+        let html = page.html();
+        assert!(html.contains("<td>finetuned<td>0.051<td>394"), "{html}");
+        assert!(html.find("Result on").unwrap() < html.find("<h2>Loss").unwrap());
+        assert!(html.contains("a <ins>blue</ins> sky"), "{html}");
+        assert!(html.contains("alt=\"one &quot;&amp;&quot; two\""), "{html}");
+        assert!(html.contains("http-equiv=\"refresh\""));
+        let done = Page {
+            finished: true,
+            ..page
+        };
+        assert!(!done.html().contains("refresh"));
+    }
 }

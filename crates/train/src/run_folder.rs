@@ -365,17 +365,25 @@ impl RunFolder {
         self.path.join("page.html")
     }
 
-    /// Writes the page: curves, settings, machine, and what was written of the sample paintings. One file that stands alone.
+    /// Writes the page: the result if the folder has one in `test.json`, curves, settings, machine, and what was written of the
+    /// sample paintings. One file that stands alone, and loads itself again until the training is `finished`.
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn write_page(&self, paintings: &[SamplePainting]) -> Result<(), TrainError> {
+    pub fn write_page(
+        &self,
+        paintings: &[SamplePainting],
+        finished: bool,
+    ) -> Result<(), TrainError> {
         let (points, validation) = self.points();
         let failed = |error: Box<dyn std::error::Error>| TrainError::Write {
             path: self.page(),
             source: std::io::Error::other(error.to_string()),
         };
-        let settings = std::fs::read(self.path.join("config.json")).ok();
+        let json = |name: &str| {
+            let bytes = std::fs::read(self.path.join(name)).ok()?;
+            serde_json::from_slice(&bytes).ok()
+        };
         let page = Page {
             title: &self.path.display().to_string(),
             loss: &loss_chart("training loss", &points, &validation).map_err(failed)?,
@@ -383,8 +391,10 @@ impl RunFolder {
             speed: &self.speeds,
             paintings,
             samples: &self.samples,
-            settings: settings.and_then(|bytes| serde_json::from_slice(&bytes).ok()),
+            settings: json("config.json"),
+            results: json("test.json"),
             left_out: self.bad.len(),
+            finished,
         };
         Ok(write_file(&self.page(), page.html().as_bytes())?)
     }

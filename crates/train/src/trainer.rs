@@ -285,7 +285,7 @@ impl Trainer {
         });
         run.draw_curve()?;
         let paintings = self.samples.as_ref();
-        run.write_page(paintings.map_or(&[], |samples| &samples.paintings))?;
+        run.write_page(paintings.map_or(&[], |samples| &samples.paintings), true)?;
         Ok(state.into_model())
     }
 
@@ -296,7 +296,7 @@ impl Trainer {
             && !run.has_samples(step)
         {
             run.sampled(samples.write(state.model(), step)?)?;
-            run.write_page(&samples.paintings)?;
+            run.write_page(&samples.paintings, false)?;
         }
         Ok(())
     }
