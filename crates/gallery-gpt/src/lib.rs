@@ -5,7 +5,7 @@
 //!
 //! | what you want | type | example |
 //! | --- | --- | --- |
-//! | ask about a picture | [`GalleryGpt`] | `caption`, `chat`, `serve` |
+//! | ask about a picture, or many | [`GalleryGpt`] | `caption`, `chat`, `serve` |
 //! | know whether a device can be used, and what falls back on it | [`DeviceReport`], [`check_device`] | `inspect` |
 //! | see where the model looked | [`AttentionMap`] | `caption`, `serve` |
 //! | finetune on records, and go on after a stop | [`train::Trainer`], [`train::RunFolder`] | `finetune` |
@@ -40,11 +40,20 @@
 
 pub mod prelude;
 
+/// The book's page of examples and this crate's README, as tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/src/library.md")]
+#[doc = include_str!("../README.md")]
+struct Documentation;
+
+// First, so that its page lists loading and asking first.
+mod pipeline;
+
 mod attention_map;
 mod device;
 mod error;
 mod evaluator;
-mod pipeline;
+mod picture;
 
 pub use attention_map::AttentionMap;
 pub use device::{
@@ -61,4 +70,7 @@ pub use gallery_gpt_projector as projector;
 pub use gallery_gpt_text as text;
 pub use gallery_gpt_train as train;
 pub use gallery_gpt_vision as vision;
+pub use picture::Picture;
 pub use pipeline::{GalleryGpt, TextStream};
+// Their types are in this crate's signatures: a program needs the very versions.
+pub use {burn, image};

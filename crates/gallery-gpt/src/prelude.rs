@@ -3,12 +3,18 @@
 pub use burn::tensor::Device;
 
 pub use crate::{
-    DeviceKind, DeviceReport, Devices, Evaluator, GalleryError, GalleryGpt,
-    checkpoint::{LoadOptions, TensorDtype, load_model, save_adapter},
-    data::{Batcher, PaintingForm, TestSet},
+    DeviceKind, DeviceReport, Devices, Evaluator, GalleryError, GalleryGpt, Picture, TextStream,
+    checkpoint::{
+        AdapterLayout, AdapterOrigin, LoadOptions, TensorDtype, load_model, save_adapter,
+    },
+    data::{Batcher, PaintingForm, Record, TestSet},
+    eval::{OnUnscorable, Predictions, Score, Scorer, SystemScores},
     llama::LoraConfig,
-    model::{GalleryModelConfig, GenerationConfig, Generator, Prompt},
+    model::{
+        CancelToken, FinishReason, GalleryModelConfig, Generation, GenerationConfig, Generator,
+        Prompt,
+    },
     text::{Conversation, TemplateKind, Tokenizer},
-    train::{RunFolder, TrainEvent, Trainer, TrainingConfig},
+    train::{AdapterWriting, RunFolder, TrainEvent, Trainer, TrainingConfig},
     vision::{ImageProcessor, ImageProcessorConfig},
 };

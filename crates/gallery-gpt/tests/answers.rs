@@ -30,9 +30,7 @@ fn a_stop_string_ends_every_way_of_writing_alike() {
     let gallery = gallery();
     let painting = painting(&gallery);
     let greedy = GenerationConfig::greedy(60);
-    let whole = gallery
-        .describe_image(&painting, QUESTION, &greedy)
-        .unwrap();
+    let whole = gallery.describe(&painting, QUESTION, &greedy).unwrap();
     // From inside a word to inside another, so that it does not end with a token.
     let words: Vec<&str> = whole.split(' ').collect();
     let stop = format!("{} {}", &words[5][1..], &words[6][..1]);
@@ -99,9 +97,7 @@ fn an_answer_can_be_ended_from_outside() {
             }
         })
         .unwrap();
-    let whole = gallery
-        .describe_image(&painting, QUESTION, &config)
-        .unwrap();
+    let whole = gallery.describe(&painting, QUESTION, &config).unwrap();
     assert_eq!(pieces, 4);
     assert!(whole.starts_with(&shown) && shown.len() < whole.len());
 

@@ -95,7 +95,7 @@ fn answers_are_those_of_the_library_streamed_or_not() {
     let greedy = GenerationConfig::greedy(200);
     let expected = server
         .gallery
-        .describe_image(&picture, QUESTION, &greedy)
+        .describe(&picture, QUESTION, &greedy)
         .unwrap();
 
     let whole = server.chat(&request(json!({})));

@@ -33,6 +33,13 @@ pub struct GenerationConfig {
     pub seed: u64,
 }
 
+/// Greedy, at most 512 tokens.
+impl Default for GenerationConfig {
+    fn default() -> Self {
+        Self::greedy(512)
+    }
+}
+
 impl GenerationConfig {
     /// The likeliest token each time, up to `max_new_tokens`, stopping at `</s>`.
     #[must_use]

@@ -1,0 +1,72 @@
+//! A picture to ask about, wherever it is.
+
+use std::path::{Path, PathBuf};
+
+use image::RgbImage;
+
+use crate::{
+    GalleryError,
+    vision::{ImageProcessor, PixelValues},
+};
+
+/// A picture to ask about: a file, the bytes of one, or pixels in memory. What [`GalleryGpt`](crate::GalleryGpt) asks about is
+/// `impl Into<Picture>`: a path, a `&str`, `&[u8]` or `&RgbImage` of the `image` crate ([`crate::image`]).
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Picture<'a> {
+    /// A file.
+    File(&'a Path),
+    /// The bytes of a file, of any format that is read.
+    Bytes(&'a [u8]),
+    /// Pixels.
+    Pixels(&'a RgbImage),
+}
+
+impl Picture<'_> {
+    /// What the vision tower reads.
+    pub(crate) fn process(self, processor: &ImageProcessor) -> Result<PixelValues, GalleryError> {
+        Ok(match self {
+            Self::File(path) => processor.process_file(path)?,
+            Self::Bytes(bytes) => {
+                processor.process(&processor.decode("a picture in memory", bytes)?)
+            }
+            Self::Pixels(pixels) => processor.process(pixels),
+        })
+    }
+}
+
+impl<'a> From<&'a Path> for Picture<'a> {
+    fn from(path: &'a Path) -> Self {
+        Self::File(path)
+    }
+}
+
+impl<'a> From<&'a PathBuf> for Picture<'a> {
+    fn from(path: &'a PathBuf) -> Self {
+        Self::File(path)
+    }
+}
+
+impl<'a> From<&'a str> for Picture<'a> {
+    fn from(path: &'a str) -> Self {
+        Self::File(Path::new(path))
+    }
+}
+
+impl<'a> From<&'a String> for Picture<'a> {
+    fn from(path: &'a String) -> Self {
+        Self::File(Path::new(path))
+    }
+}
+
+impl<'a> From<&'a [u8]> for Picture<'a> {
+    fn from(bytes: &'a [u8]) -> Self {
+        Self::Bytes(bytes)
+    }
+}
+
+impl<'a> From<&'a RgbImage> for Picture<'a> {
+    fn from(pixels: &'a RgbImage) -> Self {
+        Self::Pixels(pixels)
+    }
+}
