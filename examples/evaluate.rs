@@ -415,5 +415,5 @@ fn systems_json(
 fn picture_of(images: &Path, painting: &TestPainting) -> anyhow::Result<String> {
     let image = painting.image.as_ref();
     let image = image.with_context(|| format!("record {} names none", painting.index))?;
-    thumbnail(&images.join(image))
+    thumbnail(&PictureFolder::new(images).find(image)?)
 }

@@ -1,8 +1,8 @@
 //! What can go wrong between a picture and its analysis.
 
 use crate::{
-    checkpoint::CheckpointError, eval::EvalError, model::GenerationError, text::TokenizerError,
-    vision::ImageError,
+    checkpoint::CheckpointError, data::RecordError, eval::EvalError, model::GenerationError,
+    text::TokenizerError, vision::ImageError,
 };
 
 /// An error of [`crate::GalleryGpt`].
@@ -18,6 +18,9 @@ pub enum GalleryError {
     /// A picture, or the processor's config.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// A picture's name in a test set.
+    #[error(transparent)]
+    PictureName(#[from] RecordError),
     /// A generation.
     #[error(transparent)]
     Generation(#[from] GenerationError),

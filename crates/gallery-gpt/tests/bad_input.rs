@@ -84,11 +84,11 @@ fn data_sets() {
         "{error}"
     );
     let pictureless =
-        r#"[{"id": "identity_7", "conversations": [{"from": "human", "value": "Q"}]}]"#;
+        r#"[{"id": "identity_7", "conversations": [{"from": "human", "value": "<image>"}]}]"#;
     let pictureless = write(folder.path(), "pictureless.json", pictureless);
     let error = PaintingForm::load(&pictureless).unwrap_err().to_string();
     assert!(
-        error.contains("identity_7") && error.contains("`image`"),
+        error.contains("identity_7") && error.contains("for 0 pictures"),
         "{error}"
     );
     let whole =
