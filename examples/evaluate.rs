@@ -15,6 +15,7 @@
     reason = "a program talks on the terminal"
 )]
 
+mod hub_cache;
 mod thumbnail;
 
 use std::{
@@ -62,7 +63,7 @@ struct Arguments {
     #[arg(long, requires = "predictions")]
     questions: Option<PathBuf>,
     /// Folder of the base model.
-    #[arg(long, visible_alias = "model_base")]
+    #[arg(long, visible_alias = "model_base", value_parser = hub_cache::model_folder)]
     base: Option<PathBuf>,
     /// Folder of an adapter for the base.
     #[arg(long, visible_alias = "model_path")]

@@ -1,5 +1,8 @@
 //! Flags that several programs share: which model, and how it writes.
 
+#[path = "hub_cache.rs"]
+mod hub_cache;
+
 use std::{path::PathBuf, str::FromStr};
 
 use clap::Args;
@@ -13,8 +16,8 @@ use gallery_gpt::{
 #[derive(Args)]
 #[command(rename_all = "snake_case")]
 pub(crate) struct ModelFlags {
-    /// Folder of the base model, in any layout, with its tokenizer.
-    #[arg(long, alias = "model_base", default_value = "datasets/tiny-base")]
+    /// Folder of the base model, in any layout, with its tokenizer; or its name on the hub, if the hub's cache has it.
+    #[arg(long, alias = "model_base", default_value = "datasets/tiny-base", value_parser = hub_cache::model_folder)]
     pub(crate) base: PathBuf,
     /// Folder of an adapter, PEFT's or the original's, or an `mm_projector.bin`.
     #[arg(long, alias = "model_path")]

@@ -8,13 +8,15 @@
 
 #![allow(clippy::print_stdout, reason = "a program talks on the terminal")]
 
+mod hub_cache;
+
 use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::bail;
 use clap::Parser;
 use gallery_gpt::{
     check_device,
-    checkpoint::{AdapterFile, Checkpoint, LoadReport, inspect_adapter},
+    checkpoint::{AdapterFile, Checkpoint, LoadReport, inspect_adapter, verify_folder},
     llama::LoraTarget,
     prelude::*,
 };
@@ -28,7 +30,8 @@ struct Arguments {
     #[arg(
         long,
         visible_alias = "model_base",
-        default_value = "datasets/tiny-base"
+        default_value = "datasets/tiny-base",
+        value_parser = hub_cache::model_folder
     )]
     base: PathBuf,
     /// Folder of an adapter for it, PEFT's or the original's.
@@ -69,6 +72,7 @@ fn show_checkpoint(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let device = DeviceKind::Cpu.device()?;
     let checkpoint = Checkpoint::open(&arguments.base, &options)?;
+    verify_folder(&arguments.base)?;
     let report = checkpoint.check(&device);
     println!("{report}");
     show_model(&checkpoint, &report, arguments.tensors);

@@ -11,6 +11,7 @@
 
 #[macro_use]
 mod terminal;
+mod hub_cache;
 
 use std::{collections::BTreeMap, io::IsTerminal, path::PathBuf, process::ExitCode};
 
@@ -37,7 +38,8 @@ struct Arguments {
     #[arg(
         long,
         alias = "model_name_or_path",
-        default_value = "datasets/tiny-base"
+        default_value = "datasets/tiny-base",
+        value_parser = hub_cache::model_folder
     )]
     base: PathBuf,
     /// Training records (`train_samples_tuning.json`), a JSON array or one a line.

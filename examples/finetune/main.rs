@@ -17,6 +17,8 @@
 
 mod arguments;
 mod going_on;
+#[path = "../hub_cache.rs"]
+mod hub_cache;
 mod planning;
 mod screen;
 mod script_only;

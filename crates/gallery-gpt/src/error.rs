@@ -41,16 +41,4 @@ pub enum GalleryError {
         /// Zero-based record.
         index: usize,
     },
-    /// The processor and the tower disagree.
-    #[error(
-        "{path}: pictures are made {found} pixels wide, the vision tower takes {expected}; the file belongs to another model"
-    )]
-    ImageSize {
-        /// `preprocessor_config.json`.
-        path: std::path::PathBuf,
-        /// Its size.
-        found: usize,
-        /// The tower's size.
-        expected: usize,
-    },
 }
