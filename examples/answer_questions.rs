@@ -1,26 +1,39 @@
 //! Answers a file of questions about pictures, as LLaVA's batch evaluation does: JSON lines in, JSON lines out, in chunks.
 //!
 //! ```sh
-//! cargo run --release --example answer_questions -- --question_file questions.jsonl --image_folder paintings \
-//!     --answers_file answers.jsonl --num_chunks 4 --chunk_idx 0
+//! cargo run --release --example answer_questions -- --question-file questions.jsonl --image-folder paintings \
+//!     --answers-file answers.jsonl --num-chunks 4 --chunk-idx 0
 //! ```
 //!
-//! A question is `{"question_id", "image", "text"}`; an answer `{"question_id", "prompt", "text", "answer_id", "model_id",
-//! "metadata"}`. A question without `image` is asked without one. Answers that are in the file already are not asked for again.
+//! A question is `{"question_id", "image", "text"}`; an answer `{"question_id", "image", "prompt", "text", "answer_id", "model_id",
+//! "metadata", "finish", "written_by"}`. A question without `image` is asked without one. Answers that are in the file already are not
+//! asked for again; a file that another model, adapter, question or setting began is refused.
 
-#![allow(clippy::print_stderr, reason = "a program talks on the terminal")]
-
+#[macro_use]
+mod terminal;
+mod answer_output;
 mod flags;
+mod interrupt;
+mod spelling;
 
-use std::{collections::HashSet, path::PathBuf};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
+use answer_output::AnswerOutput;
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
 use flags::{GenerationFlags, ModelFlags};
-use gallery_gpt::eval::JsonLinesFile;
+use gallery_gpt::{
+    checkpoint::Destination,
+    model::{FinishReason, GenerationError},
+};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
+use terminal::Stopped;
 
 /// Answers a file of questions.
 #[derive(Parser)]
@@ -34,7 +47,7 @@ struct Arguments {
     /// Folder that the questions' pictures are in.
     #[arg(long, default_value = ".")]
     image_folder: PathBuf,
-    /// File for the answers; one that is there is gone on with.
+    /// File for the answers, `-` for standard output; one that is there is gone on with.
     #[arg(long)]
     answers_file: PathBuf,
     /// Parts that the questions are divided into.
@@ -58,8 +71,8 @@ struct Question {
     text: String,
 }
 
-fn main() -> anyhow::Result<()> {
-    run(&Arguments::parse())
+fn main() -> ExitCode {
+    terminal::main(|| run(&Arguments::parse_from(spelling::arguments())))
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -72,32 +85,37 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     );
     let config = arguments.generation.config(1024)?;
     let questions = questions(&arguments.question_file)?;
+    Destination::new(&arguments.answers_file)
+        .apart_from([&arguments.question_file])
+        .check_file()?;
     let size = questions.len().div_ceil(arguments.num_chunks).max(1);
     let chunk = questions
         .chunks(size)
         .nth(arguments.chunk_idx)
         .unwrap_or_default();
-    let mut answers = JsonLinesFile::resume(&arguments.answers_file)?;
-    let done = answered(&answers)?;
-    let left: Vec<&Question> = chunk
-        .iter()
-        .filter(|question| !done.contains(&question.id.to_string()))
-        .collect();
-    if left.len() < chunk.len() {
-        eprintln!(
-            "{} of {} are answered already",
-            chunk.len() - left.len(),
-            chunk.len()
-        );
-    }
-
     let gallery = arguments.model.load()?;
     let model = arguments.model.name();
+    let written_by = gallery.written_by(&config)?;
+    let mut output = AnswerOutput::open(&arguments.answers_file, "question_id", written_by)?;
+    for question in chunk {
+        for (field, now) in [
+            ("prompt", json!(question.text)),
+            ("image", json!(question.image)),
+        ] {
+            output.answers().ensure_same(&question.id, field, &now)?;
+        }
+    }
+    let left: Vec<&Question> = chunk
+        .iter()
+        .filter(|question| !output.has(&question.id))
+        .collect();
+    let before = chunk.len() - left.len();
+    let cancel = interrupt::first_asks()?;
     let progress = ProgressBar::new(left.len() as u64).with_style(ProgressStyle::with_template(
         "{bar:30} {pos}/{len} questions, {per_sec}, {elapsed} gone, {eta} left",
     )?);
-    let mut bad = 0;
-    for batch in left.chunks(arguments.batch_size) {
+    let (mut bad, mut answered) = (0, 0);
+    'batches: for batch in left.chunks(arguments.batch_size) {
         let mut asked = Vec::with_capacity(batch.len());
         let mut prompts = Vec::with_capacity(batch.len());
         for question in batch {
@@ -119,42 +137,79 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 }
                 Err(error) => {
                     bad += 1;
-                    progress.suspend(|| eprintln!("question {}: {error}", question.id));
+                    progress.suspend(|| note!("question {}: {error}", question.id));
                 }
             }
         }
-        if !prompts.is_empty() {
-            let written = gallery.generator(&config).generate(&prompts)?;
-            for (question, written) in asked.into_iter().zip(written) {
-                let text = gallery.answer(&written);
-                let id = Sha256::digest(format!("{model}\n{}\n{text}", question.id));
-                let id: String = id
-                    .iter()
-                    .take(11)
-                    .map(|byte| format!("{byte:02x}"))
-                    .collect();
-                answers.push(&json!({
-                    "question_id": question.id,
-                    "prompt": question.text,
-                    "text": text,
-                    "answer_id": id,
-                    "model_id": model,
-                    "metadata": {},
-                }))?;
+        let generator = gallery.generator(&config).with_cancel(cancel.clone());
+        let written = match generator.generate(&prompts) {
+            _ if prompts.is_empty() => Vec::new(),
+            Err(GenerationError::Cancelled) => break,
+            written => written?,
+        };
+        for (question, written) in asked.into_iter().zip(written) {
+            let finish = match written.finish {
+                FinishReason::Stop => "stop",
+                FinishReason::Length => "length",
+                FinishReason::Cancelled => continue,
+            };
+            let answer = answer(question, &gallery.answer(&written), finish, &model);
+            if !output.push(answer)? {
+                break 'batches;
             }
+            answered += 1;
         }
         progress.inc(batch.len() as u64);
+        if cancel.is_cancelled() {
+            break;
+        }
     }
     progress.finish_and_clear();
+    let summary = format!(
+        "{} of {} questions are answered in {}, {before} of them were there",
+        before + answered,
+        chunk.len(),
+        output.name()
+    );
+    if cancel.is_cancelled() {
+        bail!(Stopped(format!(
+            "stopped: {summary}; the same command goes on"
+        )));
+    }
+    note!("{summary}");
     if bad > 0 {
         bail!("{bad} questions have pictures that could not be read; they are named above");
     }
     Ok(())
 }
 
-fn lines(path: &std::path::Path) -> anyhow::Result<Vec<(usize, Value)>> {
+/// A line of the answers: LLaVA's fields, the picture, and why the answer ended.
+fn answer(question: &Question, text: &str, finish: &str, model: &str) -> Map<String, Value> {
+    let id = Sha256::digest(format!("{model}\n{}\n{text}", question.id));
+    let id: String = id
+        .iter()
+        .take(11)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    [
+        ("question_id", question.id.clone()),
+        ("image", json!(question.image)),
+        ("prompt", json!(question.text)),
+        ("text", json!(text)),
+        ("answer_id", json!(id)),
+        ("model_id", json!(model)),
+        ("metadata", json!({})),
+        ("finish", json!(finish)),
+    ]
+    .map(|(field, value)| (field.to_owned(), value))
+    .into_iter()
+    .collect()
+}
+
+fn lines(path: &Path) -> anyhow::Result<Vec<(usize, Value)>> {
     let text =
         std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = text.trim_start_matches('\u{feff}');
     let lines = text
         .lines()
         .enumerate()
@@ -173,7 +228,7 @@ fn lines(path: &std::path::Path) -> anyhow::Result<Vec<(usize, Value)>> {
         .collect()
 }
 
-fn questions(path: &std::path::Path) -> anyhow::Result<Vec<Question>> {
+fn questions(path: &Path) -> anyhow::Result<Vec<Question>> {
     let mut seen = HashSet::new();
     let lines = lines(path)?;
     (0..)
@@ -209,12 +264,4 @@ fn questions(path: &std::path::Path) -> anyhow::Result<Vec<Question>> {
             })
         })
         .collect()
-}
-
-/// Ids of the questions that have their answer.
-fn answered(answers: &JsonLinesFile) -> anyhow::Result<HashSet<String>> {
-    let lines = lines(answers.path())?.into_iter();
-    Ok(lines
-        .map(|(_, answer)| answer["question_id"].to_string())
-        .collect())
 }

@@ -2,61 +2,74 @@
 //!
 //! ```sh
 //! cargo run --release --example caption
-//! cargo run --release --example caption -- --base llava-1.5-7b-hf --adapter runs/finetune-1/adapter --image painting.jpg
-//! cargo run --release --example caption -- --image paintings 'more/*.png' --output captions.jsonl
+//! cargo run --release --example caption -- painting.jpg --base llava-1.5-7b-hf --adapter runs/finetune-1/adapter
+//! cargo run --release --example caption -- paintings 'more/*.png' --output captions.jsonl
 //! ```
+//!
+//! Answers that are in the `--output` already are not asked for again: a run that was stopped goes on by the same command. A file that
+//! another model, adapter, question or setting began is refused.
 
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a program talks on the terminal"
-)]
-
+#[macro_use]
+mod terminal;
+mod answer_output;
 mod flags;
+mod interrupt;
+mod pictures;
 mod rate;
+mod spelling;
+mod wrapping;
 
 use std::{
-    io::{Cursor, ErrorKind, Write},
     path::{Path, PathBuf},
+    process::ExitCode,
     time::Instant,
 };
 
+use answer_output::AnswerOutput;
 use anyhow::{Context, bail, ensure};
 use clap::Parser;
 use flags::{GenerationFlags, ModelFlags};
-use gallery_gpt::{checkpoint::write_file, eval::PredictionsFile, prelude::*, vision::PixelValues};
+use gallery_gpt::{
+    checkpoint::{Destination, write_file},
+    model::{CancelToken, FinishReason, GenerationError},
+    prelude::*,
+};
 use gallery_gpt_scenes::QUESTIONS;
 use image::ImageFormat;
 use indicatif::{ProgressBar, ProgressStyle};
 use rate::say_rate;
+use serde_json::{Map, Value, json};
+use terminal::Stopped;
+use wrapping::Wrapping;
+
+/// What stands where an answer was cut.
+const CUT: &str = "…";
 
 /// Asks a model about pictures.
 #[derive(Parser)]
 #[command(rename_all = "snake_case")]
 struct Arguments {
+    /// Pictures, folders of pictures, or patterns [default: a test painting of the sample].
+    #[arg(value_name = "PICTURE")]
+    pictures: Vec<String>,
     #[command(flatten)]
     model: ModelFlags,
-    /// Pictures, folders of pictures, or patterns.
-    #[arg(
-        long,
-        alias = "image_file",
-        num_args = 1..,
-        default_value = "datasets/painting-form-mini/images/test_0.jpg"
-    )]
+    /// More of them.
+    #[arg(long, visible_alias = "image_file", value_name = "PICTURE", num_args = 1..)]
     image: Vec<String>,
     /// Ask about all pictures in one prompt, a mark for each where the question has none.
     #[arg(long, conflicts_with = "output")]
     together: bool,
-    /// File of JSON lines for the answers; pictures that are in it already are not asked about again.
+    /// File of JSON lines for the answers, `-` for standard output; pictures that are in it already are not asked about again.
     #[arg(long)]
     output: Option<PathBuf>,
     /// Pictures at a time, where there are many.
     #[arg(long, default_value_t = 8)]
     batch_size: usize,
     /// What to ask.
-    #[arg(long, alias = "query", default_value = QUESTIONS[3])]
+    #[arg(long, visible_alias = "query", default_value = QUESTIONS[3])]
     question: String,
-    /// File for a picture of where the decoder looked while it wrote the phrase; one picture alone.
+    /// File for a picture of where the decoder looked while it wrote the phrase, PNG or JPEG by its ending; one picture alone.
     #[arg(long, requires = "phrase", conflicts_with_all = ["output", "together"])]
     attention: Option<PathBuf>,
     /// Words of the answer.
@@ -66,41 +79,39 @@ struct Arguments {
     generation: GenerationFlags,
 }
 
-fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
-    run(&arguments)
+fn main() -> ExitCode {
+    terminal::main(|| run(&Arguments::parse_from(spelling::arguments())))
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = arguments.generation.config(512)?;
     ensure!(arguments.batch_size > 0, "--batch_size must be at least 1");
-    let pictures = pictures(&arguments.image)?;
-    let gallery = arguments.model.load()?;
-    if arguments.together {
-        return answer_one(&gallery, &pictures, &arguments.question, &config);
+    let mut named = [&arguments.pictures[..], &arguments.image].concat();
+    if named.is_empty() {
+        named.push("datasets/painting-form-mini/images/test_0.jpg".to_owned());
     }
-    if let (Some(file), Some(phrase)) = (&arguments.attention, &arguments.phrase) {
-        let [picture] = &pictures[..] else {
-            bail!(
-                "--attention is of one picture, {} were given",
-                pictures.len()
-            );
-        };
-        return attend(
-            &gallery,
-            picture,
-            &arguments.question,
-            &config,
-            phrase,
-            file,
+    let pictures = pictures::named(&named)?;
+    if let Some(file) = &arguments.attention {
+        attention_format(file)?;
+        ensure!(
+            pictures.len() == 1,
+            "--attention is of one picture, {} were given",
+            pictures.len()
         );
     }
-    match &pictures[..] {
-        [_] if arguments.output.is_none() => {
-            answer_one(&gallery, &pictures, &arguments.question, &config)
-        }
-        _ => answer_all(arguments, &gallery, &pictures, &config),
+    for file in arguments.attention.iter().chain(&arguments.output) {
+        Destination::new(file).apart_from(&pictures).check_file()?;
     }
+    let gallery = arguments.model.load()?;
+    let cancel = interrupt::first_asks()?;
+    let question = &arguments.question;
+    if let (Some(file), Some(phrase)) = (&arguments.attention, &arguments.phrase) {
+        return attend(&gallery, &pictures[0], question, &config, phrase, file);
+    }
+    if arguments.together || (pictures.len() == 1 && arguments.output.is_none()) {
+        return answer_one(&gallery, &pictures, question, &config, cancel);
+    }
+    answer_all(arguments, &gallery, &pictures, &config, &cancel)
 }
 
 /// Writes the answer to one prompt as it comes.
@@ -109,30 +120,70 @@ fn answer_one(
     pictures: &[PathBuf],
     question: &str,
     config: &GenerationConfig,
+    cancel: CancelToken,
 ) -> anyhow::Result<()> {
     let pictures = pictures
         .iter()
         .map(|path| gallery.processor().process_file(path));
     let prompt = gallery.prompt(question, pictures.collect::<Result<_, _>>()?)?;
+    let mut output = Wrapping::new();
     if config.num_beams > 1 {
-        let written = gallery.generator(config).generate(&[prompt])?;
-        println!("{}", gallery.answer(&written[0]));
+        let generator = gallery.generator(config).with_cancel(cancel);
+        let written = match generator.generate(&[prompt]) {
+            Err(GenerationError::Cancelled) => bail!(Stopped("stopped".to_owned())),
+            written => written?.swap_remove(0),
+        };
+        output.push(&gallery.answer(&written));
+        end(output, written.finish, config);
         return Ok(());
     }
-    let mut output = std::io::stdout().lock();
     let began = Instant::now();
-    let mut stream = gallery.stream_prompt(prompt, config)?;
+    let mut stream = match gallery.stream_until(prompt, config, cancel) {
+        Err(GalleryError::Generation(GenerationError::Cancelled)) => {
+            bail!(Stopped("stopped".to_owned()))
+        }
+        stream => stream?,
+    };
     for piece in &mut stream {
-        let written = write!(output, "{}", piece?).and_then(|()| output.flush());
-        match written {
-            // Nobody reads on.
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(()),
-            written => written?,
+        output.push(&piece?);
+        if terminal::is_closed() {
+            return Ok(());
         }
     }
-    writeln!(output)?;
-    say_rate(stream, began);
+    let written = stream.finish();
+    end(output, written.finish, config);
+    if written.finish == FinishReason::Cancelled {
+        bail!(Stopped("stopped".to_owned()));
+    }
+    say_rate(&written, began);
     Ok(())
+}
+
+/// Ends an answer; one that was cut says so.
+fn end(mut output: Wrapping, finish: FinishReason, config: &GenerationConfig) {
+    if finish != FinishReason::Stop {
+        output.push(CUT);
+    }
+    output.finish();
+    if finish == FinishReason::Length {
+        note!(
+            "cut: --max_new_tokens ({}) or the context is reached",
+            config.max_new_tokens
+        );
+    }
+}
+
+/// The format that a picture of attention is written in.
+fn attention_format(file: &Path) -> anyhow::Result<ImageFormat> {
+    let format = ImageFormat::from_path(file).ok();
+    format
+        .filter(|format| matches!(format, ImageFormat::Png | ImageFormat::Jpeg))
+        .with_context(|| {
+            format!(
+                "--attention {}: expected a name that ends in .png, .jpg or .jpeg",
+                file.display()
+            )
+        })
 }
 
 /// Answers, then shows where the decoder looked.
@@ -144,18 +195,20 @@ fn attend(
     phrase: &str,
     file: &Path,
 ) -> anyhow::Result<()> {
+    let format = attention_format(file)?;
     let picture = gallery.processor().open(picture)?;
     let prompt = gallery.prompt(question, vec![gallery.processor().process(&picture)])?;
     let written = gallery
         .generator(config)
         .generate(std::slice::from_ref(&prompt))?;
-    println!("{}", gallery.answer(&written[0]));
+    let mut output = Wrapping::new();
+    output.push(&gallery.answer(&written[0]));
+    end(output, written[0].finish, config);
     for map in gallery.attention_maps(&prompt, &written[0].ids, phrase)? {
-        let mut bytes = Cursor::new(Vec::new());
-        map.overlay(gallery, &picture)
-            .write_to(&mut bytes, ImageFormat::Png)?;
-        write_file(file, bytes.get_ref()).with_context(|| file.display().to_string())?;
-        eprintln!(
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        map.figure(gallery, &picture).write_to(&mut bytes, format)?;
+        write_file(file, bytes.get_ref())?;
+        note!(
             "where it looked while it wrote {phrase:?}: {}",
             file.display()
         );
@@ -169,34 +222,34 @@ fn answer_all(
     gallery: &GalleryGpt,
     pictures: &[PathBuf],
     config: &GenerationConfig,
+    cancel: &CancelToken,
 ) -> anyhow::Result<()> {
-    let mut file = arguments
-        .output
-        .as_ref()
-        .map(PredictionsFile::resume)
+    let written_by = gallery
+        .written_by(config)?
+        .with_question(&arguments.question);
+    let output = arguments.output.as_deref();
+    let mut output = output
+        .map(|path| AnswerOutput::open(path, "image", written_by))
         .transpose()?;
-    let name = |path: &Path| path.display().to_string();
+    let name = |path: &Path| Value::from(path.display().to_string());
     let wanted: Vec<(u64, &PathBuf)> = (0..)
         .zip(pictures)
-        .filter(|(_, path)| file.as_ref().is_none_or(|file| !file.has(&name(path))))
+        .filter(|(_, path)| {
+            output
+                .as_ref()
+                .is_none_or(|output| !output.has(&name(path)))
+        })
         .collect();
-    if wanted.len() < pictures.len() {
-        eprintln!(
-            "{} of {} are done already",
-            pictures.len() - wanted.len(),
-            pictures.len()
-        );
-    }
+    let before = pictures.len() - wanted.len();
     let progress = ProgressBar::new(wanted.len() as u64).with_style(ProgressStyle::with_template(
         "{bar:30} {pos}/{len} pictures, {per_sec}, {elapsed} gone, {eta} left",
     )?);
-    let mut bad = 0;
-    for batch in wanted.chunks(arguments.batch_size) {
+    let (mut bad, mut answered) = (0, 0);
+    'batches: for batch in wanted.chunks(arguments.batch_size) {
         let mut asked = Vec::with_capacity(batch.len());
         let mut prompts = Vec::with_capacity(batch.len());
         for (number, path) in batch {
-            let read: Result<PixelValues, _> = gallery.processor().process_file(path);
-            match read {
+            match gallery.processor().process_file(path) {
                 Ok(picture) => {
                     let mut prompt = gallery.prompt(&arguments.question, vec![picture])?;
                     // Its own random numbers, whatever batch it is in.
@@ -206,23 +259,64 @@ fn answer_all(
                 }
                 Err(error) => {
                     bad += 1;
-                    progress.suspend(|| eprintln!("{error}"));
+                    progress.suspend(|| note!("{error}"));
                 }
             }
         }
-        if !prompts.is_empty() {
-            let written = gallery.generator(config).generate(&prompts)?;
-            for (path, written) in asked.into_iter().zip(written) {
-                let text = gallery.answer(&written);
-                match &mut file {
-                    Some(file) => file.push(&name(path), &text)?,
-                    None => progress.suspend(|| println!("{}\n  {text}", path.display())),
+        let generator = gallery.generator(config).with_cancel(cancel.clone());
+        let written = match generator.generate(&prompts) {
+            _ if prompts.is_empty() => Vec::new(),
+            Err(GenerationError::Cancelled) => break,
+            written => written?,
+        };
+        for (path, written) in asked.into_iter().zip(written) {
+            let text = gallery.answer(&written);
+            let finish = match written.finish {
+                FinishReason::Stop => "stop",
+                FinishReason::Length => "length",
+                FinishReason::Cancelled => continue,
+            };
+            match &mut output {
+                Some(output) => {
+                    let mut answer = Map::new();
+                    answer.insert("image".to_owned(), name(path));
+                    answer.insert("text".to_owned(), text.into());
+                    answer.insert("finish".to_owned(), json!(finish));
+                    if !output.push(answer)? {
+                        break 'batches;
+                    }
+                }
+                None => {
+                    let cut = if finish == "stop" { "" } else { CUT };
+                    progress.suspend(|| say!("{}\n  {text}{cut}", path.display()));
+                    if terminal::is_closed() {
+                        break 'batches;
+                    }
                 }
             }
+            answered += 1;
         }
         progress.inc(batch.len() as u64);
+        if cancel.is_cancelled() {
+            break;
+        }
     }
     progress.finish_and_clear();
+    let summary = output.map(|output| {
+        format!(
+            "{} answers in {}, {before} of them were there",
+            before + answered,
+            output.name()
+        )
+    });
+    match (cancel.is_cancelled(), summary) {
+        (true, Some(summary)) => bail!(Stopped(format!(
+            "stopped: {summary}; the same command goes on"
+        ))),
+        (true, None) => bail!(Stopped(format!("stopped after {answered} answers"))),
+        (false, Some(summary)) => note!("{summary}"),
+        (false, None) => {}
+    }
     if bad > 0 {
         bail!(
             "{bad} of {} pictures could not be read; they are named above",
@@ -230,36 +324,4 @@ fn answer_all(
         );
     }
     Ok(())
-}
-
-/// The pictures that the arguments mean: files as they are, folders' pictures and what fits a pattern by name.
-fn pictures(arguments: &[String]) -> anyhow::Result<Vec<PathBuf>> {
-    const ENDINGS: [&str; 7] = ["png", "jpg", "jpeg", "webp", "bmp", "gif", "tiff"];
-    let mut pictures = Vec::new();
-    for argument in arguments {
-        let path = Path::new(argument);
-        let before = pictures.len();
-        if path.is_dir() {
-            let entries = std::fs::read_dir(path).with_context(|| argument.clone())?;
-            let mut found: Vec<PathBuf> = entries
-                .filter_map(Result::ok)
-                .map(|entry| entry.path())
-                .filter(|path| {
-                    let ending = path
-                        .extension()
-                        .map(|end| end.to_string_lossy().to_lowercase());
-                    ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
-                })
-                .collect();
-            found.sort();
-            pictures.extend(found);
-        } else if path.exists() || !argument.contains(['*', '?', '[']) {
-            pictures.push(path.to_owned());
-        } else {
-            let found = glob::glob(argument).with_context(|| argument.clone())?;
-            pictures.extend(found.filter_map(Result::ok).filter(|path| path.is_file()));
-        }
-        ensure!(pictures.len() > before, "no picture in {argument}");
-    }
-    Ok(pictures)
 }

@@ -7,8 +7,8 @@
 
 #[macro_use]
 mod terminal;
-mod hub_cache;
 mod output_folder;
+mod spelling;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -29,8 +29,7 @@ struct Arguments {
     #[arg(
         long,
         visible_alias = "model_base",
-        default_value = "datasets/tiny-base",
-        value_parser = hub_cache::model_folder
+        default_value = "datasets/tiny-base"
     )]
     base: PathBuf,
     /// Folder of an adapter for it, PEFT's or the original's.
@@ -54,7 +53,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    terminal::main(|| run(&Arguments::parse()))
+    terminal::main(|| run(&Arguments::parse_from(spelling::arguments())))
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {

@@ -9,36 +9,35 @@
 //!     --predictions qwen-vl-chat=qwen.jsonl --predictions gallery-gpt=ours.jsonl --wordnet dict
 //! ```
 
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a program talks on the terminal"
-)]
-
-mod hub_cache;
+#[macro_use]
+mod terminal;
+mod interrupt;
+mod spelling;
 mod thumbnail;
 
 use std::{
     path::{Path, PathBuf},
+    process::ExitCode,
     str::FromStr,
 };
 
 use anyhow::{Context, bail, ensure};
 use clap::{Parser, ValueEnum};
 use gallery_gpt::{
-    checkpoint::write_file,
+    checkpoint::{Destination, OwnFolder, write_file},
     data::TestPainting,
     eval::{
         Comparison, Interval, Naming, OnUnscorable, Predictions, PredictionsFile, Report, Score,
         Scorer, SystemScores, WordNet, Words, painting_name, reference_count,
     },
+    model::CancelToken,
     prelude::*,
     text::Role,
 };
 use gallery_gpt_scenes::QUESTIONS;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use terminal::Stopped;
 use thumbnail::thumbnail;
 
 const SAMPLE: &str = "datasets/painting-form-mini";
@@ -63,7 +62,7 @@ struct Arguments {
     #[arg(long, requires = "predictions")]
     questions: Option<PathBuf>,
     /// Folder of the base model.
-    #[arg(long, visible_alias = "model_base", value_parser = hub_cache::model_folder)]
+    #[arg(long, visible_alias = "model_base")]
     base: Option<PathBuf>,
     /// Folder of an adapter for the base.
     #[arg(long, visible_alias = "model_path")]
@@ -99,6 +98,9 @@ struct Arguments {
     /// Folder for predictions, scores and page; predictions in it are gone on with.
     #[arg(long, default_value = "runs/evaluate")]
     output_dir: PathBuf,
+    /// Writes into the folder whatever it holds; files of other names stay.
+    #[arg(long)]
+    overwrite: bool,
     /// Seed of the resampling.
     #[arg(long, default_value_t = 42)]
     seed: u64,
@@ -132,8 +134,8 @@ impl FromStr for NamedFile {
     }
 }
 
-fn main() -> anyhow::Result<()> {
-    run(&Arguments::parse())
+fn main() -> ExitCode {
+    terminal::main(|| run(&Arguments::parse_from(spelling::arguments())))
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -141,10 +143,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     ensure!(arguments.batch_size > 0, "--batch_size must be at least 1");
     let test = TestSet::load(&arguments.references)?;
     for bad in &test.bad {
-        eprintln!("left out of the test set: {bad}");
+        note!("left out of the test set: {bad}");
     }
     for missing in &test.incomplete {
-        eprintln!("one reference fewer: {missing}");
+        note!("one reference fewer: {missing}");
     }
     let paintings = test.paintings;
     let mut scorer = Scorer::paper(arguments.wordnet.as_ref().map(WordNet::open).transpose()?);
@@ -155,11 +157,12 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         OnBadPrediction::Fail => OnUnscorable::Fail,
         OnBadPrediction::Exclude => OnUnscorable::Exclude,
     };
+    let mut folder = output_folder(arguments)?;
     let mut systems = Vec::new();
-    for (name, predictions) in predictions(arguments, &paintings)? {
+    for (name, predictions) in predictions(arguments, &paintings, &mut folder)? {
         let system = SystemScores::new(&name, &predictions, &paintings, &scorer, on_unscorable)?;
         for exclusion in &system.exclusions {
-            eprintln!("left out of {name}: {exclusion}");
+            note!("left out of {name}: {exclusion}");
         }
         systems.push(system);
     }
@@ -185,7 +188,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     print_table(&systems, &columns, &intervals, &comparisons);
     let notices = scorer.notices(&paintings, &systems);
     for notice in &notices {
-        eprintln!("note: {notice}");
+        note!("note: {notice}");
     }
 
     let references = reference_count(&paintings);
@@ -193,7 +196,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .iter()
         .map(|column| scorer.signature(*column, references).to_string())
         .collect();
-    println!("\n{}", signatures.join("\n"));
+    say!("\n{}", signatures.join("\n"));
     let scores = json!({
         "paintings": paintings.len(),
         "signatures": signatures,
@@ -202,7 +205,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         "seed": seed,
         "systems": systems_json(&systems, &columns, &intervals, &comparisons),
     });
-    let path = arguments.output_dir.join("scores.json");
+    let path = file_in(&mut folder, "scores.json", arguments)?;
     write_file(&path, format!("{scores:#}\n").as_bytes())?;
     let page = Report {
         title: "Formal analyses, scored",
@@ -217,20 +220,40 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     .html(&scorer, |painting| {
         let picture = picture_of(&arguments.images, painting);
         if let Err(error) = &picture {
-            eprintln!("no picture on the page: {error:#}");
+            note!("no picture on the page: {error:#}");
         }
         picture.ok()
     });
-    let report = arguments.output_dir.join("report.html");
+    let report = file_in(&mut folder, "report.html", arguments)?;
     write_file(&report, page.as_bytes())?;
-    println!("\nscores {}, page {}", path.display(), report.display());
+    say!("\nscores {}, page {}", path.display(), report.display());
     Ok(())
+}
+
+/// The folder for all that is written, apart from the models.
+fn output_folder(arguments: &Arguments) -> anyhow::Result<OwnFolder> {
+    let models = arguments.base.iter().chain(&arguments.adapter);
+    let folder = Destination::new(&arguments.output_dir)
+        .overwriting(arguments.overwrite)
+        .apart_from(models);
+    Ok(OwnFolder::open(folder)?)
+}
+
+/// A file in it to write, which is none of those that are read.
+fn file_in(folder: &mut OwnFolder, name: &str, arguments: &Arguments) -> anyhow::Result<PathBuf> {
+    let predictions = arguments.predictions.iter().map(|file| &file.path);
+    let read = arguments.references.iter().chain(&arguments.questions);
+    Destination::new(folder.path().join(name))
+        .apart_from(read.chain(predictions))
+        .check_file()?;
+    Ok(folder.claim(name)?)
 }
 
 /// The systems' predictions: files as they are, models run now.
 fn predictions(
     arguments: &Arguments,
     paintings: &[TestPainting],
+    folder: &mut OwnFolder,
 ) -> anyhow::Result<Vec<(String, Predictions)>> {
     let mut systems = Vec::new();
     let run_models = arguments.predictions.is_empty();
@@ -238,26 +261,27 @@ fn predictions(
         let base = arguments.base.clone();
         let base = base.unwrap_or_else(|| "datasets/tiny-base".into());
         let gallery = GalleryGpt::load(&base, &arguments.device.device()?)?;
+        let cancel = interrupt::first_asks()?;
         if run_models && arguments.images.starts_with(SAMPLE) {
             systems.push(("constant".to_owned(), constant(paintings)?));
         }
         systems.push((
             "base".to_owned(),
-            describe_all(arguments, &gallery, "base", paintings)?,
+            describe_all(arguments, &gallery, "base", paintings, folder, &cancel)?,
         ));
         let adapter = arguments.adapter.clone().or_else(newest_adapter);
         let adapter = adapter.context(
             "no runs/finetune-N/adapter yet: run the example `finetune` first, or name one with --adapter",
         )?;
-        println!("adapter {}", adapter.display());
+        say!("adapter {}", adapter.display());
         let gallery = gallery.adapter(adapter)?;
         for note in gallery.notes() {
-            eprintln!("note: {note}");
+            note!("note: {note}");
         }
         let name = "finetuned";
         systems.push((
             name.to_owned(),
-            describe_all(arguments, &gallery, name, paintings)?,
+            describe_all(arguments, &gallery, name, paintings, folder, &cancel)?,
         ));
     }
     for file in &arguments.predictions {
@@ -272,11 +296,9 @@ fn predictions(
         match predictions.naming(paintings) {
             Naming::Pictures => {}
             Naming::Stems => {
-                eprintln!(
-                    "note: {name} names its paintings by numbers, read as pictures: 7 is 7.png"
-                );
+                note!("note: {name} names its paintings by numbers, read as pictures: 7 is 7.png");
             }
-            Naming::Places => eprintln!(
+            Naming::Places => note!(
                 "note: {name} names its paintings by numbers, read as their places in the test set, from 0; \
                  --questions FILE reads them from the questions instead"
             ),
@@ -319,39 +341,37 @@ fn describe_all(
     gallery: &GalleryGpt,
     name: &str,
     paintings: &[TestPainting],
+    folder: &mut OwnFolder,
+    cancel: &CancelToken,
 ) -> anyhow::Result<Predictions> {
+    let config = GenerationConfig::greedy(arguments.max_new_tokens);
     // A file belongs to one model, question and length: another gets another file.
-    let key = json!([
-        gallery.report().fingerprint,
-        gallery.origin(),
-        name,
-        arguments.adapter.clone().or_else(newest_adapter),
-        arguments.question,
-        arguments.max_new_tokens,
-    ]);
-    let key = Sha256::digest(key.to_string());
-    let key: String = key
-        .iter()
-        .take(4)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    std::fs::create_dir_all(&arguments.output_dir)
-        .with_context(|| format!("cannot make {}", arguments.output_dir.display()))?;
-    let path = arguments.output_dir.join(format!("{name}-{key}.jsonl"));
-    let mut file = PredictionsFile::resume(path)?;
+    let written_by = gallery.written_by(&config)?;
+    let key = written_by.with_question(&arguments.question).fingerprint();
+    let path = file_in(folder, &format!("{name}-{}.jsonl", &key[..8]), arguments)?;
+    let mut file = PredictionsFile::resume(&path)?;
     let progress = ProgressBar::new(0).with_style(ProgressStyle::with_template(&format!(
         "{name} {{bar:30}} {{pos}}/{{len}} paintings, {{per_sec}}, {{eta}} left"
     ))?);
     let predictions = Evaluator::new(gallery, &arguments.images)
         .with_question(&arguments.question)
-        .with_generation(GenerationConfig::greedy(arguments.max_new_tokens))
+        .with_generation(config)
         .with_batch_size(arguments.batch_size)
+        .with_cancel(cancel.clone())
         .predict(paintings, &mut file, |done, total| {
             progress.set_length(total as u64);
             progress.set_position(done as u64);
-        })?;
+        });
     progress.finish_and_clear();
-    Ok(predictions)
+    match predictions {
+        Err(GalleryError::Cancelled) => bail!(Stopped(format!(
+            "stopped: {} of {} paintings are in {}; the same command goes on",
+            file.done().iter().count(),
+            paintings.len(),
+            path.display()
+        ))),
+        predictions => Ok(predictions?),
+    }
 }
 
 /// Narrower than 80 columns for names of up to 30 letters.
@@ -367,9 +387,9 @@ fn print_table(
         [first, _, ..] => format!("difference to {}", first.name),
         _ => String::new(),
     };
-    println!("{:width$}   score   95 % interval   {difference}", "");
+    say!("{:width$}   score   95 % interval   {difference}", "");
     for (at, column) in columns.iter().enumerate() {
-        println!("{}", column.name());
+        say!("{}", column.name());
         for (system, (intervals, comparisons)) in
             systems.iter().zip(intervals.iter().zip(comparisons))
         {
@@ -381,7 +401,7 @@ fn print_table(
                 "  {:width$} {score:6.2}   {low:5.2} to {high:5.2}   {compared}",
                 system.name
             );
-            println!("{}", line.trim_end());
+            say!("{}", line.trim_end());
         }
     }
 }
@@ -416,5 +436,5 @@ fn systems_json(
 fn picture_of(images: &Path, painting: &TestPainting) -> anyhow::Result<String> {
     let image = painting.image.as_ref();
     let image = image.with_context(|| format!("record {} names none", painting.index))?;
-    thumbnail(&PictureFolder::new(images).find(image)?)
+    thumbnail(&images.join(image))
 }

@@ -1,10 +1,11 @@
 //! Flags that several programs share: which model, and how it writes.
 
-#[path = "hub_cache.rs"]
-mod hub_cache;
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
-use std::{path::PathBuf, str::FromStr};
-
+use anyhow::ensure;
 use clap::Args;
 use gallery_gpt::{
     model::EarlyStopping,
@@ -12,74 +13,117 @@ use gallery_gpt::{
     text::{TemplateKind, UnknownTemplate},
 };
 
+const TINY_BASE: &str = "datasets/tiny-base";
+
 /// Which model.
 #[derive(Args)]
 #[command(rename_all = "snake_case")]
 pub(crate) struct ModelFlags {
-    /// Folder of the base model, in any layout, with its tokenizer; or its name on the hub, if the hub's cache has it.
-    #[arg(long, alias = "model_base", default_value = "datasets/tiny-base", value_parser = hub_cache::model_folder)]
-    pub(crate) base: PathBuf,
-    /// Folder of an adapter, PEFT's or the original's, or an `mm_projector.bin`.
-    #[arg(long, alias = "model_path")]
-    pub(crate) adapter: Option<PathBuf>,
+    /// Folder of the base model, in any layout, with its tokenizer [default: datasets/tiny-base].
+    #[arg(long, visible_alias = "model_base")]
+    base: Option<PathBuf>,
+    /// Folder of an adapter, PEFT's or the original's, or an `mm_projector.bin`. The folder of a whole model is taken for the base
+    /// where none is given, as LLaVA's programs take it.
+    #[arg(long, visible_alias = "model_path")]
+    adapter: Option<PathBuf>,
     /// Folder of the vision tower, in place of the one that the config names.
     #[arg(long)]
-    pub(crate) vision_tower: Option<PathBuf>,
+    vision_tower: Option<PathBuf>,
     /// cpu, cuda or cuda:N.
     #[arg(long, default_value = "cpu")]
-    pub(crate) device: DeviceKind,
+    device: DeviceKind,
     /// f32, f16 or bf16; by default bf16 on a GPU, and on a CPU f32 for small models and the stored one for large ones.
     #[arg(long)]
-    pub(crate) dtype: Option<TensorDtype>,
+    dtype: Option<TensorDtype>,
     /// Keep the weights of the decoder's blocks in 8 bits.
     #[arg(long)]
-    pub(crate) load_8bit: bool,
+    load_8bit: bool,
     /// Conversation template, or `guess`: by the model's name, as `run_llava.py` does, which asks adapters without "v1" in their
     /// name with `llava_v0` although training uses v1.
     #[arg(long, default_value = "vicuna_v1")]
-    pub(crate) conv_mode: ConvMode,
+    conv_mode: ConvMode,
 }
 
 impl ModelFlags {
-    /// The folder that the model is called by.
-    pub(crate) fn path(&self) -> &PathBuf {
-        self.adapter.as_ref().unwrap_or(&self.base)
+    /// The base's folder, and the adapter if there is one.
+    pub(crate) fn paths(&self) -> (&Path, Option<&Path>) {
+        match (self.base.as_deref(), self.adapter.as_deref()) {
+            (None, Some(model)) if is_whole_model(model) => (model, None),
+            (base, adapter) => (base.unwrap_or(Path::new(TINY_BASE)), adapter),
+        }
     }
 
-    /// Its last part.
+    /// The last part of the folder that the model is called by.
     pub(crate) fn name(&self) -> String {
-        let path = self.path();
-        let name = path.file_name().unwrap_or(path.as_os_str());
-        name.to_string_lossy().into_owned()
+        let (base, adapter) = self.paths();
+        last_part(adapter.unwrap_or(base))
     }
 
-    /// The model. What a user should know about the combination is said on standard error.
+    /// The model. Who speaks, and what a user should know about the combination, is said on standard error.
     pub(crate) fn load(&self) -> anyhow::Result<GalleryGpt> {
         let template = match self.conv_mode {
             ConvMode::Named(template) => template,
             ConvMode::Guess => TemplateKind::guess_as_run_llava(&self.name())?,
         };
+        let (base, adapter) = self.paths();
+        ensure_default(base)?;
         let options = LoadOptions {
             dtype: self.dtype,
             vision_tower: self.vision_tower.clone(),
             ..LoadOptions::default()
         };
         let mut gallery =
-            GalleryGpt::load_with(&self.base, &self.device.device()?, &options)?.template(template);
-        if let Some(adapter) = &self.adapter {
+            GalleryGpt::load_with(base, &self.device.device()?, &options)?.template(template);
+        if let Some(adapter) = adapter {
             gallery = gallery.adapter(adapter)?;
         }
         if self.load_8bit {
             gallery = gallery.quantize();
         }
-        for note in gallery.notes() {
-            eprintln!("note: {note}");
+        let base = last_part(base);
+        match adapter {
+            Some(adapter) => note!("{base} + {}", adapter.display()),
+            None => note!("{base}"),
+        }
+        for text in gallery.notes() {
+            note!("note: {text}");
         }
         if self.conv_mode == ConvMode::Guess {
-            eprintln!("note: template {template}, by the name {}", self.name());
+            note!("note: template {template}, by the name {}", self.name());
         }
         Ok(gallery)
     }
+}
+
+/// Refuses the default base in words that help, where there is none.
+pub(crate) fn ensure_default(base: &Path) -> anyhow::Result<()> {
+    ensure!(
+        base != Path::new(TINY_BASE) || base.exists(),
+        "{TINY_BASE} is not there: the default base is relative; run in the repository or give --base"
+    );
+    Ok(())
+}
+
+/// Whether a folder holds a model rather than something to put on one.
+fn is_whole_model(folder: &Path) -> bool {
+    let has = |name: &str| folder.join(name).is_file();
+    has("config.json")
+        && ![
+            "adapter_config.json",
+            "non_lora_trainables.bin",
+            "mm_projector.bin",
+        ]
+        .into_iter()
+        .any(has)
+}
+
+fn last_part(path: &Path) -> String {
+    // `.` has no last part, its real path has.
+    let real = path.canonicalize().unwrap_or_default();
+    let name = path.file_name().or_else(|| real.file_name());
+    name.unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// A template, or the original's way to pick one.
@@ -104,46 +148,47 @@ impl FromStr for ConvMode {
 #[derive(Args)]
 #[command(rename_all = "snake_case")]
 pub(crate) struct GenerationFlags {
-    /// 0 is greedy.
-    #[arg(long, default_value_t = 0.2)]
-    pub(crate) temperature: f32,
+    /// 0 is greedy [default: 0.2, and 0 for a beam search].
+    #[arg(long)]
+    temperature: Option<f32>,
     /// Sample from the likeliest tokens that together have this probability.
     #[arg(long, default_value_t = 1.0)]
-    pub(crate) top_p: f32,
+    top_p: f32,
     /// Sample from so many of the likeliest tokens; 0 is all.
     #[arg(long, default_value_t = 50)]
-    pub(crate) top_k: usize,
-    /// Hypotheses of a beam search, with temperature 0; 1 is none.
+    top_k: usize,
+    /// Hypotheses of a beam search; 1 is none.
     #[arg(long, default_value_t = 1)]
-    pub(crate) num_beams: usize,
+    num_beams: usize,
     /// Power of the length that a hypothesis' score is divided by.
     #[arg(long, default_value_t = 1.0)]
-    pub(crate) length_penalty: f32,
+    length_penalty: f32,
     /// When a beam search ends: true, false or never, as in transformers.
     #[arg(long, default_value = "false")]
-    pub(crate) early_stopping: EarlyStopping,
+    early_stopping: EarlyStopping,
     /// Divides the logits of tokens already written.
     #[arg(long, default_value_t = 1.0)]
-    pub(crate) repetition_penalty: f32,
+    repetition_penalty: f32,
     /// No run of so many tokens twice; 0 allows all.
     #[arg(long, default_value_t = 0)]
-    pub(crate) no_repeat_ngram_size: usize,
+    no_repeat_ngram_size: usize,
     /// Texts that end an answer.
     #[arg(long, num_args = 1..)]
-    pub(crate) stop_strings: Vec<String>,
+    stop_strings: Vec<String>,
     /// Most tokens to write [default: 512, or 1024 where many questions are answered].
     #[arg(long)]
-    pub(crate) max_new_tokens: Option<usize>,
+    max_new_tokens: Option<usize>,
     /// Seed of the sampling.
     #[arg(long, default_value_t = 42)]
-    pub(crate) seed: u64,
+    seed: u64,
 }
 
 impl GenerationFlags {
     /// The settings, checked.
     pub(crate) fn config(&self, max_new_tokens: usize) -> anyhow::Result<GenerationConfig> {
+        let temperature = if self.num_beams > 1 { 0.0 } else { 0.2 };
         let config = GenerationConfig {
-            temperature: self.temperature,
+            temperature: self.temperature.unwrap_or(temperature),
             top_p: self.top_p,
             top_k: self.top_k,
             num_beams: self.num_beams,

@@ -6,17 +6,17 @@
 //! cargo run --release --features cuda --example inspect -- --device cuda
 //! ```
 
-#![allow(clippy::print_stdout, reason = "a program talks on the terminal")]
+#[macro_use]
+mod terminal;
+mod spelling;
 
-mod hub_cache;
-
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 use anyhow::bail;
 use clap::Parser;
 use gallery_gpt::{
     check_device,
-    checkpoint::{AdapterFile, Checkpoint, LoadReport, inspect_adapter, verify_folder},
+    checkpoint::{AdapterFile, AdapterOrigin, Checkpoint, LoadReport, inspect_adapter},
     llama::LoraTarget,
     prelude::*,
 };
@@ -30,8 +30,7 @@ struct Arguments {
     #[arg(
         long,
         visible_alias = "model_base",
-        default_value = "datasets/tiny-base",
-        value_parser = hub_cache::model_folder
+        default_value = "datasets/tiny-base"
     )]
     base: PathBuf,
     /// Folder of an adapter for it, PEFT's or the original's.
@@ -49,18 +48,18 @@ struct Arguments {
     tensors: bool,
 }
 
-fn main() -> anyhow::Result<()> {
-    let arguments = Arguments::parse();
-    match arguments.device {
+fn main() -> ExitCode {
+    let arguments = Arguments::parse_from(spelling::arguments());
+    terminal::main(|| match arguments.device {
         Some(device) => show_device(device),
         None => show_checkpoint(&arguments),
-    }
+    })
 }
 
 fn show_device(kind: DeviceKind) -> anyhow::Result<()> {
-    println!("{}", DeviceReport::of(kind));
+    say!("{}", DeviceReport::of(kind));
     for check in check_device(&kind.device()?) {
-        println!("  {check}");
+        say!("  {check}");
     }
     Ok(())
 }
@@ -72,14 +71,13 @@ fn show_checkpoint(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let device = DeviceKind::Cpu.device()?;
     let checkpoint = Checkpoint::open(&arguments.base, &options)?;
-    verify_folder(&arguments.base)?;
     let report = checkpoint.check(&device);
-    println!("{report}");
+    say!("{report}");
     show_model(&checkpoint, &report, arguments.tensors);
     let mut problems = report.problems.len();
     if let Some(folder) = &arguments.adapter {
         let adapter = inspect_adapter(checkpoint.config().init(&device), folder)?;
-        println!("\n{}:", folder.display());
+        say!("\n{}:", folder.display());
         show_adapter(&adapter);
         problems += adapter.problems.len();
     }
@@ -96,22 +94,27 @@ fn show_model(checkpoint: &Checkpoint, report: &LoadReport, all: bool) {
         *count += 1;
         *bytes += used.bytes;
         if all {
-            println!("  {} {:?} {}", used.key, used.dtype, used.parameters());
+            say!(
+                "  {} {} {}",
+                used.key,
+                used.dtype.torch(),
+                used.parameters()
+            );
         }
     }
     for (file, (count, bytes)) in files {
-        println!(
+        say!(
             "  {count:>5} tensors, {} from {}",
             HumanBytes(bytes),
             file.display()
         );
     }
     for (part, parameters) in report.parts() {
-        println!("  {parameters:>13} parameters in {part}");
+        say!("  {parameters:>13} parameters in {part}");
     }
     let config = checkpoint.config();
     let (vision, llama) = (&config.vision, &config.llama);
-    println!(
+    say!(
         "  tower {} wide, {} layers, {} px in patches of {}, select_layer {}: {} tokens a picture",
         vision.hidden_size,
         vision.num_hidden_layers,
@@ -120,7 +123,7 @@ fn show_model(checkpoint: &Checkpoint, report: &LoadReport, all: bool) {
         config.select_layer.0,
         config.tokens_per_picture()
     );
-    println!(
+    say!(
         "  decoder {} wide, {} layers, {} heads ({} for keys), {} words, context {}; projector {}; pictures {}",
         llama.hidden_size,
         llama.num_hidden_layers,
@@ -136,8 +139,8 @@ fn show_model(checkpoint: &Checkpoint, report: &LoadReport, all: bool) {
 fn show_adapter(adapter: &AdapterFile) {
     let lora = &adapter.lora;
     let targets: Vec<&str> = lora.targets.iter().map(LoraTarget::name).collect();
-    println!(
-        "  {:?}: rank {}, alpha {}, dropout {}, on {}; {} tensors{}",
+    say!(
+        "  {}: rank {}, alpha {}, dropout {}, on {}; {} tensors{}",
         adapter.layout,
         lora.rank,
         lora.alpha,
@@ -151,12 +154,29 @@ fn show_adapter(adapter: &AdapterFile) {
         }
     );
     if let Some(base) = &adapter.base_model {
-        println!("  trained on {base}");
+        say!("  trained on {base}");
     }
     if let Some(origin) = &adapter.origin {
-        println!("  {origin:?}");
+        show_origin(origin);
     }
     for problem in &adapter.problems {
-        println!("  {problem}");
+        say!("  {problem}");
+    }
+}
+
+/// What an adapter says it was trained on and with.
+fn show_origin(origin: &AdapterOrigin) {
+    say!("  says of its training: base {}", origin.base_model);
+    let size = origin.image_size.map(|size| format!("{size} px"));
+    for (what, said) in [
+        ("fingerprint of the base", &origin.base_fingerprint),
+        ("vision tower", &origin.vision_tower),
+        ("template", &origin.template),
+        ("image_aspect_ratio", &origin.image_aspect_ratio),
+        ("size of a picture", &size),
+    ] {
+        if let Some(said) = said {
+            say!("    {what} {said}");
+        }
     }
 }

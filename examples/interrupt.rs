@@ -16,8 +16,7 @@ use signal_hook::{
     flag::{register, register_conditional_shutdown},
 };
 
-/// What a shell reports of a program that Ctrl-C ended.
-const INTERRUPTED: i32 = 130;
+use crate::terminal::INTERRUPTED;
 
 /// Cancels the token at the first Ctrl-C or SIGTERM; the second ends the program.
 ///
@@ -54,7 +53,7 @@ impl Interrupts {
     /// The system takes no handler.
     pub(crate) fn listen() -> io::Result<Self> {
         let waiting = Arc::new(AtomicBool::new(true));
-        register_conditional_shutdown(SIGINT, INTERRUPTED, Arc::clone(&waiting))?;
+        register_conditional_shutdown(SIGINT, INTERRUPTED.into(), Arc::clone(&waiting))?;
         let asked = Arc::new(AtomicBool::new(false));
         cancel_or_leave(SIGINT, &asked)?;
         Ok(Self { asked, waiting })
@@ -72,7 +71,7 @@ impl Interrupts {
 
 /// The first signal sets the flag; one that comes while it is set ends the program.
 fn cancel_or_leave(signal: i32, asked: &Arc<AtomicBool>) -> io::Result<()> {
-    register_conditional_shutdown(signal, INTERRUPTED, Arc::clone(asked))?;
+    register_conditional_shutdown(signal, INTERRUPTED.into(), Arc::clone(asked))?;
     register(signal, Arc::clone(asked))?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What a program says on the terminal: a pipe that nobody reads any more, or a full disk, never makes it panic.
 
-#![allow(dead_code, reason = "each program uses its part")]
+#![allow(dead_code, unused_macros, reason = "each program uses its part")]
 
 use std::{
     fmt::Arguments,
@@ -14,6 +14,21 @@ use std::{
 
 /// Whether nobody reads standard output any more.
 static CLOSED: AtomicBool = AtomicBool::new(false);
+/// What a shell reports of a program that Ctrl-C ended.
+pub(crate) const INTERRUPTED: u8 = 130;
+
+/// The end of a program that Ctrl-C asked for, in its last words.
+#[derive(Debug)]
+pub(crate) struct Stopped(pub(crate) String);
+
+impl std::fmt::Display for Stopped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Stopped {}
+
 /// What else went wrong with standard output first.
 static FAILED: OnceLock<std::io::Error> = OnceLock::new();
 
@@ -49,9 +64,22 @@ pub(crate) fn output(text: Arguments<'_>) {
     }
 }
 
-/// Writes a line to standard error, if somebody reads it.
+/// Writes a line to standard error, if somebody reads it. Names of files and records may be anybody's: what would steer the terminal
+/// is shown, not sent.
 pub(crate) fn remark(text: Arguments<'_>) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let text = text.to_string();
+    let steers = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
+    let shown: String = text
+        .chars()
+        .map(|letter| {
+            if steers(letter) {
+                letter.escape_default().to_string()
+            } else {
+                letter.into()
+            }
+        })
+        .collect();
+    let _ = writeln!(std::io::stderr(), "{shown}");
 }
 
 /// Whether nobody reads standard output any more.
@@ -67,6 +95,10 @@ pub(crate) fn main(program: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
     }
     match done {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Stopped>() => {
+            note!("{error}");
+            ExitCode::from(INTERRUPTED)
+        }
         Err(error) => {
             note!("Error: {}", sentence(&error));
             ExitCode::FAILURE

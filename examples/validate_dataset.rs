@@ -6,29 +6,30 @@
 //! cargo run --release --example validate_dataset -- --data train_samples_tuning.json --images art_images_data --show 0 7
 //! ```
 //!
-//! What the records were taken as (with one picture, with several, texts, in which form) is counted, with an example of each.
 //! `--show` prints the tokens of records by position: what the loss looks at is bold on a terminal and in brackets elsewhere.
 
 #[macro_use]
 mod terminal;
-mod hub_cache;
+mod spelling;
 
-use std::{collections::BTreeMap, io::IsTerminal, path::PathBuf, process::ExitCode};
+use std::{
+    collections::BTreeMap,
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use clap::Parser;
 use gallery_gpt::{
-    checkpoint::write_file,
-    data::{
-        BadRecord, Dialect, Record, RecordError, RecordKind, RecordPicture, RecordShape,
-        count_kinds,
-    },
+    checkpoint::{Destination, write_file},
+    data::{BadRecord, Record, RecordError, RecordShape},
     prelude::*,
-    text::{IMAGE_TOKEN_INDEX, Role, printable},
+    text::IMAGE_TOKEN_INDEX,
 };
 use indicatif::{ParallelProgressIterator, ProgressBar, ProgressStyle};
 use rayon::prelude::*;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Checks a training set.
 #[derive(Parser)]
@@ -38,11 +39,10 @@ struct Arguments {
     #[arg(
         long,
         alias = "model_name_or_path",
-        default_value = "datasets/tiny-base",
-        value_parser = hub_cache::model_folder
+        default_value = "datasets/tiny-base"
     )]
     base: PathBuf,
-    /// Training records (`train_samples_tuning.json`), a JSON array or one a line.
+    /// Training records (`train_samples_tuning.json`).
     #[arg(
         long,
         alias = "data_path",
@@ -71,10 +71,13 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    terminal::main(|| run(&Arguments::parse()))
+    terminal::main(|| run(&Arguments::parse_from(spelling::arguments())))
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    if let Some(output) = &arguments.output {
+        ensure_own(output, &arguments.data)?;
+    }
     let base = GalleryGpt::load(&arguments.base, &Device::flex())?;
     let config = base.model().config();
     let batcher = Batcher::new(
@@ -99,8 +102,6 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         show(base.tokenizer(), &batcher, record)?;
     }
 
-    say_kinds(&set, batcher.picture_folder());
-
     let style = ProgressStyle::with_template(
         "{bar:30} {pos}/{len} records, {per_sec}, {elapsed} gone, {eta} left",
     )?;
@@ -123,59 +124,32 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     report(arguments, &counts, &bad)
 }
 
-/// What the records were taken as, with an example of each kind, and what is no error but should be known.
-fn say_kinds(set: &PaintingForm, pictures: &PictureFolder) {
-    for (kind, (count, first)) in count_kinds(&set.records) {
-        let record = &set.records[first];
-        let said = |role| {
-            let mut turns = record.conversation.turns.iter();
-            let turn = turns.find(|turn| turn.role == role);
-            let text = turn.map_or("", |turn| &turn.text).trim();
-            let short: String = text.chars().take(60).collect();
-            let cut = if short.len() < text.len() { "…" } else { "" };
-            format!("{}{cut}", printable(&short))
-        };
-        say!("{count:>7} {kind}");
-        if kind == RecordKind::Written(Dialect::Llava) {
-            continue;
-        }
-        let system = match (&record.conversation.system, kind) {
-            (Some(text), RecordKind::OwnSystem) => format!("({}) ", printable(text)),
-            _ => String::new(),
-        };
-        say!(
-            "        record {} (id {}): {system}{} → {}",
-            record.index,
-            printable(&record.id),
-            said(Role::User),
-            said(Role::Assistant)
-        );
-    }
-    let names = set.records.iter().flat_map(|record| &record.pictures);
-    let respelled = names.filter(|picture| match picture {
-        RecordPicture::File(name) => pictures
-            .find(name)
-            .is_ok_and(|path| path != pictures.path().join(name)),
-        _ => false,
-    });
-    let respelled: Vec<&RecordPicture> = respelled.collect();
-    if let Some(first) = respelled.first() {
-        say!(
-            "{:>7} found under another spelling of a picture's path, the first: {}",
-            respelled.len(),
-            printable(&first.name())
-        );
-    }
-    let repeated = set.repeated_ids();
-    if let Some(first) = repeated.first() {
-        say!("{:>7} ids occur more than once: {first}", repeated.len());
-    }
+/// Refuses to write the list over the training set, or over anything that is no such list.
+fn ensure_own(output: &Path, data: &Path) -> anyhow::Result<()> {
+    Destination::new(output).apart_from([data]).check_file()?;
+    let text = std::fs::read(output).unwrap_or_default();
+    let mut lines = text
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty());
+    let is_line = |line: &[u8]| {
+        serde_json::from_slice(line).is_ok_and(|line: Value| line.get("cause").is_some())
+    };
+    ensure!(
+        lines.all(is_line),
+        "{} holds something else than bad records; choose another file",
+        output.display()
+    );
+    Ok(())
 }
 
-/// Encodes a record and decodes its pictures, as the training would.
+/// Encodes a record and decodes its picture, as the training would.
 fn check(batcher: &Batcher, record: &Record) -> Result<RecordShape, BadRecord> {
     let whole = batcher.encode(record).and_then(|_| batcher.shape(record));
-    whole.map_err(|cause| BadRecord::of(record, cause))
+    whole.map_err(|cause| BadRecord {
+        index: record.index,
+        id: record.id.clone(),
+        cause,
+    })
 }
 
 /// The tokens of a record and which of them are answers.
@@ -186,33 +160,27 @@ fn show(tokenizer: &Tokenizer, batcher: &Batcher, record: &Record) -> anyhow::Re
     } else {
         ("[", "]")
     };
-    let pictures = record.pictures.iter().map(|picture| picture.name());
-    let pictures: Vec<String> = pictures.map(|name| printable(&name).into_owned()).collect();
-    let mut text = format!(
-        "record {} (id {}), {}\n",
+    say!(
+        "record {} (id {}), {}",
         record.index,
-        printable(&record.id),
-        if pictures.is_empty() {
-            "no picture".to_owned()
-        } else {
-            pictures.join(", ")
-        }
+        record.id,
+        record.image
     );
     let mut inside = false;
     for (&id, &label) in ids.iter().zip(&labels) {
         let supervised = label >= 0;
         if supervised != inside {
-            text += if supervised { on } else { off };
+            terminal::output(format_args!("{}", if supervised { on } else { off }));
             inside = supervised;
         }
         let token = u32::try_from(id).ok().and_then(|id| tokenizer.token(id));
         match token {
-            Some(token) => text += &printable(&token.replace('▁', " ")),
-            None if id == IMAGE_TOKEN_INDEX => text += "<image>",
-            None => text += &format!("<{id}>"),
+            Some(token) => terminal::output(format_args!("{}", token.replace('▁', " "))),
+            None if id == IMAGE_TOKEN_INDEX => terminal::output(format_args!("<image>")),
+            None => terminal::output(format_args!("<{id}>")),
         }
     }
-    say!("{text}{}\n", if inside { off } else { "" });
+    say!("{}\n", if inside { off } else { "" });
     Ok(())
 }
 
@@ -264,7 +232,6 @@ fn cause(error: &RecordError) -> &'static str {
         RecordError::Conversation(_) => "no label mask",
         RecordError::Image(_) => "the picture cannot be read",
         RecordError::Path { .. } => "the picture's path leads out of its folder",
-        RecordError::Address { .. } => "the picture is an address, not a file",
         RecordError::TooLong { .. } => "too long",
         _ => "another cause",
     }

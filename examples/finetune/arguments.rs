@@ -14,7 +14,7 @@ use gallery_gpt::{
     },
 };
 
-use crate::{hub_cache, spelling::boolean};
+use crate::spelling::boolean;
 
 pub(crate) const SAMPLE: &str = "datasets/painting-form-mini";
 
@@ -31,8 +31,7 @@ pub(crate) struct Arguments {
     #[arg(
         long,
         alias = "model_name_or_path",
-        default_value = "datasets/tiny-base",
-        value_parser = hub_cache::model_folder
+        default_value = "datasets/tiny-base"
     )]
     pub(crate) base: PathBuf,
     /// Training records (`train_samples_tuning.json`).

@@ -19,6 +19,9 @@
     reason = "a program talks on the terminal"
 )]
 
+#[path = "../terminal.rs"]
+#[macro_use]
+mod terminal;
 #[path = "../flags.rs"]
 mod flags;
 mod server;

@@ -17,6 +17,16 @@ pub enum AdapterLayout {
     LlavaLora,
 }
 
+impl std::fmt::Display for AdapterLayout {
+    /// Whose it is, in words.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Peft => "PEFT's layout",
+            Self::LlavaLora => "LLaVA's layout of LoRA folders",
+        })
+    }
+}
+
 /// A parameter that an adapter brings, whatever its tensor is called.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum AdapterKey {

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{CheckpointError, Destination, checksums::sha256_files, marker};
+use crate::{CheckpointError, Destination, marker};
 
 fn write_error(path: &Path) -> impl FnOnce(std::io::Error) -> CheckpointError + '_ {
     |source| CheckpointError::Write {
@@ -148,9 +148,7 @@ impl AtomicFolder {
     /// A file cannot be synced or the folder not be moved.
     pub fn commit(self) -> Result<(), CheckpointError> {
         let partial = self.partial.path();
-        let mut files = marker::files(partial)?;
-        files.remove(marker::MARKER);
-        marker::list(partial, sha256_files(partial, files)?)?;
+        marker::list(partial, marker::files(partial)?)?;
         finish_folder(partial)?;
         if partial.parent() == Some(&*self.target) {
             return self.move_files();

@@ -93,6 +93,35 @@ impl Destination {
         Ok(real)
     }
 
+    /// Whether a single file can be written here: it may be replaced, but is no input.
+    ///
+    /// # Errors
+    /// It is an input, by whatever path or link, or a folder.
+    pub fn check_file(&self) -> Result<(), CheckpointError> {
+        let real = |path: &Path| {
+            real_path(path).map_err(|source| CheckpointError::Read {
+                path: path.to_owned(),
+                source,
+            })
+        };
+        let output = real(&self.path)?;
+        for input in &self.inputs {
+            if is_same(&output, &real(input)?) {
+                return Err(CheckpointError::InputIsOutput {
+                    output: self.path.clone(),
+                    input: input.clone(),
+                });
+            }
+        }
+        if output.is_dir() {
+            return Err(CheckpointError::Write {
+                path: self.path.clone(),
+                source: std::io::ErrorKind::IsADirectory.into(),
+            });
+        }
+        Ok(())
+    }
+
     /// The path without links, of a folder or of nothing yet, and apart from the inputs.
     pub(crate) fn real(&self) -> Result<PathBuf, CheckpointError> {
         let unreadable = |path: &Path, source| CheckpointError::Read {
@@ -155,11 +184,15 @@ fn real_path(path: &Path) -> std::io::Result<PathBuf> {
     Ok(real)
 }
 
-/// Whether two places are the same, or one lies in the other. Places that exist are told by what they are, not by their spelling: a
-/// file system may not tell upper from lower case, and a folder may be mounted twice.
+/// Whether two places are the same, or one lies in the other.
 fn overlap(a: &Path, b: &Path) -> bool {
-    let same = |a: &Path, b: &Path| a == b || is_same_file(a, b).unwrap_or(false);
-    a.ancestors().any(|above| same(above, b)) || b.ancestors().any(|above| same(above, a))
+    a.ancestors().any(|above| is_same(above, b)) || b.ancestors().any(|above| is_same(above, a))
+}
+
+/// Whether two places are the same. Those that exist are told by what they are, not by their spelling: a file system may not tell
+/// upper from lower case, and a folder may be mounted twice.
+fn is_same(a: &Path, b: &Path) -> bool {
+    a == b || is_same_file(a, b).unwrap_or(false)
 }
 
 #[cfg(test)]

@@ -19,6 +19,17 @@ pub enum Layout {
     Llava,
 }
 
+impl std::fmt::Display for Layout {
+    /// Whose it is, in words.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::LlavaHf => "llava-hf's",
+            Self::LlavaHfNested => "llava-hf's nested",
+            Self::Llava => "LLaVA's own",
+        })
+    }
+}
+
 impl std::str::FromStr for Layout {
     type Err = UnknownLayoutName;
 

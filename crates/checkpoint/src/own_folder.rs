@@ -44,7 +44,7 @@ impl OwnFolder {
             path: destination.path().to_owned(),
             source,
         })?;
-        marker::list(&real, files.iter().map(|name| (name.clone(), None)))?;
+        marker::list(&real, files.clone())?;
         Ok(Self {
             path: destination.path().to_owned(),
             files,
@@ -72,10 +72,7 @@ impl OwnFolder {
                 });
             }
             self.files.insert(name.to_owned());
-            marker::list(
-                &self.path,
-                self.files.iter().map(|name| (name.clone(), None)),
-            )?;
+            marker::list(&self.path, self.files.clone())?;
         }
         Ok(file)
     }

@@ -2,10 +2,8 @@
 
 use std::path::PathBuf;
 
-use gallery_gpt_text::{ConversationError, printable};
+use gallery_gpt_text::ConversationError;
 use gallery_gpt_vision::ImageError;
-
-use crate::Record;
 
 /// A file that is no data set.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +17,7 @@ pub enum DatasetError {
         /// Why.
         source: std::io::Error,
     },
-    /// The file is neither a JSON array nor lines of JSON.
+    /// The file is not JSON, or not an array.
     #[error("{path} is not a data set: expected {expected}, found {found}")]
     Malformed {
         /// The file.
@@ -52,11 +50,7 @@ pub enum DatasetError {
         expected: usize,
     },
     /// Aligned files that name different pictures.
-    #[error(
-        "record {index} is about `{}` in {path} and about `{}` in {first}",
-        printable(found),
-        printable(expected)
-    )]
+    #[error("record {index} is about `{found}` in {path} and about `{expected}` in {first}")]
     DifferentPictures {
         /// Zero-based record.
         index: usize,
@@ -73,26 +67,15 @@ pub enum DatasetError {
 
 /// A record that cannot be used, with where it is.
 #[derive(Debug, thiserror::Error)]
-#[error("record {index} (id {}): {cause}", printable(id))]
+#[error("record {index} (id {id}): {cause}")]
 pub struct BadRecord {
     /// Zero-based position in the file.
     pub index: usize,
     /// Its `id`, or `none`.
     pub id: String,
     /// Why.
+    #[source]
     pub cause: RecordError,
-}
-
-impl BadRecord {
-    /// What is wrong with a record.
-    #[must_use]
-    pub fn of(record: &Record, cause: RecordError) -> Self {
-        Self {
-            index: record.index,
-            id: record.id.clone(),
-            cause,
-        }
-    }
 }
 
 /// Why a record cannot be used.
@@ -100,7 +83,7 @@ impl BadRecord {
 #[non_exhaustive]
 pub enum RecordError {
     /// The JSON is not a record.
-    #[error("expected {expected}, found {}", printable(found))]
+    #[error("expected {expected}, found {found}")]
     Schema {
         /// What was expected.
         expected: &'static str,
@@ -108,9 +91,7 @@ pub enum RecordError {
         found: String,
     },
     /// More or fewer `<image>` marks than pictures.
-    #[error(
-        "{marks} <image> marks for {pictures} pictures, expected as many: `<image>` stands in a question where a picture belongs"
-    )]
+    #[error("{marks} <image> marks for {pictures} pictures, expected as many")]
     Marks {
         /// Marks in the conversation.
         marks: usize,
@@ -124,19 +105,10 @@ pub enum RecordError {
     #[error(transparent)]
     Image(#[from] ImageError),
     /// A picture path that leaves the picture folder.
-    #[error("picture path `{}` leads out of the picture folder", printable(path))]
+    #[error("picture path `{path}` leads out of the picture folder")]
     Path {
         /// The path.
         path: String,
-    },
-    /// A picture that is not in a file.
-    #[error(
-        "picture `{}` is an address, expected the path of a file in the picture folder; nothing is fetched",
-        printable(address)
-    )]
-    Address {
-        /// The start of the address.
-        address: String,
     },
     /// The record does not fit the context.
     #[error(

@@ -1,49 +1,95 @@
 //! Files of JSON lines that grow while a long run goes on.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::Write,
+    fs::{File, OpenOptions, TryLockError},
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::EvalError;
 
-/// A file of JSON lines. Every line is on the disk before the next is begun; a line that a broken run left half written is
-/// removed when the file is opened again.
+/// A file of JSON lines. Every line is on the disk before the next is begun.
+///
+/// Nothing in the file is changed before the first new line: by then whoever opened it knows that its lines are their own. Then a
+/// line that a broken run left half written is removed.
 #[derive(Debug)]
 pub struct JsonLinesFile {
     path: PathBuf,
     file: File,
+    end: End,
 }
 
+/// How a file ends.
+#[derive(Debug)]
+enum End {
+    /// With a whole line, or it is empty.
+    Line,
+    /// With a line that lacks its end alone.
+    Unended,
+    /// With a part of a line, behind so many bytes.
+    Part(u64),
+}
+
+/// An object of a file, and its line, from 1.
+pub type JsonLine = (usize, Map<String, Value>);
+
 impl JsonLinesFile {
-    /// Opens a file to go on with it, or makes it.
+    /// Opens a file to go on with it, or makes it and its folder. Returns what is in it as well.
     ///
     /// # Errors
-    /// It cannot be read or written.
-    pub fn resume(path: impl Into<PathBuf>) -> Result<Self, EvalError> {
+    /// It cannot be read or written, another process is writing it, or it holds something else than lines of JSON objects.
+    pub fn resume(path: impl Into<PathBuf>) -> Result<(Self, Vec<JsonLine>), EvalError> {
         let path = path.into();
         let write = |source| EvalError::Write {
             path: path.clone(),
             source,
         };
-        let file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(write)?;
+        if path.metadata().is_ok_and(|found| !found.is_file()) {
+            return Err(write(io::Error::other("it is not a file")));
+        }
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(write)?;
+        }
+        let options = OpenOptions::new().create(true).append(true).clone();
+        let file = options.open(&path).map_err(write)?;
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            let source = io::Error::other("another process is writing it");
+            return Err(write(source));
+        }
         let bytes = std::fs::read(&path).map_err(|source| EvalError::Read {
             path: path.clone(),
             source,
         })?;
-        let end = bytes.iter().rposition(|byte| *byte == b'\n');
-        let whole = end.map_or(0, |at| at + 1);
-        if whole < bytes.len() {
-            file.set_len(whole as u64).map_err(write)?;
+        let mut lines = Vec::new();
+        let mut end = End::Line;
+        let mut at = 0;
+        for (number, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
+            let is_ended = line.ends_with(b"\n");
+            match serde_json::from_slice(line) {
+                Ok(object) => {
+                    lines.push((number + 1, object));
+                    if !is_ended {
+                        end = End::Unended;
+                    }
+                }
+                Err(_) if is_ended && line.trim_ascii().is_empty() => {}
+                Err(_) if !is_ended && (line.starts_with(b"{") || !lines.is_empty()) => {
+                    end = End::Part(at);
+                }
+                Err(error) => {
+                    return Err(EvalError::Predictions {
+                        path,
+                        place: format!("line {}", number + 1),
+                        expected: "a JSON object on each line",
+                        found: error.to_string(),
+                    });
+                }
+            }
+            at += line.len() as u64;
         }
-        Ok(Self { path, file })
+        Ok((Self { path, file, end }, lines))
     }
 
     /// Where it is.
@@ -57,12 +103,82 @@ impl JsonLinesFile {
     /// # Errors
     /// The disk refuses it.
     pub fn push(&mut self, line: &Value) -> Result<(), EvalError> {
-        self.file
-            .write_all(format!("{line}\n").as_bytes())
-            .and_then(|()| self.file.sync_data())
-            .map_err(|source| EvalError::Write {
-                path: self.path.clone(),
-                source,
-            })
+        let mut write = || {
+            let before = match std::mem::replace(&mut self.end, End::Line) {
+                End::Line => "",
+                End::Unended => "\n",
+                End::Part(behind) => {
+                    self.file.set_len(behind)?;
+                    ""
+                }
+            };
+            let text = format!("{before}{line}\n");
+            self.file.write_all(text.as_bytes())?;
+            self.file.sync_data()
+        };
+        write().map_err(|source| EvalError::Write {
+            path: self.path.clone(),
+            source,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_file_of_something_else_stays_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("notes");
+        for text in [
+            "no end of line",
+            "two\nlines",
+            "{\n  \"pretty\": 1\n}",
+            "[1]\n",
+            "{\"a\": 1}\n3\n",
+        ] {
+            std::fs::write(&path, text).unwrap();
+            assert!(JsonLinesFile::resume(&path).is_err(), "{text}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+        assert!(JsonLinesFile::resume(folder.path()).is_err());
+    }
+
+    #[test]
+    fn the_last_line_is_mended_with_the_first_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lines");
+        for (text, kept) in [
+            ("", ""),
+            ("{\"a\":1}\n", "{\"a\":1}\n"),
+            ("{\"a\":1}", "{\"a\":1}\n"),
+            ("{\"a\":1}\n\n{\"b\"", "{\"a\":1}\n\n"),
+            ("{\"a\":1}\n\0\0\0", "{\"a\":1}\n"),
+            ("{\"a\":", ""),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let (mut file, _) = JsonLinesFile::resume(&path).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+            file.push(&json!({"new": 1})).unwrap();
+            file.push(&json!({"new": 2})).unwrap();
+            assert_eq!(
+                std::fs::read_to_string(&path).unwrap(),
+                format!("{kept}{{\"new\":1}}\n{{\"new\":2}}\n"),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn two_do_not_write_the_same_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lines");
+        let first = JsonLinesFile::resume(&path).unwrap();
+        assert!(JsonLinesFile::resume(&path).is_err());
+        drop(first);
+        JsonLinesFile::resume(&path).unwrap();
     }
 }

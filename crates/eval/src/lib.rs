@@ -57,7 +57,7 @@ pub use evaluation::{
     Comparison, Interval, PaintingScores, Score, Scorer, SystemScores, reference_count,
 };
 pub use gleu::{Gleu, GleuCounts};
-pub use json_lines::JsonLinesFile;
+pub use json_lines::{JsonLine, JsonLinesFile};
 pub use meteor::Meteor;
 pub use nltk_bleu::{NltkBleu, NltkSmoothing};
 pub use porter::PorterStemmer;

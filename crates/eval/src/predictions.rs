@@ -438,13 +438,23 @@ pub struct PredictionsFile {
 }
 
 impl PredictionsFile {
-    /// Opens a file, with what is in it already. A last line that was cut off is removed.
+    /// Opens a file, with what is in it already. A last line that was cut off is not counted.
     ///
     /// # Errors
     /// It cannot be read or written, or holds something else than predictions.
     pub fn resume(path: impl Into<PathBuf>) -> Result<Self, EvalError> {
-        let lines = JsonLinesFile::resume(path)?;
-        let done = Predictions::load(lines.path())?;
+        let (lines, found) = JsonLinesFile::resume(path)?;
+        let mut done = Predictions::default();
+        for (line, object) in found {
+            let (name, text) =
+                entry(&object.into()).map_err(|(expected, found)| EvalError::Predictions {
+                    path: lines.path().to_owned(),
+                    place: format!("line {line}"),
+                    expected,
+                    found,
+                })?;
+            done.push(name, text);
+        }
         Ok(Self { lines, done })
     }
 

@@ -32,6 +32,11 @@ impl AttentionMap {
     /// because it was cropped, is grey.
     #[must_use]
     pub fn overlay(&self, gallery: &GalleryGpt, picture: &RgbImage) -> RgbImage {
+        self.toned(gallery, picture).0
+    }
+
+    /// The overlay, and the least and the most attention on it.
+    pub(crate) fn toned(&self, gallery: &GalleryGpt, picture: &RgbImage) -> (RgbImage, [f32; 2]) {
         let (width, height) = picture.dimensions();
         let field = gallery.processor().field_of_view(width, height);
         let seen = |at: f64| (0.0..1.0).contains(&at);
@@ -49,7 +54,7 @@ impl AttentionMap {
         let least = known.clone().fold(f32::INFINITY, f32::min);
         let most = known.fold(f32::NEG_INFINITY, f32::max);
         let range = (most - least).max(f32::EPSILON);
-        RgbImage::from_fn(width, height, |x, y| {
+        let toned = RgbImage::from_fn(width, height, |x, y| {
             let pixel = picture.get_pixel(x, y).0;
             match values[(y * width + x) as usize] {
                 None => {
@@ -58,7 +63,8 @@ impl AttentionMap {
                 }
                 Some(value) => warm(pixel, (value - least) / range),
             }
-        })
+        });
+        (toned, [least, most])
     }
 
     /// The value at a place of the square the tower saw, between the middles of patches linearly.
@@ -77,7 +83,7 @@ impl AttentionMap {
 }
 
 /// A pixel under attention from 0 to 1.
-fn warm(pixel: [u8; 3], attention: f32) -> Rgb<u8> {
+pub(crate) fn warm(pixel: [u8; 3], attention: f32) -> Rgb<u8> {
     const TONE: [f32; 3] = [255.0, 176.0, 46.0];
     let bright = 0.3 + 0.7 * attention;
     let tinted = 0.45 * attention * attention;
@@ -176,8 +182,13 @@ impl GalleryGpt {
             .map(|count| self.tokenizer().decode(&answer[..count], true).len())
             .collect();
         let text = self.tokenizer().decode(answer, true);
-        let start = text.find(phrase).ok_or_else(missing)?;
-        let end = start + phrase.len();
+        // The case is passed over where the answer does not have the phrase as it is.
+        let folded = || {
+            let (text, phrase) = (text.to_lowercase(), phrase.to_lowercase());
+            text.find(&phrase).map(|start| start..start + phrase.len())
+        };
+        let exact = text.find(phrase).map(|start| start..start + phrase.len());
+        let Range { start, end } = exact.or_else(folded).ok_or_else(missing)?;
         let tokens =
             (0..answer.len()).filter(|&token| ends[token] < end && ends[token + 1] > start);
         let (first, last) = (tokens.clone().min(), tokens.max());

@@ -1,7 +1,7 @@
 //! What can go wrong between a picture and its analysis.
 
 use crate::{
-    checkpoint::CheckpointError, data::RecordError, eval::EvalError, model::GenerationError,
+    AnswersError, checkpoint::CheckpointError, eval::EvalError, model::GenerationError,
     text::TokenizerError, vision::ImageError,
 };
 
@@ -18,9 +18,6 @@ pub enum GalleryError {
     /// A picture, or the processor's config.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// A picture's name in a test set.
-    #[error(transparent)]
-    PictureName(#[from] RecordError),
     /// A generation.
     #[error(transparent)]
     Generation(#[from] GenerationError),
@@ -35,10 +32,28 @@ pub enum GalleryError {
     /// An evaluation.
     #[error(transparent)]
     Eval(#[from] EvalError),
+    /// A file of answers.
+    #[error(transparent)]
+    Answers(#[from] AnswersError),
+    /// A cancel token asked for the end.
+    #[error("stopped; what was answered is kept")]
+    Cancelled,
     /// A test record without a picture, as the first generation of test files has them.
     #[error("test record {index} names no picture; take the current test files")]
     NoPicture {
         /// Zero-based record.
         index: usize,
+    },
+    /// The processor and the tower disagree.
+    #[error(
+        "{path}: pictures are made {found} pixels wide, the vision tower takes {expected}; the file belongs to another model"
+    )]
+    ImageSize {
+        /// `preprocessor_config.json`.
+        path: std::path::PathBuf,
+        /// Its size.
+        found: usize,
+        /// The tower's size.
+        expected: usize,
     },
 }

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use crate::{
     GalleryError, GalleryGpt,
-    data::{PictureFolder, TestPainting},
+    data::TestPainting,
     eval::{Predictions, PredictionsFile, painting_name},
-    model::GenerationConfig,
+    model::{CancelToken, FinishReason, GenerationConfig, GenerationError},
 };
 
 /// Asks a model the same question about every painting of a test set.
@@ -40,10 +40,11 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Evaluator<'a> {
     gallery: &'a GalleryGpt,
-    images: PictureFolder,
+    images: PathBuf,
     question: String,
     generation: GenerationConfig,
     batch_size: usize,
+    cancel: CancelToken,
 }
 
 impl<'a> Evaluator<'a> {
@@ -52,10 +53,11 @@ impl<'a> Evaluator<'a> {
     pub fn new(gallery: &'a GalleryGpt, images: impl Into<PathBuf>) -> Self {
         Self {
             gallery,
-            images: PictureFolder::new(images),
+            images: images.into(),
             question: "Please write a paragraph of formal analysis for this painting.".to_owned(),
             generation: GenerationConfig::greedy(512),
             batch_size: 8,
+            cancel: CancelToken::new(),
         }
     }
 
@@ -80,11 +82,18 @@ impl<'a> Evaluator<'a> {
         self
     }
 
+    /// Lets it end when `cancel` says so: unfinished answers are dropped.
+    #[must_use]
+    pub fn with_cancel(mut self, cancel: CancelToken) -> Self {
+        self.cancel = cancel;
+        self
+    }
+
     /// Asks about every painting that `file` has no text of, and returns all texts in it. `observe` is told how many of
     /// how many are done, after every batch.
     ///
     /// # Errors
-    /// A painting names no picture, a picture cannot be read, or the file cannot be written.
+    /// A painting names no picture, a picture cannot be read, the file cannot be written, or it was cancelled.
     pub fn predict(
         &self,
         paintings: &[TestPainting],
@@ -105,16 +114,27 @@ impl<'a> Evaluator<'a> {
                 let picture = self
                     .gallery
                     .processor()
-                    .process_file(self.images.find(image)?)?;
+                    .process_file(self.images.join(image))?;
                 let mut prompt = self.gallery.prompt(&self.question, vec![picture])?;
                 // Its own random numbers, whatever batch it is in.
                 prompt.stream = painting.index as u64;
                 prompts.push(prompt);
             }
             let generator = self.gallery.generator(&self.generation);
-            for (painting, written) in batch.iter().zip(generator.generate(&prompts)?) {
+            let generator = generator.with_cancel(self.cancel.clone());
+            let written = match generator.generate(&prompts) {
+                Err(GenerationError::Cancelled) => return Err(GalleryError::Cancelled),
+                written => written?,
+            };
+            for (painting, written) in batch.iter().zip(written) {
+                if written.finish == FinishReason::Cancelled {
+                    continue;
+                }
                 let text = self.gallery.answer(&written);
                 file.push(&painting_name(painting), &text)?;
+            }
+            if self.cancel.is_cancelled() {
+                return Err(GalleryError::Cancelled);
             }
             done += batch.len();
             observe(done, missing.len());

@@ -7,6 +7,7 @@
 //! | --- | --- | --- |
 //! | ask about a picture, or many | [`GalleryGpt`] | `caption`, `chat`, `serve` |
 //! | know whether a device can be used, and what falls back on it | [`DeviceReport`], [`check_device`] | `inspect` |
+//! | a file of answers that a broken run goes on with | [`AnswersFile`] | `caption`, `answer_questions` |
 //! | see where the model looked | [`AttentionMap`] | `caption`, `serve` |
 //! | finetune on records, and go on after a stop | [`train::Trainer`], [`train::RunFolder`] | `finetune` |
 //! | a model of your own size | [`model::GalleryModelConfig`] | `train_tiny_base` |
@@ -49,12 +50,15 @@ struct Documentation;
 // First, so that its page lists loading and asking first.
 mod pipeline;
 
+mod answers_file;
+mod attention_figure;
 mod attention_map;
 mod device;
 mod error;
 mod evaluator;
 mod picture;
 
+pub use answers_file::{AnswersError, AnswersFile, WrittenBy};
 pub use attention_map::AttentionMap;
 pub use device::{
     Check, DeviceError, DeviceKind, DeviceReport, Devices, Finding, Verdict, check_device,

@@ -17,7 +17,7 @@ use crate::{
         Generator, Prompt, SplicePlan,
     },
     text::{Conversation, TemplateKind, Tokenizer, encode_prompt, image_question},
-    vision::{ImageProcessor, PixelValues},
+    vision::{ImageProcessor, ImageProcessorConfig, PixelValues},
 };
 use burn::tensor::{Device, Tensor};
 
@@ -46,6 +46,7 @@ pub struct GalleryGpt {
     template: TemplateKind,
     report: LoadReport,
     adapter: Option<AdapterFile>,
+    adapter_path: Option<PathBuf>,
 }
 
 impl GalleryGpt {
@@ -68,15 +69,35 @@ impl GalleryGpt {
         options: &LoadOptions,
     ) -> Result<Self, GalleryError> {
         let folder = folder.as_ref();
-        let checkpoint = Checkpoint::open(folder, options)?;
         let tokenizer = Tokenizer::from_folder(folder)?;
+        let checkpoint = Checkpoint::open(folder, options)?;
         let dtype = match options.dtype {
             Some(dtype) => Some(dtype),
             None if !is_cpu(device) => Some(TensorDtype::BF16),
             None => (checkpoint.parameters() < LARGE).then_some(TensorDtype::F32),
         };
-        let processor = checkpoint.image_processor().init();
         let (model, report) = checkpoint.with_dtype(dtype).load(device)?;
+        let expected = model.config().vision.image_size;
+        // The original's folders have none: it is the tower's.
+        let own = folder.join("preprocessor_config.json");
+        let path = if own.is_file() {
+            own
+        } else {
+            report.tower.folder.join("preprocessor_config.json")
+        };
+        let config = if path.is_file() {
+            ImageProcessorConfig::from_file(&path)?
+        } else {
+            ImageProcessorConfig::new(expected)
+        };
+        if config.image_size != expected {
+            return Err(GalleryError::ImageSize {
+                path,
+                found: config.image_size,
+                expected,
+            });
+        }
+        let processor = config.with_aspect_ratio(model.config().aspect_ratio).init();
         Ok(Self {
             model,
             tokenizer,
@@ -84,6 +105,7 @@ impl GalleryGpt {
             template: TemplateKind::default(),
             report,
             adapter: None,
+            adapter_path: None,
         })
     }
 
@@ -105,6 +127,7 @@ impl GalleryGpt {
             self.model = model;
             self.adapter = Some(adapter);
         }
+        self.adapter_path = Some(path.to_owned());
         Ok(self)
     }
 
@@ -112,6 +135,12 @@ impl GalleryGpt {
     #[must_use]
     pub fn adapter_file(&self) -> Option<&AdapterFile> {
         self.adapter.as_ref()
+    }
+
+    /// Where the adapter, or the projector that was trained alone, came from.
+    #[must_use]
+    pub fn adapter_path(&self) -> Option<&Path> {
+        self.adapter_path.as_deref()
     }
 
     /// What the load of the base did, tensor by tensor.
@@ -133,16 +162,15 @@ impl GalleryGpt {
         }
     }
 
-    /// What a user should know about this combination, a sentence each: what the base's configs do not say or ask for in vain, and an
-    /// adapter that was trained on another base, with another template or with other pictures.
+    /// What a user should know about this combination, a sentence each: an adapter that was trained on another base, with another
+    /// template or with other pictures.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
-        let mut notes = self.report.notes.clone();
-        let adapter = self.adapter.as_ref();
-        if let Some(origin) = adapter.and_then(|adapter| adapter.origin.as_ref()) {
-            notes.extend(origin.differences(&self.origin()));
-        }
-        notes
+        let origin = self
+            .adapter
+            .as_ref()
+            .and_then(|adapter| adapter.origin.as_ref());
+        origin.map_or_else(Vec::new, |origin| origin.differences(&self.origin()))
     }
 
     /// Sets the conversation template; `vicuna_v1` by default, which training uses too.
@@ -150,6 +178,12 @@ impl GalleryGpt {
     pub fn template(mut self, template: TemplateKind) -> Self {
         self.template = template;
         self
+    }
+
+    /// The conversation template.
+    #[must_use]
+    pub fn template_kind(&self) -> TemplateKind {
+        self.template
     }
 
     /// The text at which an answer should stop although it is not the end-of-text token, if the template has one. `run_llava.py`

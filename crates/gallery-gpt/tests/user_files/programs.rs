@@ -1,6 +1,8 @@
 //! Pipes, keys and paths of the programs.
 
+mod answers;
 mod folders;
+mod pipes;
 
 use crate::program;
 

@@ -24,12 +24,12 @@ impl FromStr for EarlyStopping {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        match name {
+        match name.to_ascii_lowercase().as_str() {
             "false" => Ok(Self::Heuristic),
             "true" => Ok(Self::WhenFull),
             "never" => Ok(Self::Never),
-            other => Err(format!(
-                "unknown early stopping `{other}`, expected true, false or never"
+            _ => Err(format!(
+                "unknown early stopping `{name}`, expected true, false or never"
             )),
         }
     }

@@ -2,6 +2,11 @@
 
 use crate::{EarlyStopping, GenerationError};
 
+/// The number as it was written: 0.2, not the nearest binary fraction with all its digits.
+fn decimal(number: f32) -> f64 {
+    number.to_string().parse().unwrap_or(f64::from(number))
+}
+
 /// Settings of a generation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GenerationConfig {
@@ -93,10 +98,10 @@ impl GenerationConfig {
             return wrong("max_new_tokens", 0.0, "at least 1");
         }
         if !(self.temperature >= 0.0 && self.temperature.is_finite()) {
-            return wrong("temperature", f64::from(self.temperature), "0 or more");
+            return wrong("temperature", decimal(self.temperature), "0 or more");
         }
         if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            return wrong("top_p", f64::from(self.top_p), "above 0 and at most 1");
+            return wrong("top_p", decimal(self.top_p), "above 0 and at most 1");
         }
         if self.prefill_chunk_size == 0 {
             return wrong("prefill_chunk_size", 0.0, "at least 1");
@@ -112,17 +117,17 @@ impl GenerationConfig {
             return wrong("num_beams", 0.0, "at least 1");
         }
         if self.num_beams > 1 && self.do_sample() {
-            let found = f64::from(self.temperature);
+            let found = decimal(self.temperature);
             return wrong("temperature", found, "0 with several beams");
         }
         if !self.length_penalty.is_finite() {
-            let found = f64::from(self.length_penalty);
+            let found = decimal(self.length_penalty);
             return wrong("length_penalty", found, "a finite number");
         }
         if !(self.repetition_penalty > 0.0 && self.repetition_penalty.is_finite()) {
             return wrong(
                 "repetition_penalty",
-                f64::from(self.repetition_penalty),
+                decimal(self.repetition_penalty),
                 "a positive number",
             );
         }

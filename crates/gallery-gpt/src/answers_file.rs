@@ -1,0 +1,366 @@
+//! A file of a model's answers, each of which says what wrote it.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    io::{Read, Write},
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    GalleryError, GalleryGpt,
+    eval::{EvalError, JsonLinesFile},
+    model::GenerationConfig,
+};
+
+/// The field of an answer that says what wrote it.
+const WRITTEN_BY: &str = "written_by";
+
+/// Files beside the weights of a base that decide what is asked of them.
+const COMPANIONS: [&str; 7] = [
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "added_tokens.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "generation_config.json",
+];
+
+/// Files that an adapter's folder may have.
+const ADAPTER: [&str; 5] = [
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "adapter_model.bin",
+    "non_lora_trainables.bin",
+    "mm_projector.bin",
+];
+
+/// What a file of answers cannot be gone on with for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AnswersError {
+    /// The file cannot be read or written.
+    #[error(transparent)]
+    File(#[from] EvalError),
+    /// A line is no answer that says what wrote it.
+    #[error(
+        "{path}, line {line}: expected an answer with `{expected}`, found none; nothing was changed. Choose another file"
+    )]
+    NoAnswer {
+        /// The file.
+        path: PathBuf,
+        /// Its line, from 1.
+        line: usize,
+        /// The field that is not there.
+        expected: &'static str,
+    },
+    /// A line that something else wrote.
+    #[error(
+        "{path}, line {line}: written with {what} {then}, now it is {now}; nothing was changed. Go on with the same, or choose another file"
+    )]
+    Other {
+        /// The file.
+        path: PathBuf,
+        /// Its line, from 1.
+        line: usize,
+        /// What is not the same.
+        what: String,
+        /// What it was then.
+        then: String,
+        /// What it is now.
+        now: String,
+    },
+    /// An answer to something that is asked differently now.
+    #[error(
+        "{path}: the answer to {about} has the {field} {then}, now it is {now}; nothing was changed. Choose another file"
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// What was asked about.
+        about: String,
+        /// What is not the same.
+        field: String,
+        /// What it was then.
+        then: String,
+        /// What it is now.
+        now: String,
+    },
+}
+
+/// What writes an answer: fingerprints of the model and its adapter, the question where all answers have the same, and the settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WrittenBy(Map<String, Value>);
+
+impl WrittenBy {
+    /// Adds the question that all answers are to.
+    #[must_use]
+    pub fn with_question(mut self, question: &str) -> Self {
+        self.0.insert("question".to_owned(), question.into());
+        self
+    }
+
+    /// Everything in 64 hexadecimal digits.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        hexadecimal(&Sha256::digest(json!(self.0).to_string()), 64)
+    }
+}
+
+/// The first thing that is not the same: its name, and what it is there and here.
+fn difference(
+    there: &Map<String, Value>,
+    here: &Map<String, Value>,
+) -> Option<(String, String, String)> {
+    let names: BTreeSet<&String> = there.keys().chain(here.keys()).collect();
+    names.into_iter().find_map(|name| {
+        let (then, now) = (there.get(name), here.get(name));
+        if let (Some(Value::Object(then)), Some(Value::Object(now))) = (then, now) {
+            return difference(then, now);
+        }
+        let say = |value: Option<&Value>| match value {
+            None | Some(Value::Null) => "none".to_owned(),
+            Some(value) => value.to_string(),
+        };
+        (then != now).then(|| (name.clone(), say(then), say(now)))
+    })
+}
+
+impl GalleryGpt {
+    /// What answers with these settings are written by. The files of the adapter are read whole.
+    ///
+    /// # Errors
+    /// A file of the model cannot be read any more.
+    pub fn written_by(&self, config: &GenerationConfig) -> Result<WrittenBy, GalleryError> {
+        let report = self.report();
+        let mut base = Sha256::new();
+        base.update(json!([report.fingerprint, report.tower.fingerprint]).to_string());
+        hash_files(&mut base, &report.folder, &COMPANIONS)?;
+        let adapter = self.adapter_path().map(|path| {
+            let mut adapter = Sha256::new();
+            match (
+                path.parent(),
+                path.file_name().and_then(|name| name.to_str()),
+            ) {
+                (Some(folder), Some(name)) if path.is_file() => {
+                    hash_files(&mut adapter, folder, &[name])?;
+                }
+                _ => hash_files(&mut adapter, path, &ADAPTER)?,
+            }
+            Ok::<_, GalleryError>(hexadecimal(&adapter.finalize(), 16))
+        });
+        let settings = [
+            ("template", json!(self.template_kind().to_string())),
+            (
+                "image_aspect_ratio",
+                json!(self.processor().config().aspect_ratio.to_string()),
+            ),
+            ("dtype", json!(format!("{:?}", self.model().dtype()))),
+            (
+                "load_8bit",
+                json!(self.model().language_model.is_quantized()),
+            ),
+        ];
+        let mut settings: Map<String, Value> = settings
+            .map(|(name, value)| (name.to_owned(), value))
+            .into_iter()
+            .collect();
+        let off = said(&GenerationConfig::greedy(0));
+        // What is off is not said.
+        let said = said(config).into_iter().zip(off);
+        let said = said.filter(|(here, off)| here != off).map(|(here, _)| here);
+        settings.extend(said.map(|(name, value)| (name.to_owned(), value)));
+        let mut by = Map::new();
+        by.insert("base".to_owned(), hexadecimal(&base.finalize(), 16).into());
+        by.insert("adapter".to_owned(), json!(adapter.transpose()?));
+        by.insert("settings".to_owned(), settings.into());
+        Ok(WrittenBy(by))
+    }
+}
+
+/// Settings of a generation that its answers depend on.
+fn said(config: &GenerationConfig) -> [(&'static str, Value); 12] {
+    [
+        ("max_new_tokens", config.max_new_tokens.into()),
+        ("temperature", decimal(config.temperature)),
+        ("top_k", config.top_k.into()),
+        ("top_p", decimal(config.top_p)),
+        ("repetition_penalty", decimal(config.repetition_penalty)),
+        ("no_repeat_ngram_size", config.no_repeat_ngram_size.into()),
+        ("num_beams", config.num_beams.into()),
+        ("length_penalty", decimal(config.length_penalty)),
+        (
+            "early_stopping",
+            format!("{:?}", config.early_stopping).into(),
+        ),
+        ("stop_ids", json!(config.stop_ids)),
+        ("stop_strings", json!(config.stop_strings)),
+        ("seed", config.seed.into()),
+    ]
+}
+
+/// A number as it is written, 0.2 rather than the nearest binary fraction with all its digits.
+fn decimal(number: f32) -> Value {
+    let written = number.to_string();
+    written.parse::<f64>().map_or(Value::Null, Value::from)
+}
+
+fn hexadecimal(digest: &[u8], digits: usize) -> String {
+    let mut text: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    text.truncate(digits);
+    text
+}
+
+/// Adds the files of a folder that it has, with their names.
+fn hash_files(hash: &mut Sha256, folder: &Path, names: &[&str]) -> Result<(), GalleryError> {
+    for name in names {
+        let path = folder.join(name);
+        if !path.is_file() {
+            continue;
+        }
+        hash.update(name);
+        let mut read = || {
+            let mut file = std::fs::File::open(&path)?;
+            let mut part = vec![0; 1 << 20];
+            loop {
+                match file.read(&mut part)? {
+                    0 => return Ok(()),
+                    bytes => hash.update(&part[..bytes]),
+                }
+            }
+        };
+        read().map_err(|source| EvalError::Read { path, source })?;
+    }
+    Ok(())
+}
+
+/// A file of answers, a JSON object a line, that a broken run goes on with: only with the same model, adapter, question and settings.
+#[derive(Debug)]
+pub struct AnswersFile {
+    lines: Lines,
+    key: &'static str,
+    written_by: WrittenBy,
+    /// By the key's value as JSON.
+    done: HashMap<String, Map<String, Value>>,
+}
+
+enum Lines {
+    File(JsonLinesFile),
+    Stream(PathBuf, Box<dyn Write>),
+}
+
+impl std::fmt::Debug for Lines {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(file) => file.fmt(f),
+            Self::Stream(path, _) => f.debug_tuple("Stream").field(path).finish(),
+        }
+    }
+}
+
+impl AnswersFile {
+    /// Opens a file to go on with it, or makes it. `key` is the field that names what was asked about.
+    ///
+    /// # Errors
+    /// The file cannot be read or written, or holds something else than answers by the same.
+    pub fn resume(
+        path: impl Into<PathBuf>,
+        key: &'static str,
+        written_by: WrittenBy,
+    ) -> Result<Self, AnswersError> {
+        let (file, found) = JsonLinesFile::resume(path)?;
+        let mut done = HashMap::with_capacity(found.len());
+        for (line, answer) in found {
+            let path = || file.path().to_owned();
+            let missing = |expected| AnswersError::NoAnswer {
+                path: path(),
+                line,
+                expected,
+            };
+            let by = answer.get(WRITTEN_BY).and_then(Value::as_object);
+            let by = by.ok_or_else(|| missing(WRITTEN_BY))?;
+            let about = answer.get(key).ok_or_else(|| missing(key))?.to_string();
+            if let Some((what, then, now)) = difference(by, &written_by.0) {
+                return Err(AnswersError::Other {
+                    path: path(),
+                    line,
+                    what,
+                    then,
+                    now,
+                });
+            }
+            done.insert(about, answer);
+        }
+        Ok(Self {
+            lines: Lines::File(file),
+            key,
+            written_by,
+            done,
+        })
+    }
+
+    /// Answers for whoever reads them now: a pipe, or a terminal. `name` is what errors call it.
+    pub fn stream(
+        name: impl Into<PathBuf>,
+        writer: impl Write + 'static,
+        key: &'static str,
+        written_by: WrittenBy,
+    ) -> Self {
+        Self {
+            lines: Lines::Stream(name.into(), Box::new(writer)),
+            key,
+            written_by,
+            done: HashMap::new(),
+        }
+    }
+
+    /// The answer about something, if it is there already.
+    #[must_use]
+    pub fn done(&self, about: &Value) -> Option<&Map<String, Value>> {
+        self.done.get(&about.to_string())
+    }
+
+    /// Refuses an answer that is there already where it was given to something else.
+    ///
+    /// # Errors
+    /// It has another value in the field.
+    pub fn ensure_same(&self, about: &Value, field: &str, now: &Value) -> Result<(), AnswersError> {
+        let then = self.done(about).and_then(|answer| answer.get(field));
+        match (&self.lines, then) {
+            (Lines::File(file), Some(then)) if then != now => Err(AnswersError::Changed {
+                path: file.path().to_owned(),
+                about: about.to_string(),
+                field: field.to_owned(),
+                then: then.to_string(),
+                now: now.to_string(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes an answer through to the disk: an object with the key, and what wrote it added.
+    ///
+    /// # Errors
+    /// The disk refuses it, or nobody reads the stream any more.
+    pub fn push(&mut self, mut answer: Map<String, Value>) -> Result<(), AnswersError> {
+        answer.insert(WRITTEN_BY.to_owned(), json!(self.written_by.0));
+        let line = json!(answer);
+        match &mut self.lines {
+            Lines::File(file) => file.push(&line)?,
+            Lines::Stream(path, writer) => {
+                let written = writeln!(writer, "{line}").and_then(|()| writer.flush());
+                written.map_err(|source| EvalError::Write {
+                    path: path.clone(),
+                    source,
+                })?;
+            }
+        }
+        if let Some(about) = answer.get(self.key) {
+            self.done.insert(about.to_string(), answer);
+        }
+        Ok(())
+    }
+}
