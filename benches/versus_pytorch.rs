@@ -260,7 +260,7 @@ fn sample_mix(records: usize) -> anyhow::Result<Batch> {
     let set = PaintingForm::load(root.join("painting-form-mini/train_samples_tuning.json"))?;
     let tokenizer = Tokenizer::from_folder(root.join("tiny-base"))?;
     let template = TemplateKind::default().template();
-    let lengths = set.records.iter().map(Record::words).collect();
+    let lengths = set.records.iter().map(Record::length).collect();
     let chosen = Sampler::new(lengths, Order::Shuffled, records, 42).epoch(0);
     let mut batch = Batch::default();
     for (nth, &index) in chosen[0].iter().enumerate() {

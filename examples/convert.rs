@@ -7,6 +7,7 @@
 
 #[macro_use]
 mod terminal;
+mod hub_cache;
 mod output_folder;
 mod spelling;
 
@@ -29,7 +30,8 @@ struct Arguments {
     #[arg(
         long,
         visible_alias = "model_base",
-        default_value = "datasets/tiny-base"
+        default_value = "datasets/tiny-base",
+        value_parser = hub_cache::model_folder
     )]
     base: PathBuf,
     /// Folder of an adapter for it, PEFT's or the original's.

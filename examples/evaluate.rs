@@ -11,6 +11,7 @@
 
 #[macro_use]
 mod terminal;
+mod hub_cache;
 mod interrupt;
 mod spelling;
 mod thumbnail;
@@ -62,7 +63,7 @@ struct Arguments {
     #[arg(long, requires = "predictions")]
     questions: Option<PathBuf>,
     /// Folder of the base model.
-    #[arg(long, visible_alias = "model_base")]
+    #[arg(long, visible_alias = "model_base", value_parser = hub_cache::model_folder)]
     base: Option<PathBuf>,
     /// Folder of an adapter for the base.
     #[arg(long, visible_alias = "model_path")]
@@ -436,5 +437,5 @@ fn systems_json(
 fn picture_of(images: &Path, painting: &TestPainting) -> anyhow::Result<String> {
     let image = painting.image.as_ref();
     let image = image.with_context(|| format!("record {} names none", painting.index))?;
-    thumbnail(&images.join(image))
+    thumbnail(&PictureFolder::new(images).find(image)?)
 }

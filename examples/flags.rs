@@ -1,5 +1,8 @@
 //! Flags that several programs share: which model, and how it writes.
 
+#[path = "hub_cache.rs"]
+mod hub_cache;
+
 use std::{
     path::{Path, PathBuf},
     str::FromStr,
@@ -19,8 +22,9 @@ const TINY_BASE: &str = "datasets/tiny-base";
 #[derive(Args)]
 #[command(rename_all = "snake_case")]
 pub(crate) struct ModelFlags {
-    /// Folder of the base model, in any layout, with its tokenizer [default: datasets/tiny-base].
-    #[arg(long, visible_alias = "model_base")]
+    /// Folder of the base model, in any layout, with its tokenizer; or its name on the hub, if the hub's cache has it [default:
+    /// datasets/tiny-base].
+    #[arg(long, visible_alias = "model_base", value_parser = hub_cache::model_folder)]
     base: Option<PathBuf>,
     /// Folder of an adapter, PEFT's or the original's, or an `mm_projector.bin`. The folder of a whole model is taken for the base
     /// where none is given, as LLaVA's programs take it.

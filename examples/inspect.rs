@@ -10,13 +10,17 @@
 mod terminal;
 mod spelling;
 
+mod hub_cache;
+
 use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
 
 use anyhow::bail;
 use clap::Parser;
 use gallery_gpt::{
     check_device,
-    checkpoint::{AdapterFile, AdapterOrigin, Checkpoint, LoadReport, inspect_adapter},
+    checkpoint::{
+        AdapterFile, AdapterOrigin, Checkpoint, LoadReport, inspect_adapter, verify_folder,
+    },
     llama::LoraTarget,
     prelude::*,
 };
@@ -30,7 +34,8 @@ struct Arguments {
     #[arg(
         long,
         visible_alias = "model_base",
-        default_value = "datasets/tiny-base"
+        default_value = "datasets/tiny-base",
+        value_parser = hub_cache::model_folder
     )]
     base: PathBuf,
     /// Folder of an adapter for it, PEFT's or the original's.
@@ -71,6 +76,7 @@ fn show_checkpoint(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let device = DeviceKind::Cpu.device()?;
     let checkpoint = Checkpoint::open(&arguments.base, &options)?;
+    verify_folder(&arguments.base)?;
     let report = checkpoint.check(&device);
     say!("{report}");
     show_model(&checkpoint, &report, arguments.tensors);

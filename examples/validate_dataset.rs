@@ -6,10 +6,12 @@
 //! cargo run --release --example validate_dataset -- --data train_samples_tuning.json --images art_images_data --show 0 7
 //! ```
 //!
+//! What the records were taken as (with one picture, with several, texts, in which form) is counted, with an example of each.
 //! `--show` prints the tokens of records by position: what the loss looks at is bold on a terminal and in brackets elsewhere.
 
 #[macro_use]
 mod terminal;
+mod hub_cache;
 mod spelling;
 
 use std::{
@@ -23,9 +25,12 @@ use anyhow::{Context, bail, ensure};
 use clap::Parser;
 use gallery_gpt::{
     checkpoint::{Destination, write_file},
-    data::{BadRecord, Record, RecordError, RecordShape},
+    data::{
+        BadRecord, Dialect, Record, RecordError, RecordKind, RecordPicture, RecordShape,
+        count_kinds,
+    },
     prelude::*,
-    text::IMAGE_TOKEN_INDEX,
+    text::{IMAGE_TOKEN_INDEX, Role, printable},
 };
 use indicatif::{ParallelProgressIterator, ProgressBar, ProgressStyle};
 use rayon::prelude::*;
@@ -39,10 +44,11 @@ struct Arguments {
     #[arg(
         long,
         alias = "model_name_or_path",
-        default_value = "datasets/tiny-base"
+        default_value = "datasets/tiny-base",
+        value_parser = hub_cache::model_folder
     )]
     base: PathBuf,
-    /// Training records (`train_samples_tuning.json`).
+    /// Training records (`train_samples_tuning.json`), a JSON array or one a line.
     #[arg(
         long,
         alias = "data_path",
@@ -102,6 +108,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         show(base.tokenizer(), &batcher, record)?;
     }
 
+    say_kinds(&set, batcher.picture_folder());
+
     let style = ProgressStyle::with_template(
         "{bar:30} {pos}/{len} records, {per_sec}, {elapsed} gone, {eta} left",
     )?;
@@ -142,14 +150,59 @@ fn ensure_own(output: &Path, data: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Encodes a record and decodes its picture, as the training would.
+/// What the records were taken as, with an example of each kind, and what is no error but should be known.
+fn say_kinds(set: &PaintingForm, pictures: &PictureFolder) {
+    for (kind, (count, first)) in count_kinds(&set.records) {
+        let record = &set.records[first];
+        let said = |role| {
+            let mut turns = record.conversation.turns.iter();
+            let turn = turns.find(|turn| turn.role == role);
+            let text = turn.map_or("", |turn| &turn.text).trim();
+            let short: String = text.chars().take(60).collect();
+            let cut = if short.len() < text.len() { "…" } else { "" };
+            format!("{}{cut}", printable(&short))
+        };
+        say!("{count:>7} {kind}");
+        if kind == RecordKind::Written(Dialect::Llava) {
+            continue;
+        }
+        let system = match (&record.conversation.system, kind) {
+            (Some(text), RecordKind::OwnSystem) => format!("({}) ", printable(text)),
+            _ => String::new(),
+        };
+        say!(
+            "        record {} (id {}): {system}{} → {}",
+            record.index,
+            printable(&record.id),
+            said(Role::User),
+            said(Role::Assistant)
+        );
+    }
+    let names = set.records.iter().flat_map(|record| &record.pictures);
+    let respelled = names.filter(|picture| match picture {
+        RecordPicture::File(name) => pictures
+            .find(name)
+            .is_ok_and(|path| path != pictures.path().join(name)),
+        _ => false,
+    });
+    let respelled: Vec<&RecordPicture> = respelled.collect();
+    if let Some(first) = respelled.first() {
+        say!(
+            "{:>7} found under another spelling of a picture's path, the first: {}",
+            respelled.len(),
+            printable(&first.name())
+        );
+    }
+    let repeated = set.repeated_ids();
+    if let Some(first) = repeated.first() {
+        say!("{:>7} ids occur more than once: {first}", repeated.len());
+    }
+}
+
+/// Encodes a record and decodes its pictures, as the training would.
 fn check(batcher: &Batcher, record: &Record) -> Result<RecordShape, BadRecord> {
     let whole = batcher.encode(record).and_then(|_| batcher.shape(record));
-    whole.map_err(|cause| BadRecord {
-        index: record.index,
-        id: record.id.clone(),
-        cause,
-    })
+    whole.map_err(|cause| BadRecord::of(record, cause))
 }
 
 /// The tokens of a record and which of them are answers.
@@ -160,27 +213,33 @@ fn show(tokenizer: &Tokenizer, batcher: &Batcher, record: &Record) -> anyhow::Re
     } else {
         ("[", "]")
     };
-    say!(
-        "record {} (id {}), {}",
+    let pictures = record.pictures.iter().map(|picture| picture.name());
+    let pictures: Vec<String> = pictures.map(|name| printable(&name).into_owned()).collect();
+    let mut text = format!(
+        "record {} (id {}), {}\n",
         record.index,
-        record.id,
-        record.image
+        printable(&record.id),
+        if pictures.is_empty() {
+            "no picture".to_owned()
+        } else {
+            pictures.join(", ")
+        }
     );
     let mut inside = false;
     for (&id, &label) in ids.iter().zip(&labels) {
         let supervised = label >= 0;
         if supervised != inside {
-            terminal::output(format_args!("{}", if supervised { on } else { off }));
+            text += if supervised { on } else { off };
             inside = supervised;
         }
         let token = u32::try_from(id).ok().and_then(|id| tokenizer.token(id));
         match token {
-            Some(token) => terminal::output(format_args!("{}", token.replace('▁', " "))),
-            None if id == IMAGE_TOKEN_INDEX => terminal::output(format_args!("<image>")),
-            None => terminal::output(format_args!("<{id}>")),
+            Some(token) => text += &printable(&token.replace('▁', " ")),
+            None if id == IMAGE_TOKEN_INDEX => text += "<image>",
+            None => text += &format!("<{id}>"),
         }
     }
-    say!("{}\n", if inside { off } else { "" });
+    say!("{text}{}\n", if inside { off } else { "" });
     Ok(())
 }
 
@@ -232,6 +291,7 @@ fn cause(error: &RecordError) -> &'static str {
         RecordError::Conversation(_) => "no label mask",
         RecordError::Image(_) => "the picture cannot be read",
         RecordError::Path { .. } => "the picture's path leads out of its folder",
+        RecordError::Address { .. } => "the picture is an address, not a file",
         RecordError::TooLong { .. } => "too long",
         _ => "another cause",
     }

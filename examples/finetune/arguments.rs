@@ -14,7 +14,7 @@ use gallery_gpt::{
     },
 };
 
-use crate::spelling::boolean;
+use crate::{hub_cache, spelling::boolean};
 
 pub(crate) const SAMPLE: &str = "datasets/painting-form-mini";
 
@@ -31,7 +31,8 @@ pub(crate) struct Arguments {
     #[arg(
         long,
         alias = "model_name_or_path",
-        default_value = "datasets/tiny-base"
+        default_value = "datasets/tiny-base",
+        value_parser = hub_cache::model_folder
     )]
     pub(crate) base: PathBuf,
     /// Training records (`train_samples_tuning.json`).

@@ -17,6 +17,8 @@
 
 mod arguments;
 mod going_on;
+#[path = "../hub_cache.rs"]
+mod hub_cache;
 mod planning;
 mod screen;
 mod script_only;
@@ -39,7 +41,7 @@ use arguments::{Arguments, BadRecordPolicy};
 use clap::Parser;
 use gallery_gpt::{
     checkpoint::{SaveOptions, save_model, save_projector, write_file},
-    data::{BadRecord, Record, RecordShape},
+    data::{BadRecord, Record, RecordShape, count_kinds},
     llama::LoraTarget,
     prelude::*,
     train::{AdapterWriting, SamplePainting, Samples, TrainableParts},
@@ -138,10 +140,11 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
     ensure_it_fits(arguments, &trainer, &base, &lora, &shapes)?;
     if let Some(path) = &arguments.eval_data {
         let set = PaintingForm::load(path)?;
-        if let Some(bad) = set.bad.first() {
+        let checked = batcher.check(set.records);
+        if let Some(bad) = set.bad.iter().chain(&checked.bad).next() {
             bail!("{}: {bad}", path.display());
         }
-        trainer = trainer.with_validation(set.records);
+        trainer = trainer.with_validation(checked.records);
     }
     let test = sample_test_set(arguments)?;
     let shown = match &test {
@@ -258,31 +261,25 @@ fn usable_records(
     batcher: &Batcher,
 ) -> anyhow::Result<(Vec<Record>, Vec<RecordShape>, Vec<BadRecord>)> {
     let set = PaintingForm::load(&arguments.data)?;
+    let repeated = set.repeated_ids();
     let mut bad = set.bad;
-    let mut records = Vec::with_capacity(set.records.len());
-    let mut shapes = Vec::with_capacity(set.records.len());
-    for record in set.records {
-        let picture = arguments.images.join(&record.image);
-        match batcher.shape(&record) {
-            Ok(_) if !picture.is_file() => bad.push(BadRecord {
-                index: record.index,
-                id: record.id.clone(),
-                cause: gallery_gpt::vision::ImageError::Read {
-                    path: picture,
-                    source: std::io::ErrorKind::NotFound.into(),
-                }
-                .into(),
-            }),
-            Ok(shape) => {
-                records.push(record);
-                shapes.push(shape);
-            }
-            Err(cause) => bad.push(BadRecord {
-                index: record.index,
-                id: record.id,
-                cause,
-            }),
-        }
+    let checked = batcher.check(set.records);
+    let (records, shapes) = (checked.records, checked.shapes);
+    bad.extend(checked.bad);
+    bad.sort_by_key(|record| record.index);
+    let kinds = count_kinds(&records);
+    if kinds.keys().any(|kind| !kind.is_usual()) {
+        let counts = kinds
+            .iter()
+            .map(|(kind, (count, _))| format!("{count} {kind}"));
+        println!("records: {}", counts.collect::<Vec<_>>().join(", "));
+    }
+    if let Some(first) = repeated.first() {
+        eprintln!(
+            "{}: {} ids occur more than once; {first}",
+            arguments.data.display(),
+            repeated.len()
+        );
     }
     for bad in bad.iter().take(20) {
         eprintln!("{}: {bad}", arguments.data.display());

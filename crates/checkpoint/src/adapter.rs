@@ -22,7 +22,8 @@ use crate::{
     AdapterLayout, AdapterOrigin, AtomicFolder, CheckpointError, Destination, Layout, LoadOptions,
     Placement, Problem, StoredTensor, Strictness, TensorDtype, WeightFiles,
     adapter_key::{AdapterKey, PROJECTOR},
-    config_file::llava_json,
+    checksums::verify_folder,
+    config_json::llava_json,
     marker::MARKER,
     pickle_writer::write_pickle,
     save::{Outgoing, write_json, write_tensors},
@@ -252,6 +253,7 @@ pub fn load_adapter(
     options: &LoadOptions,
 ) -> Result<(GalleryModel, AdapterFile), CheckpointError> {
     let folder = folder.as_ref();
+    verify_folder(folder)?;
     let (model, adapter) = fill(model, folder, true)?;
     refuse(folder, &adapter.problems, options)?;
     Ok((model, adapter))

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{CheckpointError, Destination, marker};
+use crate::{CheckpointError, Destination, checksums::sha256_files, marker};
 
 fn write_error(path: &Path) -> impl FnOnce(std::io::Error) -> CheckpointError + '_ {
     |source| CheckpointError::Write {
@@ -148,7 +148,9 @@ impl AtomicFolder {
     /// A file cannot be synced or the folder not be moved.
     pub fn commit(self) -> Result<(), CheckpointError> {
         let partial = self.partial.path();
-        marker::list(partial, marker::files(partial)?)?;
+        let mut files = marker::files(partial)?;
+        files.remove(marker::MARKER);
+        marker::list(partial, sha256_files(partial, files)?)?;
         finish_folder(partial)?;
         if partial.parent() == Some(&*self.target) {
             return self.move_files();

@@ -10,14 +10,20 @@ use burn::{
     tensor::{Device, Tensor},
 };
 use gallery_gpt_model::{GalleryModel, GalleryModelConfig};
+use gallery_gpt_vision::{ImageProcessorConfig, VisionConfig};
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::{
     CheckpointError, Layout, LoadOptions, LoadReport, Placement, Problem, StoredTensor, Strictness,
     TensorDtype, TowerSource, UsedTensor, VocabRows, WeightFiles, checkpoint_key,
-    config_file::{ConfigFile, read_config, read_vision_config},
+    checksums::{hex, verify_files},
+    config_file::{ConfigFile, Family, read_config, read_vision_config},
     layout::projector_hub_key,
-    stored_tensor::{Numbers, first_not_finite, tensor_of},
+    load_report::WHOLE,
+    model_folder,
+    processor_config::Pictures,
+    stored_tensor::{first_not_finite, tensor_of},
     tower,
 };
 
@@ -30,9 +36,11 @@ pub struct Checkpoint {
     folder: PathBuf,
     layout: Layout,
     config: GalleryModelConfig,
+    pictures: ImageProcessorConfig,
     tower: TowerSource,
     unread: Vec<PathBuf>,
     ignored: Vec<String>,
+    notes: Vec<String>,
     /// By hub name: the name in the file, and the tensor.
     tensors: BTreeMap<String, (String, StoredTensor)>,
     options: LoadOptions,
@@ -45,7 +53,8 @@ impl Checkpoint {
     /// A file is missing or damaged, the names are nobody's, or the vision tower that the config names is not to be found.
     pub fn open(folder: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, CheckpointError> {
         let folder = folder.as_ref();
-        let config = read_config(folder)?;
+        model_folder::check(folder)?;
+        let ConfigFile { family, mut notes } = read_config(folder)?;
         let files = WeightFiles::open(folder)?;
         let layout = Layout::detect(folder, files.iter().map(|(key, _)| key))?;
         let mut opened = Tensors::default();
@@ -57,68 +66,49 @@ impl Checkpoint {
             let projector = WeightFiles::open_single(folder.join(PROJECTOR_FILE))?;
             opened.add(&projector, projector_hub_key);
         }
-        let has_tower = opened.has("vision_tower.");
-        let (named, vision) = match &config {
-            ConfigFile::LlavaHf { model, .. } => (None, Some(model.vision.clone())),
-            ConfigFile::Llava(config) => (config.mm_vision_tower.clone(), None),
+        let (named, vision) = match &family {
+            Family::LlavaHf { model, .. } => (None, Some(model.vision.clone())),
+            Family::Llava(config) => (config.mm_vision_tower.clone(), None),
         };
-        // A chosen tower before the checkpoint's own, and that before the one its config names.
-        let tower_folder = match (&options.vision_tower, has_tower, &named) {
-            (Some(chosen), _, _) => Some(chosen.clone()),
-            (None, false, Some(name)) => Some(tower::find(folder, name)?),
-            // Its numbers are here; only its config is looked for.
-            (None, true, Some(name)) => tower::find(folder, name).ok(),
-            (None, _, None) => None,
-        };
-        let mut tower = TowerSource {
-            folder: folder.to_owned(),
-            named,
-            chosen: options.vision_tower.is_some(),
-            fingerprint: None,
-        };
-        let mut vision = vision;
-        if let Some(tower_folder) = tower_folder {
-            vision = Some(read_vision_config(&tower_folder)?);
-            if tower.chosen || !has_tower {
-                opened.forget("vision_tower.");
-                opened.add(&WeightFiles::open(&tower_folder)?, tower::hub_key);
-                tower.folder = tower_folder;
-            }
-        }
-        let vision = vision
-            .or_else(|| tower::config_of_shapes(|key| opened.get(key)))
-            .ok_or_else(|| CheckpointError::Config {
-                path: folder.join("config.json"),
-                reason: "no mm_vision_tower, and no whole vision tower among the weights; name the tower's folder"
-                    .to_owned(),
-            })?;
-        let mut config = match config {
-            ConfigFile::LlavaHf {
-                mut model,
-                image_token_index,
-            } => {
-                model.vision = vision;
-                if options.vocab_rows == VocabRows::Tokenizer {
-                    model.llama.vocab_size = image_token_index;
+        let (tower, chosen) = opened.tower(folder, named, options, &mut notes)?;
+        let vision = match chosen.or(vision) {
+            Some(vision) => vision,
+            None => tower::config_of_shapes(|key| opened.get(key), &mut notes).ok_or_else(|| {
+                CheckpointError::Config {
+                    path: folder.join("config.json"),
+                    reason: "no mm_vision_tower, and no whole vision tower among the weights; name the tower's folder"
+                        .to_owned(),
                 }
-                model
-            }
-            ConfigFile::Llava(config) => config.with_vision(vision)?,
+            })?,
         };
-        if options.vocab_rows == VocabRows::AsStored
-            && let Some(embeddings) = opened.get("language_model.model.embed_tokens.weight")
-            && let Some(&rows) = embeddings.shape.first()
-        {
-            config.llama.vocab_size = rows;
+        let (mut config, says_aspect_ratio) = whole_config(&family, vision, folder, &mut notes)?;
+        opened.check_sizes(folder, &config)?;
+        match (&family, options.vocab_rows, opened.vocab_rows()) {
+            (_, VocabRows::AsStored, Some(rows)) => config.llama.vocab_size = rows,
+            (
+                Family::LlavaHf {
+                    image_token_index, ..
+                },
+                VocabRows::Tokenizer,
+                _,
+            ) => config.llama.vocab_size = *image_token_index,
+            _ => {}
         }
+        let pictures = Pictures::read(folder, &tower.folder, &config, &mut notes)?;
+        if !says_aspect_ratio {
+            config.aspect_ratio = pictures.aspect_ratio(&mut notes);
+        }
+        let pictures = pictures.config(&config, &mut notes)?;
         let Tensors { tensors, ignored } = opened;
         Ok(Self {
             folder: folder.to_owned(),
             layout,
             config,
+            pictures,
             tower,
             unread: files.unread().to_vec(),
             ignored,
+            notes,
             tensors,
             options: options.clone(),
         })
@@ -140,6 +130,12 @@ impl Checkpoint {
     #[must_use]
     pub fn config(&self) -> &GalleryModelConfig {
         &self.config
+    }
+
+    /// How its pictures are made.
+    #[must_use]
+    pub fn image_processor(&self) -> &ImageProcessorConfig {
+        &self.pictures
     }
 
     /// Where its vision tower is.
@@ -170,7 +166,7 @@ impl Checkpoint {
         self
     }
 
-    /// What loading would do, without doing it. Fingerprints are known only where all files are safetensors.
+    /// What loading would do, without doing it. Every number is read once, for the fingerprint and to find those that are none.
     #[must_use]
     pub fn check(&self, device: &Device) -> LoadReport {
         let (_, report) = self.fill(device, false);
@@ -180,8 +176,13 @@ impl Checkpoint {
     /// Loads the model, tensor by tensor, in the stored number type unless the options say another.
     ///
     /// # Errors
-    /// The weights do not match the config, or a tensor cannot be read.
+    /// The weights do not match the config, a tensor cannot be read, or a file of a folder that this library wrote is not what was
+    /// written.
     pub fn load(self, device: &Device) -> Result<(GalleryModel, LoadReport), CheckpointError> {
+        // Where another tower was chosen, the folder's own is not used.
+        verify_files(&self.folder, |name| {
+            !(self.tower.chosen && name.starts_with("vision_tower/"))
+        })?;
         let (model, report) = self.fill(device, true);
         if self.options.strictness == Strictness::Strict && !report.problems.is_empty() {
             return Err(CheckpointError::Mismatch {
@@ -197,8 +198,7 @@ impl Checkpoint {
             checkpoint: self,
             read,
             stack: Vec::new(),
-            taken: BTreeSet::new(),
-            digests: Some(BTreeMap::new()),
+            taken: BTreeMap::new(),
             report: LoadReport {
                 folder: self.folder.clone(),
                 layout: self.layout,
@@ -210,6 +210,7 @@ impl Checkpoint {
                 unread: self.unread.clone(),
                 missing: Vec::new(),
                 problems: Vec::new(),
+                notes: self.notes.clone(),
                 bytes: 0,
                 parameters: 0,
             },
@@ -217,17 +218,29 @@ impl Checkpoint {
         // A model's parameters are made when first used: the ones replaced here never are.
         let model = self.config.init(device).map(&mut filler);
         let Filler {
-            taken,
-            digests,
-            mut report,
-            ..
+            taken, mut report, ..
         } = filler;
-        if let Some(digests) = digests {
+        let used: Vec<(&String, usize)> = taken
+            .iter()
+            .filter_map(|(hub_key, bytes)| Some((hub_key, (*bytes)?)))
+            .collect();
+        let examined = used.par_iter().map(|&(hub_key, bytes)| {
+            let (key, tensor) = &self.tensors[hub_key];
+            (hub_key, examine(key, tensor, bytes))
+        });
+        let mut digests = BTreeMap::new();
+        for (hub_key, examined) in examined.collect::<Vec<_>>() {
+            match examined {
+                Ok(digest) => drop(digests.insert(hub_key, digest)),
+                Err(problem) => report.problems.push(problem),
+            }
+        }
+        if digests.len() == used.len() {
             report.fingerprint = Some(fingerprint(&digests, ""));
             report.tower.fingerprint = Some(fingerprint(&digests, "vision_tower."));
         }
         for (hub_key, (key, tensor)) in &self.tensors {
-            if !taken.contains(hub_key) {
+            if !taken.contains_key(hub_key) {
                 report.unused.push(key.clone());
                 report.problems.push(Problem::Unused {
                     key: key.clone(),
@@ -236,6 +249,42 @@ impl Checkpoint {
             }
         }
         (model, report)
+    }
+}
+
+/// The model's config with all rows of the vocabulary, and whether it says how pictures become square.
+fn whole_config(
+    family: &Family,
+    vision: VisionConfig,
+    folder: &Path,
+    notes: &mut Vec<String>,
+) -> Result<(GalleryModelConfig, bool), CheckpointError> {
+    match family {
+        Family::LlavaHf {
+            model,
+            names_aspect_ratio,
+            image_seq_length,
+            ..
+        } => {
+            let mut model = model.clone();
+            model.vision = vision;
+            model
+                .validate()
+                .map_err(|source| CheckpointError::ModelConfig {
+                    path: folder.join("config.json"),
+                    source,
+                })?;
+            let tokens = model.tokens_per_picture();
+            if let Some(said) = image_seq_length.filter(|&said| said != tokens) {
+                notes.push(format!(
+                    "{}: image_seq_length is {said}, but the tower gives {tokens} tokens a picture, and so many are used",
+                    folder.join("config.json").display()
+                ));
+            }
+            Ok((model, *names_aspect_ratio))
+        }
+        // Without a word of it the original cuts.
+        Family::Llava(config) => Ok((config.clone().with_vision(vision)?, true)),
     }
 }
 
@@ -267,6 +316,89 @@ impl Tensors {
         self.tensors.keys().any(|key| key.starts_with(prefix))
     }
 
+    /// Adds the tower's tensors if they are elsewhere. The config is its folder's, where there is such a folder.
+    fn tower(
+        &mut self,
+        folder: &Path,
+        named: Option<String>,
+        options: &LoadOptions,
+        notes: &mut Vec<String>,
+    ) -> Result<(TowerSource, Option<VisionConfig>), CheckpointError> {
+        let has_tower = self.has("vision_tower.");
+        // A chosen tower before the checkpoint's own, and that before the one its config names.
+        let tower_folder = match (&options.vision_tower, has_tower, &named) {
+            (Some(chosen), _, _) => Some(chosen.clone()),
+            (None, false, Some(name)) => Some(tower::find(folder, name)?),
+            // Its numbers are here; only its config is looked for.
+            (None, true, Some(name)) => tower::find(folder, name).ok(),
+            (None, _, None) => None,
+        };
+        let mut tower = TowerSource {
+            folder: folder.to_owned(),
+            named,
+            chosen: options.vision_tower.is_some(),
+            fingerprint: None,
+        };
+        let Some(tower_folder) = tower_folder else {
+            return Ok((tower, None));
+        };
+        let vision = read_vision_config(&tower_folder, notes)?;
+        if tower.chosen || !has_tower {
+            self.forget("vision_tower.");
+            self.add(&WeightFiles::open(&tower_folder)?, tower::hub_key);
+            tower.folder = tower_folder;
+        }
+        Ok((tower, Some(vision)))
+    }
+
+    /// Rows of the embedding.
+    fn vocab_rows(&self) -> Option<usize> {
+        let embedding = self.get("language_model.model.embed_tokens.weight")?;
+        embedding.shape.first().copied()
+    }
+
+    /// Refuses more layers than there are tensors, as the model would be built first and only then be found wanting, and more
+    /// rows of the vocabulary than the embedding has.
+    fn check_sizes(
+        &self,
+        folder: &Path,
+        config: &GalleryModelConfig,
+    ) -> Result<(), CheckpointError> {
+        let wrong = |reason: String| CheckpointError::Config {
+            path: folder.join("config.json"),
+            reason,
+        };
+        let rows = self.vocab_rows().unwrap_or(usize::MAX);
+        if config.llama.vocab_size > rows {
+            return Err(wrong(format!(
+                "vocab_size is {}, but the embedding has {rows} rows",
+                config.llama.vocab_size
+            )));
+        }
+        for (part, prefix, layers) in [
+            (
+                "decoder",
+                "language_model.model.layers.",
+                config.llama.num_hidden_layers,
+            ),
+            (
+                "vision tower",
+                "vision_tower.vision_model.encoder.layers.",
+                config.vision.num_hidden_layers,
+            ),
+        ] {
+            let keys = self.tensors.keys();
+            let numbers = keys.filter_map(|key| key.strip_prefix(prefix)?.split('.').next());
+            let found = numbers.collect::<BTreeSet<_>>().len();
+            if layers > self.tensors.len() {
+                return Err(wrong(format!(
+                    "num_hidden_layers of the {part} is {layers}, but the files have {found} layers of it"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     fn forget(&mut self, prefix: &str) {
         self.tensors.retain(|hub_key, (key, _)| {
             let forget = hub_key.starts_with(prefix);
@@ -282,24 +414,42 @@ struct Filler<'a> {
     checkpoint: &'a Checkpoint,
     read: bool,
     stack: Vec<String>,
-    taken: BTreeSet<String>,
-    /// By hub name, as long as every tensor's start could be read.
-    digests: Option<BTreeMap<String, [u8; 32]>>,
+    /// By hub name: bytes used, or nothing where a tensor does not fit.
+    taken: BTreeMap<String, Option<usize>>,
     report: LoadReport,
 }
 
-/// Bytes at the start of each tensor that a fingerprint is made of.
-const FINGERPRINTED: usize = 4096;
+/// The digest of the part of a tensor that is used, unless it has a number that is none.
+fn examine(key: &str, tensor: &StoredTensor, used: usize) -> Result<[u8; 32], Problem> {
+    let bytes = tensor.bytes().map_err(|error| Problem::Unreadable {
+        key: key.to_owned(),
+        file: tensor.file.clone(),
+        reason: error.to_string(),
+    })?;
+    let bytes = &bytes[..used];
+    let mut hash = Sha256::new();
+    if let Some(dtype) = tensor.dtype {
+        if let Some(at) = first_not_finite(bytes, dtype) {
+            return Err(Problem::NotFinite {
+                key: key.to_owned(),
+                file: tensor.file.clone(),
+                at,
+            });
+        }
+        hash.update(dtype.torch());
+    }
+    hash.update(bytes);
+    Ok(hash.finalize().into())
+}
 
 /// Digest of all tensors whose hub names start with `prefix`.
-fn fingerprint(digests: &BTreeMap<String, [u8; 32]>, prefix: &str) -> String {
+fn fingerprint(digests: &BTreeMap<&String, [u8; 32]>, prefix: &str) -> String {
     let mut hash = Sha256::new();
     for (hub_key, digest) in digests.iter().filter(|(key, _)| key.starts_with(prefix)) {
         hash.update(hub_key.as_bytes());
         hash.update(digest);
     }
-    let digest = hash.finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{WHOLE}{}", hex(hash))
 }
 
 impl Filler<'_> {
@@ -347,8 +497,7 @@ impl Filler<'_> {
             dtype,
             bytes: bytes as u64,
         };
-        if !self.read && matches!(tensor.numbers, Numbers::Pickled(_)) {
-            self.digests = None;
+        if !self.read {
             return Ok((used, None));
         }
         let all = tensor.bytes().map_err(|error| Problem::Unreadable {
@@ -356,22 +505,6 @@ impl Filler<'_> {
             file: file(),
             reason: error.to_string(),
         })?;
-        if let Some(digests) = &mut self.digests {
-            let mut hash = Sha256::new();
-            hash.update(dtype.torch());
-            hash.update(&all[..bytes.min(FINGERPRINTED)]);
-            digests.insert(hub_key.to_owned(), hash.finalize().into());
-        }
-        if !self.read {
-            return Ok((used, None));
-        }
-        if let Some(at) = first_not_finite(&all[..bytes], dtype) {
-            return Err(Problem::NotFinite {
-                key: key.to_owned(),
-                file: file(),
-                at,
-            });
-        }
         let mut value = tensor_of::<D>(all.slice(..bytes), &expected, dtype.burn(), device);
         if placement == Placement::Transposed {
             // A view: the numbers stay as PyTorch lays them out.
@@ -413,7 +546,8 @@ impl ModuleMapper for Filler<'_> {
             wanted.placement,
             &device,
         );
-        self.taken.insert(wanted.key);
+        let used = value.as_ref().ok().map(|(used, _)| used.bytes as usize);
+        self.taken.insert(wanted.key, used);
         match value {
             Err(problem) => {
                 self.report.problems.push(problem);

@@ -1,5 +1,8 @@
 //! `config.json`, of either family: transformers' LLaVA, with a config for each part, and the original's, which is a LLaMA config
 //! with a few `mm_` fields and the name of a vision tower.
+//!
+//! Every field is read, refused by name where it asks for what there is not, or noted; defaults are those of the library's
+//! config classes, since the configs on the hub leave them out.
 
 use std::path::{Path, PathBuf};
 
@@ -7,14 +10,36 @@ use gallery_gpt_llama::LlamaConfig;
 use gallery_gpt_model::{GalleryModelConfig, ModelConfigError};
 use gallery_gpt_projector::ProjectorKind;
 use gallery_gpt_vision::{AspectRatio, FeatureSelect, HiddenAct, SelectLayer, VisionConfig};
-use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::CheckpointError;
+use crate::{
+    CheckpointError,
+    config_fields::{Fields, shown},
+    json_file::read_json,
+};
+
+/// Bounds of a config's sizes: far above every model, and such that no product of them overflows.
+mod limit {
+    pub(super) const WIDTH: u64 = 1 << 20;
+    pub(super) const HEADS: u64 = 1 << 16;
+    pub(super) const LAYERS: u64 = 1 << 16;
+    pub(super) const ROWS: u64 = 1 << 26;
+    pub(super) const CONTEXT: u64 = 1 << 30;
+    pub(super) const PIXELS: u64 = 1 << 16;
+}
 
 /// What a `config.json` says.
-#[derive(Clone, Debug)]
-pub(crate) enum ConfigFile {
+#[derive(Debug)]
+pub(crate) struct ConfigFile {
+    /// Whose it is, and what only that one says.
+    pub(crate) family: Family,
+    /// What a user should know, a sentence each.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Whose config it is.
+#[derive(Debug)]
+pub(crate) enum Family {
     /// Transformers' LLaVA.
     LlavaHf {
         /// All parts; the vocabulary counts all stored rows.
@@ -22,6 +47,10 @@ pub(crate) enum ConfigFile {
         /// Id of the picture token, which is also the number of rows that are words; rows from here on are the picture token,
         /// the padding token and filling.
         image_token_index: usize,
+        /// Whether it says how pictures become square.
+        names_aspect_ratio: bool,
+        /// Tokens of a picture, where it says them.
+        image_seq_length: Option<usize>,
     },
     /// The original's.
     Llava(LlavaConfig),
@@ -41,119 +70,6 @@ pub(crate) struct LlavaConfig {
     pub(crate) mm_vision_tower: Option<String>,
 }
 
-/// Defaults are the ones of the library's config classes: a hub config leaves them out.
-#[derive(Deserialize)]
-struct LlavaHfFile {
-    #[serde(alias = "image_token_id")]
-    image_token_index: usize,
-    text_config: TextFile,
-    vision_config: VisionFile,
-    #[serde(default = "gelu")]
-    projector_hidden_act: String,
-    #[serde(default = "minus_two")]
-    vision_feature_layer: i64,
-    #[serde(default = "default_strategy")]
-    vision_feature_select_strategy: String,
-    /// Ours, not the library's: how pictures become square.
-    image_aspect_ratio: Option<String>,
-}
-
-/// What the original adds to a LLaMA config, with the defaults its code falls back to.
-#[derive(Deserialize)]
-struct LlavaFile {
-    #[serde(flatten)]
-    text: TextFile,
-    #[serde(alias = "vision_tower")]
-    mm_vision_tower: Option<String>,
-    #[serde(default = "linear")]
-    mm_projector_type: String,
-    #[serde(default = "minus_two")]
-    mm_vision_select_layer: i64,
-    #[serde(default = "patch")]
-    mm_vision_select_feature: String,
-    mm_hidden_size: Option<usize>,
-    image_aspect_ratio: Option<String>,
-    #[serde(default)]
-    mm_use_im_start_end: bool,
-}
-
-#[derive(Deserialize)]
-struct TextFile {
-    #[serde(default = "n4096")]
-    hidden_size: usize,
-    #[serde(default = "n11008")]
-    intermediate_size: usize,
-    #[serde(default = "n32")]
-    num_hidden_layers: usize,
-    #[serde(default = "n32")]
-    num_attention_heads: usize,
-    num_key_value_heads: Option<usize>,
-    head_dim: Option<usize>,
-    #[serde(default = "n32000")]
-    vocab_size: usize,
-    #[serde(default = "n2048")]
-    max_position_embeddings: usize,
-    #[serde(default = "eps6")]
-    rms_norm_eps: f64,
-    rope_theta: Option<f64>,
-    rope_scaling: Option<Value>,
-    rope_parameters: Option<RopeFile>,
-    hidden_act: Option<String>,
-    #[serde(default)]
-    attention_bias: bool,
-    #[serde(default)]
-    mlp_bias: bool,
-    #[serde(default)]
-    tie_word_embeddings: bool,
-}
-
-#[derive(Deserialize)]
-struct RopeFile {
-    rope_theta: Option<f64>,
-    rope_type: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct VisionFile {
-    #[serde(default = "n768")]
-    hidden_size: usize,
-    #[serde(default = "n3072")]
-    intermediate_size: usize,
-    #[serde(default = "n12")]
-    num_hidden_layers: usize,
-    #[serde(default = "n12")]
-    num_attention_heads: usize,
-    #[serde(default = "n224")]
-    image_size: usize,
-    #[serde(default = "n32")]
-    patch_size: usize,
-    #[serde(default = "n3")]
-    num_channels: usize,
-    #[serde(default = "eps5")]
-    layer_norm_eps: f64,
-    #[serde(default = "quick_gelu")]
-    hidden_act: String,
-}
-
-macro_rules! defaults {
-    ($($name:ident: $type:ty = $value:expr;)*) => { $(fn $name() -> $type { $value })* };
-}
-defaults! {
-    n3: usize = 3; n12: usize = 12; n32: usize = 32; n224: usize = 224; n768: usize = 768;
-    n2048: usize = 2048; n3072: usize = 3072; n4096: usize = 4096; n11008: usize = 11008;
-    n32000: usize = 32000; eps5: f64 = 1e-5; eps6: f64 = 1e-6; minus_two: i64 = -2;
-    gelu: String = "gelu".to_owned(); quick_gelu: String = "quick_gelu".to_owned();
-    default_strategy: String = "default".to_owned(); linear: String = "linear".to_owned();
-    patch: String = "patch".to_owned();
-}
-
-fn wrong(path: &Path, reason: impl Into<String>) -> CheckpointError {
-    CheckpointError::Config {
-        path: path.to_owned(),
-        reason: reason.into(),
-    }
-}
-
 fn invalid(path: &Path, source: impl Into<ModelConfigError>) -> CheckpointError {
     CheckpointError::ModelConfig {
         path: path.to_owned(),
@@ -161,176 +77,302 @@ fn invalid(path: &Path, source: impl Into<ModelConfigError>) -> CheckpointError 
     }
 }
 
-fn read_json(path: &Path) -> Result<Value, CheckpointError> {
-    let bytes = std::fs::read(path).map_err(|source| CheckpointError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    serde_json::from_slice(&bytes).map_err(|error| wrong(path, format!("not JSON: {error}")))
-}
-
-fn parse<T: DeserializeOwned>(path: &Path, json: Value, what: &str) -> Result<T, CheckpointError> {
-    serde_json::from_value(json)
-        .map_err(|error| wrong(path, format!("not the config.json of {what}: {error}")))
-}
-
 /// Reads the `config.json` of a folder. `model_type` llava, `llava_llama` and share4v are accepted as they are.
 pub(crate) fn read_config(folder: &Path) -> Result<ConfigFile, CheckpointError> {
     let path = folder.join("config.json");
-    let json = read_json(&path)?;
-    if let Some(kind) = json.get("model_type").and_then(Value::as_str)
-        && !["llava", "llava_llama", "share4v"].contains(&kind)
-    {
-        return Err(wrong(
-            &path,
-            format!("model_type is `{kind}`, expected llava, llava_llama or share4v"),
-        ));
+    let mut fields = Fields::new(&path, "", read_json(&path)?)?;
+    match fields.text("model_type")?.as_deref() {
+        None | Some("llava" | "llava_llama" | "share4v") => {}
+        Some(kind) => {
+            return Err(fields.wrong(
+                "model_type",
+                &format!("is `{kind}`, expected llava, llava_llama or share4v"),
+            ));
+        }
     }
-    if json.get("text_config").is_some() {
-        parse_llava_hf(&path, json)
+    fields.refuse_quantized()?;
+    let mut notes = Vec::new();
+    let family = if fields.has("text_config") || fields.has("vision_config") {
+        llava_hf(&path, fields, &mut notes)?
     } else {
-        parse_llava(&path, json).map(ConfigFile::Llava)
-    }
+        Family::Llava(llava(&path, fields, &mut notes)?)
+    };
+    Ok(ConfigFile { family, notes })
 }
 
 /// The decoder's part, refused where it asks for what there is not.
-fn llama_config(path: &Path, text: &TextFile) -> Result<LlamaConfig, CheckpointError> {
-    let unsupported = [
-        (text.attention_bias, "attention_bias"),
-        (text.mlp_bias, "mlp_bias"),
-        (text.tie_word_embeddings, "tie_word_embeddings"),
-    ];
-    if let Some((_, field)) = unsupported.iter().find(|(set, _)| *set) {
-        return Err(wrong(
-            path,
-            format!("{field} is true, which is not supported"),
-        ));
+fn llama_config(fields: &mut Fields) -> Result<LlamaConfig, CheckpointError> {
+    fields.refuse_quantized()?;
+    for name in ["attention_bias", "mlp_bias", "tie_word_embeddings"] {
+        fields.only(name, &[json!(false)])?;
     }
-    if text.hidden_act.as_deref().is_some_and(|act| act != "silu") {
-        return Err(wrong(
-            path,
-            "hidden_act is not silu, which is not supported",
-        ));
-    }
-    let scaled = text
-        .rope_scaling
-        .as_ref()
-        .is_some_and(|scaling| !scaling.is_null());
-    let rope = text.rope_parameters.as_ref();
-    let kind = rope.and_then(|rope| rope.rope_type.as_deref());
-    if scaled || kind.is_some_and(|kind| kind != "default") {
-        return Err(wrong(path, "scaled rotary embeddings are not supported"));
-    }
-    if text
-        .head_dim
-        .is_some_and(|dim| dim * text.num_attention_heads != text.hidden_size)
+    fields.only("hidden_act", &[json!("silu"), json!("swish")])?;
+    fields.only("sliding_window", &[])?;
+    let size = |fields: &mut Fields, name, limit, default| -> Result<usize, CheckpointError> {
+        Ok(fields.size(name, limit)?.unwrap_or(default))
+    };
+    let rope_theta = rope_theta(fields)?;
+    let num_attention_heads = size(fields, "num_attention_heads", limit::HEADS, 32)?;
+    let config = LlamaConfig {
+        hidden_size: size(fields, "hidden_size", limit::WIDTH, 4096)?,
+        intermediate_size: size(fields, "intermediate_size", limit::WIDTH, 11008)?,
+        num_hidden_layers: size(fields, "num_hidden_layers", limit::LAYERS, 32)?,
+        num_attention_heads,
+        num_key_value_heads: size(
+            fields,
+            "num_key_value_heads",
+            limit::HEADS,
+            num_attention_heads,
+        )?,
+        vocab_size: size(fields, "vocab_size", limit::ROWS, 32000)?,
+        max_position_embeddings: size(fields, "max_position_embeddings", limit::CONTEXT, 2048)?,
+        rms_norm_eps: fields.positive("rms_norm_eps")?.unwrap_or(1e-6),
+        rope_theta,
+    };
+    if let Some(head_dim) = fields.size("head_dim", limit::WIDTH)?
+        && head_dim * num_attention_heads != config.hidden_size
     {
-        return Err(wrong(
-            path,
-            "head_dim times num_attention_heads is not hidden_size, which is not supported",
-        ));
+        let what = format!(
+            "is {head_dim}, which times num_attention_heads ({num_attention_heads}) is not hidden_size ({}); that is not supported",
+            config.hidden_size
+        );
+        return Err(fields.wrong("head_dim", &what));
     }
-    Ok(LlamaConfig {
-        hidden_size: text.hidden_size,
-        intermediate_size: text.intermediate_size,
-        num_hidden_layers: text.num_hidden_layers,
-        num_attention_heads: text.num_attention_heads,
-        num_key_value_heads: text.num_key_value_heads.unwrap_or(text.num_attention_heads),
-        vocab_size: text.vocab_size,
-        max_position_embeddings: text.max_position_embeddings,
-        rms_norm_eps: text.rms_norm_eps,
-        rope_theta: text
-            .rope_theta
-            .or(rope.and_then(|rope| rope.rope_theta))
-            .unwrap_or(10000.0),
-    })
+    Ok(config)
 }
 
-fn vision_config(path: &Path, vision: &VisionFile) -> Result<VisionConfig, CheckpointError> {
-    let hidden_act: HiddenAct = vision
-        .hidden_act
-        .parse()
-        .map_err(|error| invalid(path, ModelConfigError::Vision(error)))?;
-    Ok(VisionConfig {
-        hidden_size: vision.hidden_size,
-        intermediate_size: vision.intermediate_size,
-        num_hidden_layers: vision.num_hidden_layers,
-        num_attention_heads: vision.num_attention_heads,
-        image_size: vision.image_size,
-        patch_size: vision.patch_size,
-        num_channels: vision.num_channels,
-        layer_norm_eps: vision.layer_norm_eps,
-        hidden_act,
-    })
+/// The base of the rotary frequencies: a field of its own, or since transformers 5 one of `rope_parameters`.
+fn rope_theta(fields: &mut Fields) -> Result<f64, CheckpointError> {
+    let mut theta = fields.positive("rope_theta")?;
+    for name in ["rope_scaling", "rope_parameters"] {
+        let Some(rope) = fields.take(name) else {
+            continue;
+        };
+        let kind = rope.get("rope_type").or(rope.get("type"));
+        if !rope.is_object() || kind.is_some_and(|kind| *kind != json!("default")) {
+            let what = format!(
+                "is {}: scaled rotary embeddings are not supported, only the type default",
+                shown(&rope)
+            );
+            return Err(fields.wrong(name, &what));
+        }
+        let part = rope.get("partial_rotary_factor");
+        if part.is_some_and(|part| part.as_f64() != Some(1.0)) {
+            return Err(fields.wrong(name, "has a partial_rotary_factor, which is not supported"));
+        }
+        match (theta, rope.get("rope_theta").map(Value::as_f64)) {
+            (_, None) => {}
+            (None, Some(Some(inner))) if inner > 0.0 && inner.is_finite() => theta = Some(inner),
+            (Some(outer), Some(Some(inner))) if outer == inner => {}
+            (_, Some(inner)) => {
+                let what = format!(
+                    "has a rope_theta of {inner:?}, expected a positive number, the same as elsewhere in the file ({theta:?})"
+                );
+                return Err(fields.wrong(name, &what));
+            }
+        }
+    }
+    fields.only("partial_rotary_factor", &[json!(1.0), json!(1)])?;
+    Ok(theta.unwrap_or(10000.0))
 }
 
-fn parse_llava_hf(path: &Path, json: Value) -> Result<ConfigFile, CheckpointError> {
-    let file: LlavaHfFile = parse(path, json, "a llava-hf checkpoint")?;
-    if file.projector_hidden_act != "gelu" {
-        return Err(wrong(
-            path,
-            format!(
-                "projector_hidden_act is `{}`, expected gelu",
-                file.projector_hidden_act
-            ),
-        ));
+/// The tower's part; `large` gives the sizes of the tower that transformers' LLaVA has without a word, else `CLIPVisionConfig`'s.
+fn vision_config(
+    path: &Path,
+    fields: &mut Fields,
+    large: bool,
+) -> Result<VisionConfig, CheckpointError> {
+    fields.refuse_quantized()?;
+    if let Some(kind) = fields.text("model_type")?
+        && !["clip_vision_model", "clip"].contains(&kind.as_str())
+    {
+        let what = format!("is `{kind}`, which is not supported; expected clip_vision_model");
+        return Err(fields.wrong("model_type", &what));
     }
-    let bad_name = |error| invalid(path, ModelConfigError::Vision(error));
-    let model = GalleryModelConfig {
-        vision: vision_config(path, &file.vision_config)?,
-        projector: ProjectorKind::MlpGelu { depth: 2 },
-        llama: llama_config(path, &file.text_config)?,
-        select_layer: SelectLayer(file.vision_feature_layer),
-        select_feature: file
-            .vision_feature_select_strategy
+    fields.only("vision_use_head", &[json!(false)])?;
+    let hidden_act: HiddenAct = match fields.text("hidden_act")? {
+        None => HiddenAct::QuickGelu,
+        Some(name) => name
             .parse()
-            .map_err(bad_name)?,
-        aspect_ratio: match file.image_aspect_ratio.as_deref() {
+            .map_err(|error| invalid(path, ModelConfigError::Vision(error)))?,
+    };
+    let size = |fields: &mut Fields, name, limit, [base, big]: [usize; 2]| {
+        let default = if large { big } else { base };
+        Ok::<_, CheckpointError>(fields.size(name, limit)?.unwrap_or(default))
+    };
+    let config = VisionConfig {
+        hidden_size: size(fields, "hidden_size", limit::WIDTH, [768, 1024])?,
+        intermediate_size: size(fields, "intermediate_size", limit::WIDTH, [3072, 4096])?,
+        num_hidden_layers: size(fields, "num_hidden_layers", limit::LAYERS, [12, 24])?,
+        num_attention_heads: size(fields, "num_attention_heads", limit::HEADS, [12, 16])?,
+        image_size: size(fields, "image_size", limit::PIXELS, [224, 336])?,
+        patch_size: size(fields, "patch_size", limit::PIXELS, [32, 14])?,
+        num_channels: size(fields, "num_channels", 16, [3, 3])?,
+        layer_norm_eps: fields.positive("layer_norm_eps")?.unwrap_or(1e-5),
+        hidden_act,
+    };
+    if config.num_channels != 3 {
+        let what = format!("is {}, expected 3: pictures are RGB", config.num_channels);
+        return Err(fields.wrong("num_channels", &what));
+    }
+    Ok(config)
+}
+
+/// Which hidden state of the tower: a number, or a list of one, as transformers takes.
+fn select_layer(fields: &mut Fields) -> Result<SelectLayer, CheckpointError> {
+    const NAME: &str = "vision_feature_layer";
+    let value = fields.take(NAME);
+    let layer = match &value {
+        None => Some(-2),
+        Some(Value::Array(layers)) => match &layers[..] {
+            [layer] => layer.as_i64(),
+            _ => {
+                let what = format!(
+                    "is {}: features of several layers, one after the other, are not supported; expected one layer",
+                    shown(&json!(layers))
+                );
+                return Err(fields.wrong(NAME, &what));
+            }
+        },
+        Some(layer) => layer.as_i64(),
+    };
+    layer.map(SelectLayer).ok_or_else(|| {
+        let found = shown(&value.unwrap_or_default());
+        fields.wrong(NAME, &format!("is {found}, expected a whole number"))
+    })
+}
+
+fn llava_hf(
+    path: &Path,
+    mut fields: Fields,
+    notes: &mut Vec<String>,
+) -> Result<Family, CheckpointError> {
+    let part = |fields: &mut Fields, name, part| -> Result<Option<Fields>, CheckpointError> {
+        let json = fields.take(name);
+        json.map(|json| Fields::new(path, part, json)).transpose()
+    };
+    let text = part(&mut fields, "text_config", "text_config.")?;
+    let vision = part(&mut fields, "vision_config", "vision_config.")?;
+    let nothing = |part| Fields::new(path, part, json!({}));
+    let large = vision.is_none();
+    let mut text = text.map_or_else(|| nothing("text_config."), Ok)?;
+    let mut vision = vision.map_or_else(|| nothing("vision_config."), Ok)?;
+
+    if let Some(kind) = text.text("model_type")?.filter(|kind| kind != "llama") {
+        let what = format!("is `{kind}`, which is not supported; expected llama");
+        return Err(text.wrong("model_type", &what));
+    }
+    let llama = llama_config(&mut text)?;
+    text.note_dropout(notes);
+    text.note_rest(notes);
+    let tower = vision_config(path, &mut vision, large)?;
+    vision.note_dropout(notes);
+    vision.ignore(&["vocab_size"]);
+    vision.note_rest(notes);
+
+    fields.only("projector_hidden_act", &[json!("gelu")])?;
+    for name in ["multimodal_projector_bias", "projector_bias"] {
+        fields.only(name, &[json!(true)])?;
+    }
+    fields.only("tie_word_embeddings", &[json!(false)])?;
+    let bad_name = |error| invalid(path, ModelConfigError::Vision(error));
+    // Ours, not the library's: how pictures become square.
+    let aspect_ratio = fields.text("image_aspect_ratio")?;
+    let strategy = fields.text("vision_feature_select_strategy")?;
+    let model = GalleryModelConfig {
+        vision: tower,
+        projector: ProjectorKind::MlpGelu { depth: 2 },
+        llama,
+        select_layer: select_layer(&mut fields)?,
+        select_feature: strategy.map_or(Ok(FeatureSelect::Patch), |name| {
+            name.parse().map_err(bad_name)
+        })?,
+        aspect_ratio: match &aspect_ratio {
             None => AspectRatio::Pad,
             Some(name) => name.parse().map_err(bad_name)?,
         },
     };
     model.validate().map_err(|error| invalid(path, error))?;
-    if file.image_token_index == 0 || file.image_token_index > model.llama.vocab_size {
-        return Err(wrong(
-            path,
-            format!(
-                "image_token_index is {}, expected from 1 to vocab_size ({})",
-                file.image_token_index, model.llama.vocab_size
-            ),
-        ));
+    let image_token_index = match fields.size("image_token_index", limit::ROWS)? {
+        Some(index) => Some(index),
+        None => fields.size("image_token_id", limit::ROWS)?,
+    };
+    let image_token_index = image_token_index.unwrap_or(32000);
+    if image_token_index > model.llama.vocab_size {
+        let what = format!(
+            "is {image_token_index}, expected from 1 to text_config.vocab_size ({})",
+            model.llama.vocab_size
+        );
+        return Err(fields.wrong("image_token_index", &what));
     }
-    Ok(ConfigFile::LlavaHf {
+    let image_seq_length = fields.size("image_seq_length", limit::ROWS)?;
+    // The same id once more, and the number of rows as the decoder's part says it.
+    fields.ignore(&["image_token_id", "vocab_size"]);
+    fields.note_rest(notes);
+    Ok(Family::LlavaHf {
         model,
-        image_token_index: file.image_token_index,
+        image_token_index,
+        names_aspect_ratio: aspect_ratio.is_some(),
+        image_seq_length,
     })
 }
 
-fn parse_llava(path: &Path, json: Value) -> Result<LlavaConfig, CheckpointError> {
-    let file: LlavaFile = parse(path, json, "a LLaVA checkpoint")?;
-    if file.mm_use_im_start_end {
-        return Err(wrong(
-            path,
-            "mm_use_im_start_end is true, which is not supported",
-        ));
-    }
+/// What the original adds to a LLaMA config, with the defaults its code falls back to.
+fn llava(
+    path: &Path,
+    mut fields: Fields,
+    notes: &mut Vec<String>,
+) -> Result<LlavaConfig, CheckpointError> {
+    let llama = llama_config(&mut fields)?;
+    fields.note_dropout(notes);
+    fields.only("mm_use_im_start_end", &[json!(false)])?;
+    fields.only("mm_patch_merge_type", &[json!("flat")])?;
+    fields.only("mm_resampler_type", &[])?;
+    fields.only("use_mm_proj", &[json!(true)])?;
+    fields.only("s2", &[json!(false)])?;
+    // Only `anyres` uses the one; the other adds a token that no prompt has.
+    fields.ignore(&["image_grid_pinpoints", "mm_use_im_patch_token"]);
+    // Settings of the training it came from.
+    fields.ignore(&[
+        "mm_projector_lr",
+        "mm_vision_tower_lr",
+        "mm_tunable_parts",
+        "tokenizer_model_max_length",
+        "tokenizer_padding_side",
+    ]);
+    fields.ignore_prefixed(&["tune_", "freeze_", "unfreeze_"]);
     let bad_name = |error| invalid(path, ModelConfigError::Vision(error));
-    Ok(LlavaConfig {
+    let select_layer = match fields.take("mm_vision_select_layer") {
+        None => SelectLayer(-2),
+        Some(value) => SelectLayer(value.as_i64().ok_or_else(|| {
+            let what = format!("is {}, expected a whole number", shown(&value));
+            fields.wrong("mm_vision_select_layer", &what)
+        })?),
+    };
+    let tower = fields.text("vision_tower")?;
+    let config = LlavaConfig {
         path: path.to_owned(),
-        llama: llama_config(path, &file.text)?,
-        projector: file
-            .mm_projector_type
-            .parse()
-            .map_err(|error| invalid(path, ModelConfigError::Projector(error)))?,
-        select_layer: SelectLayer(file.mm_vision_select_layer),
-        select_feature: file.mm_vision_select_feature.parse().map_err(bad_name)?,
-        aspect_ratio: match file.image_aspect_ratio.as_deref() {
+        llama,
+        projector: match fields.text("mm_projector_type")? {
+            None => ProjectorKind::Linear,
+            Some(name) => name
+                .parse()
+                .map_err(|error| invalid(path, ModelConfigError::Projector(error)))?,
+        },
+        select_layer,
+        select_feature: match fields.text("mm_vision_select_feature")? {
+            None => FeatureSelect::Patch,
+            Some(name) => name.parse().map_err(bad_name)?,
+        },
+        aspect_ratio: match fields.text("image_aspect_ratio")? {
             None => AspectRatio::CenterCrop,
             Some(name) => name.parse().map_err(bad_name)?,
         },
-        mm_hidden_size: file.mm_hidden_size,
-        mm_vision_tower: file.mm_vision_tower,
-    })
+        mm_hidden_size: fields.size("mm_hidden_size", limit::WIDTH)?,
+        mm_vision_tower: fields.text("mm_vision_tower")?.or(tower),
+    };
+    fields.note_rest(notes);
+    Ok(config)
 }
 
 impl LlavaConfig {
@@ -342,13 +384,13 @@ impl LlavaConfig {
         if let Some(width) = self.mm_hidden_size
             && width != vision.hidden_size
         {
-            return Err(wrong(
-                &self.path,
-                format!(
+            return Err(CheckpointError::Config {
+                path: self.path,
+                reason: format!(
                     "mm_hidden_size is {width}, but the vision tower is {} wide; it is not the tower this model was trained with",
                     vision.hidden_size
                 ),
-            ));
+            });
         }
         let model = GalleryModelConfig {
             vision,
@@ -366,127 +408,29 @@ impl LlavaConfig {
 }
 
 /// Reads the `config.json` of a vision tower's folder: a `CLIPVisionModel`'s, or a whole `CLIPModel`'s.
-pub(crate) fn read_vision_config(folder: &Path) -> Result<VisionConfig, CheckpointError> {
+pub(crate) fn read_vision_config(
+    folder: &Path,
+    notes: &mut Vec<String>,
+) -> Result<VisionConfig, CheckpointError> {
     let path = &folder.join("config.json");
-    let mut json = read_json(path)?;
-    if let Some(vision) = json.get_mut("vision_config") {
-        json = vision.take();
+    let mut fields = Fields::new(path, "", read_json(path)?)?;
+    fields.refuse_quantized()?;
+    if let Some(vision) = fields.take("vision_config") {
+        // The rest is the text part's.
+        fields = Fields::new(path, "vision_config.", vision)?;
     }
-    if json.get("patch_size").is_none() {
-        return Err(wrong(
-            path,
-            "not the config.json of a CLIP vision tower: no patch_size",
-        ));
+    if !fields.has("patch_size") {
+        return Err(CheckpointError::Config {
+            path: path.clone(),
+            reason: "not the config.json of a CLIP vision tower: no patch_size".to_owned(),
+        });
     }
-    let file: VisionFile = parse(path, json, "a CLIP vision tower")?;
-    let config = vision_config(path, &file)?;
+    let config = vision_config(path, &mut fields, false)?;
     config
         .validate()
         .map_err(|error| invalid(path, ModelConfigError::Vision(error)))?;
+    fields.note_dropout(notes);
+    fields.ignore(&["vocab_size"]);
+    fields.note_rest(notes);
     Ok(config)
-}
-
-/// The `config.json` of a `CLIPVisionModel`.
-pub(crate) fn vision_json(vision: &VisionConfig, dtype: &str) -> Value {
-    let hidden_act = match vision.hidden_act {
-        HiddenAct::QuickGelu => "quick_gelu",
-        HiddenAct::Gelu => "gelu",
-    };
-    json!({
-        "architectures": ["CLIPVisionModel"],
-        "hidden_act": hidden_act,
-        "hidden_size": vision.hidden_size,
-        "image_size": vision.image_size,
-        "intermediate_size": vision.intermediate_size,
-        "layer_norm_eps": vision.layer_norm_eps,
-        "model_type": "clip_vision_model",
-        "num_attention_heads": vision.num_attention_heads,
-        "num_channels": vision.num_channels,
-        "num_hidden_layers": vision.num_hidden_layers,
-        "patch_size": vision.patch_size,
-        "projection_dim": vision.hidden_size,
-        "torch_dtype": dtype,
-    })
-}
-
-fn llama_json(llama: &LlamaConfig, rows: usize, dtype: &str) -> Value {
-    json!({
-        "attention_bias": false,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "hidden_act": "silu",
-        "hidden_size": llama.hidden_size,
-        "intermediate_size": llama.intermediate_size,
-        "max_position_embeddings": llama.max_position_embeddings,
-        "num_attention_heads": llama.num_attention_heads,
-        "num_hidden_layers": llama.num_hidden_layers,
-        "num_key_value_heads": llama.num_key_value_heads,
-        "rms_norm_eps": llama.rms_norm_eps,
-        "rope_theta": llama.rope_theta,
-        "torch_dtype": dtype,
-        "vocab_size": rows,
-    })
-}
-
-fn merged(mut into: Value, more: Value) -> Value {
-    if let (Some(into), Value::Object(more)) = (into.as_object_mut(), more) {
-        into.extend(more);
-    }
-    into
-}
-
-/// The `config.json` of llava-hf, for a model whose vocabulary was widened to `stored_rows`.
-pub(crate) fn llava_hf_json(config: &GalleryModelConfig, stored_rows: usize, dtype: &str) -> Value {
-    let words = config.llama.vocab_size;
-    let text = json!({ "architectures": ["LlamaForCausalLM"], "model_type": "llama" });
-    json!({
-        "architectures": ["LlavaForConditionalGeneration"],
-        "ignore_index": -100,
-        "image_aspect_ratio": config.aspect_ratio.to_string(),
-        "image_seq_length": config.tokens_per_picture(),
-        "image_token_index": words,
-        "model_type": "llava",
-        "pad_token_id": words + 1,
-        "projector_hidden_act": "gelu",
-        "text_config": merged(text, llama_json(&config.llama, stored_rows, dtype)),
-        "tie_word_embeddings": false,
-        "torch_dtype": dtype,
-        "vision_config": vision_json(&config.vision, dtype),
-        "vision_feature_layer": config.select_layer.0,
-        "vision_feature_select_strategy": match config.select_feature {
-            FeatureSelect::Patch => "default",
-            FeatureSelect::ClsPatch => "full",
-        },
-        "vocab_size": stored_rows,
-    })
-}
-
-/// The original's `config.json`, with the place of the tower.
-pub(crate) fn llava_json(config: &GalleryModelConfig, tower: &str, dtype: &str) -> Value {
-    let llama = llama_json(&config.llama, config.llama.vocab_size, dtype);
-    let llava = json!({
-        "architectures": ["LlavaLlamaForCausalLM"],
-        "freeze_mm_mlp_adapter": false,
-        "image_aspect_ratio": config.aspect_ratio.to_string(),
-        "image_grid_pinpoints": null,
-        "mm_hidden_size": config.vision.hidden_size,
-        "mm_patch_merge_type": "flat",
-        "mm_projector_type": config.projector.to_string(),
-        "mm_use_im_patch_token": false,
-        "mm_use_im_start_end": false,
-        "mm_vision_select_feature": match config.select_feature {
-            FeatureSelect::Patch => "patch",
-            FeatureSelect::ClsPatch => "cls_patch",
-        },
-        "mm_vision_select_layer": config.select_layer.0,
-        "mm_vision_tower": tower,
-        "model_type": "llava_llama",
-        "pad_token_id": 0,
-        "rope_scaling": null,
-        "tie_word_embeddings": false,
-        "tune_mm_mlp_adapter": false,
-        "use_cache": true,
-        "use_mm_proj": true,
-    });
-    merged(llama, llava)
 }

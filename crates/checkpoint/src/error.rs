@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use gallery_gpt_llama::LoraConfigError;
 use gallery_gpt_model::ModelConfigError;
+use gallery_gpt_vision::ImageError;
 
 /// A checkpoint that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,46 @@ pub enum CheckpointError {
         /// What was found.
         found: String,
     },
+    /// What Git has in the place of a large file that was not downloaded.
+    #[error(
+        "{path} is a Git LFS pointer; the file itself was not downloaded: run `git lfs pull` in its repository, or download it again"
+    )]
+    GitLfsPointer {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file that is not what it was when its folder was written.
+    #[error(
+        "{path} is not what was written: {found}; it is damaged or was changed since. Take it from a copy, or, if the change is meant, remove its line from \"files\" in {list}"
+    )]
+    Checksum {
+        /// The file.
+        path: PathBuf,
+        /// What is different.
+        found: String,
+        /// The file with the checksums.
+        list: PathBuf,
+    },
+    /// There is no such folder.
+    #[error("{}", no_folder(path, *is_hub_name))]
+    NoFolder {
+        /// What was asked for.
+        path: PathBuf,
+        /// Whether it looks like a model's name on the hub.
+        is_hub_name: bool,
+    },
+    /// A folder that is something else than a model.
+    #[error(
+        "{path} is {found}, expected a model's folder with its config.json and weights; {instead}"
+    )]
+    NotAModel {
+        /// The folder.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+        /// What to do.
+        instead: String,
+    },
     /// The index and the shards contradict each other.
     #[error("{index}: tensor `{key}` should be in {shard}, {found}")]
     Index {
@@ -65,6 +106,9 @@ pub enum CheckpointError {
         /// What is wrong.
         reason: String,
     },
+    /// How pictures are to be made cannot be followed.
+    #[error(transparent)]
+    Processor(#[from] ImageError),
     /// The parts of the config do not fit.
     #[error("{path}: {source}")]
     ModelConfig {
@@ -301,6 +345,17 @@ fn names(found: &[String]) -> String {
         text.push_str(&format!(" and {} more", found.len() - SHOWN));
     }
     text
+}
+
+fn no_folder(path: &std::path::Path, is_hub_name: bool) -> String {
+    let name = path.display();
+    if is_hub_name {
+        format!(
+            "no such folder: {name}; models are not downloaded: `hf download {name}` puts it in the hub's cache, and `hf download {name} --local-dir DIR` in a folder to name here"
+        )
+    } else {
+        format!("no such folder: {name}")
+    }
 }
 
 fn list(problems: &[Problem]) -> String {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use crate::{Layout, Problem, TensorDtype, TowerSource};
+use crate::{BaseIdentity, CheckpointError, Layout, Problem, TensorDtype, TowerSource};
 
 /// A tensor that fills a parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +34,8 @@ pub struct LoadReport {
     pub folder: PathBuf,
     /// Whose names it has.
     pub layout: Layout,
-    /// A SHA-256 that tells one base from another, whatever layout and files it is in: over the hub name, the number type and
-    /// the first 4 KiB of every tensor used, so that 13 GB need not be read for it.
+    /// Tells one base from another, whatever layout and files it is in: `sha256:` and the SHA-256 over the hub name, the number
+    /// type and every byte of each tensor used. Nothing if a tensor could not be read.
     pub fingerprint: Option<String>,
     /// Where the vision tower came from.
     pub tower: TowerSource,
@@ -52,6 +52,9 @@ pub struct LoadReport {
     pub missing: Vec<String>,
     /// Everything that did not match, in a partial load.
     pub problems: Vec<Problem>,
+    /// What a user should know of how the files were read, a sentence each: fields that are not followed, and what was assumed
+    /// where a file says nothing.
+    pub notes: Vec<String>,
     /// Bytes of the tensors used.
     pub bytes: u64,
     /// Parameters filled.
@@ -67,6 +70,18 @@ impl LoadReport {
             let tensors = tensors.filter(|used| used.hub_key.starts_with(part));
             (part, tensors.map(UsedTensor::parameters).sum())
         })
+    }
+
+    /// What the base consists of: its weights' fingerprint, and the SHA-256 of its configs and its tokenizer's files.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn identity(&self) -> Result<BaseIdentity, CheckpointError> {
+        BaseIdentity::new(
+            self.fingerprint.as_deref(),
+            &self.folder,
+            &self.tower.folder,
+        )
     }
 }
 
@@ -98,6 +113,9 @@ impl std::fmt::Display for LoadReport {
         for path in &self.unread {
             write!(f, "\nleft unread: {}", path.display())?;
         }
+        for note in &self.notes {
+            write!(f, "\nnote: {note}")?;
+        }
         for problem in &self.problems {
             write!(f, "\n  {problem}")?;
         }
@@ -105,7 +123,11 @@ impl std::fmt::Display for LoadReport {
     }
 }
 
+/// What a fingerprint over whole tensors begins with. Those without it are of earlier versions, over the first 4 KiB of each tensor.
+pub(crate) const WHOLE: &str = "sha256:";
+
 /// The start of a fingerprint, enough to tell two apart by eye.
 pub(crate) fn short(fingerprint: Option<&str>) -> &str {
-    fingerprint.map_or("not read", |all| all.get(..16).unwrap_or(all))
+    let digest = fingerprint.map(|all| all.strip_prefix(WHOLE).unwrap_or(all));
+    digest.map_or("not read", |all| all.get(..16).unwrap_or(all))
 }

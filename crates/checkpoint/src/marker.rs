@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::{CheckpointError, atomic::PARTIAL, write_file};
 
@@ -28,11 +28,15 @@ pub(crate) fn listed(folder: &Path) -> BTreeSet<String> {
     files.into_iter().flat_map(Map::keys).cloned().collect()
 }
 
-/// Writes a list of files, the marker among them, into the marker of a folder; what else stands in it stays.
-pub(crate) fn list(folder: &Path, mut files: BTreeSet<String>) -> Result<(), CheckpointError> {
-    files.insert(MARKER.to_owned());
+/// Writes a list of files, the marker among them, into the marker of a folder; what else stands in it stays. With a file stands its
+/// SHA-256, where it is written once and for all.
+pub(crate) fn list(
+    folder: &Path,
+    files: impl IntoIterator<Item = (String, Option<String>)>,
+) -> Result<(), CheckpointError> {
     let mut marker = read(folder);
-    let files: Map<String, Value> = files.into_iter().map(|name| (name, Value::Null)).collect();
+    let files = files.into_iter().chain([(MARKER.to_owned(), None)]);
+    let files: Map<String, Value> = files.map(|(name, digest)| (name, json!(digest))).collect();
     marker.insert(FILES.to_owned(), files.into());
     let text = format!("{:#}\n", Value::Object(marker));
     write_file(&folder.join(MARKER), text.as_bytes())

@@ -44,7 +44,7 @@ impl OwnFolder {
             path: destination.path().to_owned(),
             source,
         })?;
-        marker::list(&real, files.clone())?;
+        marker::list(&real, files.iter().map(|name| (name.clone(), None)))?;
         Ok(Self {
             path: destination.path().to_owned(),
             files,
@@ -72,7 +72,10 @@ impl OwnFolder {
                 });
             }
             self.files.insert(name.to_owned());
-            marker::list(&self.path, self.files.clone())?;
+            marker::list(
+                &self.path,
+                self.files.iter().map(|name| (name.clone(), None)),
+            )?;
         }
         Ok(file)
     }

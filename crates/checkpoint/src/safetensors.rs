@@ -1,12 +1,13 @@
 //! Safetensors, memory-mapped.
 
-use std::{collections::BTreeMap, fs::File, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
-use bytes::Bytes;
-use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::{CheckpointError, StoredTensor, TensorDtype, stored_tensor::Numbers};
+use crate::{
+    CheckpointError, StoredTensor, TensorDtype,
+    stored_tensor::{Numbers, map_file},
+};
 
 fn weight_dtype(dtype: Dtype) -> Option<TensorDtype> {
     match dtype {
@@ -19,17 +20,7 @@ fn weight_dtype(dtype: Dtype) -> Option<TensorDtype> {
 
 /// Maps a file and reads its header.
 pub(crate) fn open(path: &Path) -> Result<BTreeMap<String, StoredTensor>, CheckpointError> {
-    let read = |source| CheckpointError::Read {
-        path: path.to_owned(),
-        source,
-    };
-    let file = File::open(path).map_err(read)?;
-    #[allow(
-        unsafe_code,
-        reason = "mapping a file is unsafe because another process could change it; checkpoints are not written in place"
-    )]
-    // SAFETY: the map is read-only, and our own writers replace files by renaming, never in place.
-    let map = Bytes::from_owner(unsafe { Mmap::map(&file) }.map_err(read)?);
+    let map = map_file(path)?;
     let parsed = SafeTensors::deserialize(&map).map_err(|error| CheckpointError::Malformed {
         path: path.to_owned(),
         expected: "safetensors file",

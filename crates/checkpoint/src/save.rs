@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::{
     AtomicFolder, CheckpointError, Destination, Layout, Placement, TensorDtype, checkpoint_key,
-    config_file::{llava_hf_json, llava_json, vision_json},
+    config_json::{llava_hf_json, llava_json, vision_json},
     write_file,
 };
 
@@ -25,7 +25,7 @@ use crate::{
 const SHARD: u64 = 5_000_000_000;
 
 /// Files beside a model's weights that belong to it.
-const COMPANIONS: [&str; 8] = [
+const COMPANIONS: [&str; 9] = [
     "tokenizer.model",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -33,6 +33,7 @@ const COMPANIONS: [&str; 8] = [
     "added_tokens.json",
     "generation_config.json",
     "preprocessor_config.json",
+    "processor_config.json",
     "chat_template.jinja",
 ];
 

@@ -1,9 +1,15 @@
 //! A tensor in a file: its name card is read at once, its numbers when they are asked for.
 
-use std::path::PathBuf;
+use std::{
+    fs::File,
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
 
 use burn::tensor::{AllocationProperty, DType, Device, Tensor, TensorData};
 use bytes::Bytes;
+use memmap2::Mmap;
 use safetensors::Dtype;
 
 use crate::CheckpointError;
@@ -105,36 +111,141 @@ pub struct StoredTensor {
     pub(crate) numbers: Numbers,
 }
 
-/// Where the numbers of a tensor are.
+/// Where the numbers of a tensor are, in a mapped file.
 #[derive(Clone, Debug)]
 pub(crate) enum Numbers {
-    /// A part of a mapped file.
+    /// Row by row.
     Mapped(Bytes),
-    /// A storage in an archive, with an offset and strides of its own.
-    Pickled(pytorch_reader::Tensor),
+    /// A part of a storage of a PyTorch file.
+    InStorage(Arc<Storage>, Range<usize>, Strided),
+}
+
+/// A storage of a PyTorch file, which tensors may share.
+#[derive(Debug)]
+pub(crate) struct Storage {
+    pub(crate) bytes: Bytes,
+    /// The checksum that the file has of it; files of before PyTorch 1.6 have none.
+    pub(crate) crc32: Option<u32>,
+    intact: OnceLock<bool>,
+}
+
+impl Storage {
+    pub(crate) fn new(bytes: Bytes, crc32: Option<u32>) -> Self {
+        Self {
+            bytes,
+            crc32,
+            intact: OnceLock::new(),
+        }
+    }
+
+    /// Whether it is what was saved, as far as that can be known; computed once.
+    fn is_intact(&self) -> bool {
+        *self.intact.get_or_init(|| {
+            self.crc32
+                .is_none_or(|expected| crc32fast::hash(&self.bytes) == expected)
+        })
+    }
+}
+
+/// How the elements of a PyTorch tensor lie in its storage.
+#[derive(Clone, Debug)]
+pub(crate) struct Strided {
+    /// Bytes of an element.
+    pub(crate) element: usize,
+    pub(crate) shape: Vec<usize>,
+    /// Steps to the next element, in elements.
+    pub(crate) strides: Vec<usize>,
+}
+
+impl Strided {
+    /// Bytes from the first element to the end of the last, for a tensor that is not empty; nothing if they cannot be counted.
+    pub(crate) fn extent(&self) -> Option<usize> {
+        let mut last = 0_usize;
+        for (&size, &stride) in self.shape.iter().zip(&self.strides) {
+            last = last.checked_add(size.checked_sub(1)?.checked_mul(stride)?)?;
+        }
+        last.checked_add(1)?.checked_mul(self.element)
+    }
+
+    /// Whether the elements lie row by row without gaps.
+    pub(crate) fn is_in_order(&self) -> bool {
+        let mut expected = 1_usize;
+        let dimensions = self.shape.iter().zip(&self.strides).rev();
+        self.shape.contains(&0)
+            || dimensions
+                .filter(|(size, _)| **size != 1)
+                .all(|(&size, &stride)| {
+                    let fits = stride == expected;
+                    expected = expected.saturating_mul(size);
+                    fits
+                })
+    }
+
+    /// The elements row by row.
+    fn gather(&self, bytes: &[u8]) -> Vec<u8> {
+        let count: usize = self.shape.iter().product();
+        let mut gathered = Vec::with_capacity(count * self.element);
+        let mut place = vec![0; self.shape.len()];
+        let mut at = 0;
+        for _ in 0..count {
+            gathered.extend_from_slice(&bytes[at * self.element..(at + 1) * self.element]);
+            for dimension in (0..place.len()).rev() {
+                place[dimension] += 1;
+                at += self.strides[dimension];
+                if place[dimension] < self.shape[dimension] {
+                    break;
+                }
+                at -= self.strides[dimension] * self.shape[dimension];
+                place[dimension] = 0;
+            }
+        }
+        gathered
+    }
 }
 
 impl StoredTensor {
-    /// The bytes, little endian, row by row. Of a safetensors file they are the mapped file itself; of a PyTorch file they are
-    /// read now.
+    /// The bytes, little endian, row by row: the mapped file itself, or for a view in a PyTorch file a copy in order.
     ///
     /// # Errors
-    /// A PyTorch file has no such storage, or a damaged one.
+    /// A storage of a PyTorch file does not have the checksum that the file says.
     pub fn bytes(&self) -> Result<Bytes, CheckpointError> {
         match &self.numbers {
             Numbers::Mapped(bytes) => Ok(bytes.clone()),
-            Numbers::Pickled(tensor) => {
-                tensor
-                    .read()
-                    .map(Bytes::from)
-                    .map_err(|error| CheckpointError::Malformed {
-                        path: self.file.clone(),
-                        expected: "PyTorch file of tensors",
-                        found: error.to_string(),
-                    })
+            Numbers::InStorage(storage, _, _) if !storage.is_intact() => {
+                Err(CheckpointError::Malformed {
+                    path: self.file.clone(),
+                    expected: "PyTorch file of tensors",
+                    found: "numbers that do not have the checksum (CRC-32) they were saved with: the file is damaged"
+                        .to_owned(),
+                })
+            }
+            Numbers::InStorage(storage, range, strided) => {
+                let bytes = storage.bytes.slice(range.clone());
+                Ok(if strided.is_in_order() {
+                    bytes
+                } else {
+                    strided.gather(&bytes).into()
+                })
             }
         }
     }
+}
+
+/// Maps a file into memory.
+pub(crate) fn map_file(path: &Path) -> Result<Bytes, CheckpointError> {
+    let read = |source| CheckpointError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(read)?;
+    #[allow(
+        unsafe_code,
+        reason = "mapping a file is unsafe because another process could change it; checkpoints are not written in place"
+    )]
+    // SAFETY: the map is read-only, and our own writers replace files by renaming, never in place.
+    Ok(Bytes::from_owner(
+        unsafe { Mmap::map(&file) }.map_err(read)?,
+    ))
 }
 
 /// Place of the first number that is none: infinite, or not a number. Overflow while saving in f16 and broken disks leave such.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use gallery_gpt_vision::{HiddenAct, VisionConfig};
 
-use crate::{CheckpointError, StoredTensor, load_report::short};
+use crate::{CheckpointError, StoredTensor, load_report::short, model_folder::snapshots};
 
 /// Where a model's vision tower came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,17 +48,7 @@ pub(crate) fn find(folder: &Path, name: &str) -> Result<PathBuf, CheckpointError
         folder.join(last),
         beside.join(last),
     ];
-    // `models--ORG--NAME/snapshots/REVISION`, the layout of the hub's cache.
-    let cached = format!("models--{}", name.replace('/', "--"));
-    let snapshots = folder.join("../../..").join(cached).join("snapshots");
-    if let Ok(revisions) = std::fs::read_dir(snapshots) {
-        let mut revisions: Vec<PathBuf> = revisions
-            .filter_map(Result::ok)
-            .map(|entry| entry.path())
-            .collect();
-        revisions.sort();
-        places.extend(revisions);
-    }
+    places.extend(snapshots(&folder.join("../../.."), name));
     places
         .iter()
         .find(|place| place.join("config.json").is_file() && *place != folder)
@@ -87,9 +77,10 @@ pub(crate) fn hub_key(key: &str) -> Option<String> {
 }
 
 /// The config of a tower whose folder is not there, from the shapes of its tensors. Heads are 64 wide and the activation is CLIP's,
-/// as in every CLIP tower that LLaVA was built on.
+/// as in every CLIP tower that LLaVA was built on; a note says so.
 pub(crate) fn config_of_shapes<'a>(
     get: impl Fn(&str) -> Option<&'a StoredTensor>,
+    notes: &mut Vec<String>,
 ) -> Option<VisionConfig> {
     let shape = |key: &str| get(&format!("vision_tower.vision_model.{key}")).map(|t| &t.shape[..]);
     let &[hidden_size, num_channels, patch_size, _] = shape("embeddings.patch_embedding.weight")?
@@ -116,5 +107,10 @@ pub(crate) fn config_of_shapes<'a>(
         layer_norm_eps: 1e-5,
         hidden_act: HiddenAct::QuickGelu,
     };
-    config.validate().is_ok().then_some(config)
+    config.validate().ok()?;
+    notes.push(
+        "the vision tower has no config.json: heads of 64, quick_gelu and layer_norm_eps 1e-5 are taken, as in OpenAI's CLIP"
+            .to_owned(),
+    );
+    Some(config)
 }

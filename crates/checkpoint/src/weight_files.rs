@@ -9,7 +9,7 @@ use std::{
 
 use serde::Deserialize;
 
-use crate::{CheckpointError, Layout, StoredTensor, pickle, safetensors};
+use crate::{CheckpointError, Layout, StoredTensor, json_file::read_json_as, pytorch, safetensors};
 
 /// All tensors of a folder by name.
 #[derive(Clone, Debug)]
@@ -163,33 +163,50 @@ pub(crate) fn folder_listing(folder: &Path) -> Result<String, CheckpointError> {
 
 /// Opens a file as what it is, whatever its name says.
 fn open_file(path: &Path) -> Result<Tensors, CheckpointError> {
-    let mut magic = [0; 4];
-    let read = File::open(path)
-        .and_then(|mut file| file.read(&mut magic))
-        .map_err(|source| CheckpointError::Read {
+    let read = |source| CheckpointError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let mut head = Vec::new();
+    let file = File::open(path).map_err(read)?;
+    let length = file.metadata().map_err(read)?.len();
+    file.take(512).read_to_end(&mut head).map_err(read)?;
+    let malformed = |found: &str| CheckpointError::Malformed {
+        path: path.to_owned(),
+        expected: "file of weights",
+        found: format!("{found}; expected safetensors, or what torch.save writes"),
+    };
+    // A safetensors file begins with the length of its header, which is a JSON object.
+    let is_safetensors = head
+        .first_chunk::<8>()
+        .is_some_and(|&header| head.get(8) == Some(&b'{') && u64::from_le_bytes(header) < length);
+    match &head[..] {
+        _ if is_git_lfs_pointer(&head) => Err(CheckpointError::GitLfsPointer {
             path: path.to_owned(),
-            source,
-        })?;
-    // An archive, or the bare pickle that PyTorch wrote before 1.6. Safetensors start with the length of their header, which would
-    // have to be of megabytes to look like either.
-    if [*b"PK\x03\x04", *b"\x80\x02\x8a\x0a"].contains(&magic) && read == magic.len() {
-        pickle::open(path)
-    } else {
-        safetensors::open(path)
+        }),
+        _ if is_safetensors => safetensors::open(path),
+        // An archive, or the pickles that PyTorch wrote before 1.6.
+        [b'P', b'K', 3, 4, ..] | [0x80, 2..=5, ..] => pytorch::open(path),
+        [b'G', b'G', b'U', b'F', ..] => Err(malformed("a GGUF file")),
+        [0x89, b'H', b'D', b'F', ..] => Err(malformed("an HDF5 file, as TensorFlow's")),
+        [0x1f, 0x8b, ..] => Err(malformed("a file compressed with gzip")),
+        _ if head.get(257..262) == Some(b"ustar") => {
+            Err(malformed("a tar archive, as of PyTorch before 0.1.10"))
+        }
+        _ if head.trim_ascii_start().starts_with(b"<") => Err(malformed(
+            "a web page or XML; the download was answered with something else",
+        )),
+        _ => safetensors::open(path),
     }
 }
 
+/// Whether a file is what Git keeps of a large file: where git-lfs was not installed, its clone has these in place of the files.
+pub(crate) fn is_git_lfs_pointer(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"version https://git-lfs.github.com/spec/")
+}
+
 fn open_shards(folder: &Path, index_path: &Path) -> Result<Tensors, CheckpointError> {
-    let bytes = std::fs::read(index_path).map_err(|source| CheckpointError::Read {
-        path: index_path.to_owned(),
-        source,
-    })?;
-    let index: Index =
-        serde_json::from_slice(&bytes).map_err(|error| CheckpointError::Malformed {
-            path: index_path.to_owned(),
-            expected: "index of shards",
-            found: error.to_string(),
-        })?;
+    let index: Index = read_json_as(index_path, "index of shards")?;
     let contradiction = |key: &str, shard: &str, found| CheckpointError::Index {
         index: index_path.to_owned(),
         key: key.to_owned(),

@@ -1,39 +1,61 @@
 //! From records to batches.
 
-use std::path::PathBuf;
+use std::{fs::File, path::PathBuf};
 
 use gallery_gpt_text::{
     IGNORE_INDEX, IMAGE_TOKEN_INDEX, Template, Tokenizer, encode_conversation, expanded_length,
 };
-use gallery_gpt_vision::{ImageProcessor, PixelValues};
+use gallery_gpt_vision::{ImageError, ImageProcessor, PixelValues};
 use rayon::prelude::*;
 
-use crate::{BadRecord, Batch, Record, RecordError};
+use crate::{BadRecord, Batch, PictureFolder, Record, RecordError, RecordLength, RecordPicture};
 
 /// One record as numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Example {
     /// The record's id.
     pub id: String,
-    /// Token ids, `IMAGE_TOKEN_INDEX` for the picture.
+    /// Token ids, `IMAGE_TOKEN_INDEX` for each picture.
     pub input_ids: Vec<i64>,
     /// Labels; not shifted.
     pub labels: Vec<i64>,
-    /// The picture.
+    /// The pictures, in the order of their marks.
     pub pictures: Vec<PixelValues>,
 }
 
 /// How long a record is: all that a plan has to know of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecordShape {
-    /// Tokens, the picture expanded.
+    /// Tokens, pictures expanded.
     pub tokens: usize,
     /// Tokens the loss looks at.
     pub supervised: usize,
     /// Pictures.
     pub pictures: usize,
-    /// [`Record::words`].
+    /// White-space separated words of all turns.
     pub words: usize,
+}
+
+impl RecordShape {
+    /// What records are ordered by, [`Record::length`].
+    #[must_use]
+    pub fn length(&self) -> RecordLength {
+        RecordLength {
+            words: self.words,
+            has_picture: self.pictures > 0,
+        }
+    }
+}
+
+/// Records that were looked at before a training.
+#[derive(Debug, Default)]
+pub struct CheckedRecords {
+    /// Those that can be used.
+    pub records: Vec<Record>,
+    /// How long each of them is.
+    pub shapes: Vec<RecordShape>,
+    /// The others, each with its cause.
+    pub bad: Vec<BadRecord>,
 }
 
 /// Tokenizes texts and decodes pictures.
@@ -42,14 +64,14 @@ pub struct Batcher {
     tokenizer: Tokenizer,
     template: Template,
     processor: ImageProcessor,
-    image_folder: PathBuf,
+    picture_folder: PictureFolder,
     tokens_per_picture: usize,
     model_max_length: usize,
 }
 
 impl Batcher {
     /// A batcher for pictures under `image_folder`. Records of more than `model_max_length` tokens, with
-    /// `tokens_per_picture` for the picture, are bad records.
+    /// `tokens_per_picture` for each picture, are bad records.
     #[must_use]
     pub fn new(
         tokenizer: Tokenizer,
@@ -63,17 +85,24 @@ impl Batcher {
             tokenizer,
             template,
             processor,
-            image_folder: image_folder.into(),
+            picture_folder: PictureFolder::new(image_folder),
             tokens_per_picture,
             model_max_length,
         }
     }
 
-    /// Ids and labels of a record, without opening its picture.
+    /// Where the pictures are looked for.
+    #[must_use]
+    pub fn picture_folder(&self) -> &PictureFolder {
+        &self.picture_folder
+    }
+
+    /// Ids and labels of a record, without opening its pictures.
     ///
     /// # Errors
-    /// The conversation has no label mask, or is too long.
+    /// There are not as many marks as pictures, or the conversation has no label mask, or is too long.
     pub fn encode_text(&self, record: &Record) -> Result<(Vec<i64>, Vec<i64>), RecordError> {
+        record.ensure_marks()?;
         let row = encode_conversation(&self.tokenizer, &self.template, &record.conversation)?;
         let length = expanded_length(&row.input_ids, self.tokens_per_picture);
         if length > self.model_max_length {
@@ -97,24 +126,63 @@ impl Batcher {
             tokens: expanded_length(&ids, self.tokens_per_picture),
             supervised: supervised.count(),
             pictures,
-            words: record.words(),
+            words: record.length().words,
         })
+    }
+
+    /// How long each record is, and whether its pictures are files that can be opened; none is decoded. The result does not
+    /// depend on the number of threads.
+    #[must_use]
+    pub fn check(&self, records: Vec<Record>) -> CheckedRecords {
+        let look = |record: &Record| {
+            let shape = self.shape(record)?;
+            for picture in &record.pictures {
+                if let RecordPicture::File(name) = picture {
+                    let path = self.picture_folder.find(name)?;
+                    File::open(&path).map_err(|source| ImageError::Read { path, source })?;
+                }
+            }
+            Ok(shape)
+        };
+        let looked: Vec<Result<RecordShape, RecordError>> = records.par_iter().map(look).collect();
+        let mut checked = CheckedRecords::default();
+        for (record, result) in records.into_iter().zip(looked) {
+            match result {
+                Ok(shape) => {
+                    checked.records.push(record);
+                    checked.shapes.push(shape);
+                }
+                Err(cause) => checked.bad.push(BadRecord::of(&record, cause)),
+            }
+        }
+        checked
     }
 
     /// A record as numbers.
     ///
     /// # Errors
-    /// As [`Batcher::encode_text`], or the picture cannot be read.
+    /// As [`Batcher::encode_text`], or a picture cannot be read.
     pub fn encode(&self, record: &Record) -> Result<Example, RecordError> {
         let (input_ids, labels) = self.encode_text(record)?;
-        let picture = self
-            .processor
-            .process_file(self.image_folder.join(&record.image))?;
+        let pictures = record.pictures.iter().map(|picture| self.pixels(picture));
         Ok(Example {
             id: record.id.clone(),
             input_ids,
             labels,
-            pictures: vec![picture],
+            pictures: pictures.collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn pixels(&self, picture: &RecordPicture) -> Result<PixelValues, RecordError> {
+        Ok(match picture {
+            RecordPicture::File(name) => self
+                .processor
+                .process_file(self.picture_folder.find(name)?)?,
+            RecordPicture::Bytes(bytes) => {
+                let pixels = self.processor.decode(&picture.name(), bytes)?;
+                self.processor.process(&pixels)
+            }
+            RecordPicture::Pixels(pixels) => self.processor.process(pixels),
         })
     }
 
@@ -133,11 +201,8 @@ impl Batcher {
         let examples: Vec<_> = records
             .par_iter()
             .map(|record| {
-                self.encode(record).map_err(|cause| BadRecord {
-                    index: record.index,
-                    id: record.id.clone(),
-                    cause,
-                })
+                self.encode(record)
+                    .map_err(|cause| BadRecord::of(record, cause))
             })
             .collect();
         let mut bad = Vec::new();

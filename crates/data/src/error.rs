@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
-use gallery_gpt_text::ConversationError;
+use gallery_gpt_text::{ConversationError, printable};
 use gallery_gpt_vision::ImageError;
+
+use crate::Record;
 
 /// A file that is no data set.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +19,7 @@ pub enum DatasetError {
         /// Why.
         source: std::io::Error,
     },
-    /// The file is not JSON, or not an array.
+    /// The file is neither a JSON array nor lines of JSON.
     #[error("{path} is not a data set: expected {expected}, found {found}")]
     Malformed {
         /// The file.
@@ -50,7 +52,11 @@ pub enum DatasetError {
         expected: usize,
     },
     /// Aligned files that name different pictures.
-    #[error("record {index} is about `{found}` in {path} and about `{expected}` in {first}")]
+    #[error(
+        "record {index} is about `{}` in {path} and about `{}` in {first}",
+        printable(found),
+        printable(expected)
+    )]
     DifferentPictures {
         /// Zero-based record.
         index: usize,
@@ -67,15 +73,26 @@ pub enum DatasetError {
 
 /// A record that cannot be used, with where it is.
 #[derive(Debug, thiserror::Error)]
-#[error("record {index} (id {id}): {cause}")]
+#[error("record {index} (id {}): {cause}", printable(id))]
 pub struct BadRecord {
     /// Zero-based position in the file.
     pub index: usize,
     /// Its `id`, or `none`.
     pub id: String,
     /// Why.
-    #[source]
     pub cause: RecordError,
+}
+
+impl BadRecord {
+    /// What is wrong with a record.
+    #[must_use]
+    pub fn of(record: &Record, cause: RecordError) -> Self {
+        Self {
+            index: record.index,
+            id: record.id.clone(),
+            cause,
+        }
+    }
 }
 
 /// Why a record cannot be used.
@@ -83,7 +100,7 @@ pub struct BadRecord {
 #[non_exhaustive]
 pub enum RecordError {
     /// The JSON is not a record.
-    #[error("expected {expected}, found {found}")]
+    #[error("expected {expected}, found {}", printable(found))]
     Schema {
         /// What was expected.
         expected: &'static str,
@@ -91,7 +108,9 @@ pub enum RecordError {
         found: String,
     },
     /// More or fewer `<image>` marks than pictures.
-    #[error("{marks} <image> marks for {pictures} pictures, expected as many")]
+    #[error(
+        "{marks} <image> marks for {pictures} pictures, expected as many: `<image>` stands in a question where a picture belongs"
+    )]
     Marks {
         /// Marks in the conversation.
         marks: usize,
@@ -105,10 +124,19 @@ pub enum RecordError {
     #[error(transparent)]
     Image(#[from] ImageError),
     /// A picture path that leaves the picture folder.
-    #[error("picture path `{path}` leads out of the picture folder")]
+    #[error("picture path `{}` leads out of the picture folder", printable(path))]
     Path {
         /// The path.
         path: String,
+    },
+    /// A picture that is not in a file.
+    #[error(
+        "picture `{}` is an address, expected the path of a file in the picture folder; nothing is fetched",
+        printable(address)
+    )]
+    Address {
+        /// The start of the address.
+        address: String,
     },
     /// The record does not fit the context.
     #[error(

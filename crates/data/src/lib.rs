@@ -1,7 +1,8 @@
 //! PaintingForm in, batches out.
 //!
-//! - [`PaintingForm`] reads `train_samples_tuning.json`; every record it cannot use is kept as a [`BadRecord`] with its
-//!   index, id and cause.
+//! - [`PaintingForm`] reads `train_samples_tuning.json` and other people's forms ([`Dialect`]); every record it cannot use is kept
+//!   as a [`BadRecord`] with its index, id and cause.
+//! - [`PictureFolder`] tells which file a picture's name means.
 //! - [`TestSet`] reads both generations of the test files, with one or several references per painting.
 //! - [`Sampler`] orders the records of an epoch from a counter, so that any position can be found again.
 //! - [`Batcher`] turns records into ids, labels and pixels.
@@ -21,14 +22,21 @@
 
 mod batch;
 mod batcher;
+mod dialects;
 mod error;
+mod json_reader;
 mod painting_form;
+mod picture_folder;
+mod record;
 mod sampler;
+mod splitter;
 mod test_set;
 
 pub use batch::{Batch, balance};
-pub use batcher::{Batcher, Example, RecordShape};
+pub use batcher::{Batcher, CheckedRecords, Example, RecordShape};
 pub use error::{BadRecord, DatasetError, RecordError};
-pub use painting_form::{PaintingForm, Record};
-pub use sampler::{Order, Sampler};
+pub use painting_form::{PaintingForm, RepeatedId};
+pub use picture_folder::PictureFolder;
+pub use record::{Dialect, Record, RecordKind, RecordPicture, count_kinds};
+pub use sampler::{Order, RecordLength, Sampler};
 pub use test_set::{MissingReference, TestPainting, TestSet};

@@ -1,45 +1,15 @@
-//! `train_samples_tuning.json`.
+//! `train_samples_tuning.json`, and training sets in other forms.
 
-use std::{
-    fs::File,
-    io::{BufRead, BufReader},
-    path::Path,
-};
+use std::{collections::HashMap, io::BufRead, path::Path};
 
-use gallery_gpt_text::{Conversation, IMAGE_TOKEN, Role, Turn};
+use gallery_gpt_text::printable;
 use rayon::prelude::*;
-use serde::{
-    Deserializer,
-    de::{SeqAccess, Visitor},
+
+use crate::{
+    BadRecord, DatasetError, Record, RecordError,
+    dialects::record,
+    json_reader::{Element, for_each_element, open},
 };
-use serde_json::{Value, value::RawValue};
-
-use crate::{BadRecord, DatasetError, RecordError};
-
-/// One training record: a picture and up to five questions and answers about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
-    /// Zero-based position in the file.
-    pub index: usize,
-    /// Its id, `identity_0` and so on.
-    pub id: String,
-    /// Path of the picture, relative to the picture folder.
-    pub image: String,
-    /// What is asked and answered.
-    pub conversation: Conversation,
-}
-
-impl Record {
-    /// The length LLaVA groups by: white-space separated words of all turns.
-    #[must_use]
-    pub fn words(&self) -> usize {
-        self.conversation
-            .turns
-            .iter()
-            .map(|turn| turn.text.split_whitespace().count())
-            .sum()
-    }
-}
 
 /// A training set.
 #[derive(Debug, Default)]
@@ -50,18 +20,37 @@ pub struct PaintingForm {
     pub bad: Vec<BadRecord>,
 }
 
+/// An id that several records have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepeatedId {
+    /// The id.
+    pub id: String,
+    /// Zero-based positions in the file of the first two records that have it.
+    pub positions: [usize; 2],
+    /// How many have it.
+    pub count: usize,
+}
+
+impl std::fmt::Display for RepeatedId {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [first, second] = self.positions;
+        let id = printable(&self.id);
+        let count = self.count;
+        write!(
+            formatter,
+            "`{id}` is the id of {count} records, {first} and {second} the first"
+        )
+    }
+}
+
 impl PaintingForm {
-    /// Reads a training file.
+    /// Reads a training file: a JSON array of records, or one record a line. UTF-8, or UTF-16 as Windows writes it.
     ///
     /// # Errors
-    /// The file cannot be read, is not a JSON array, or has no usable record.
+    /// The file cannot be read, is neither of both, or has no usable record.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, DatasetError> {
         let path = path.as_ref();
-        let file = File::open(path).map_err(|source| DatasetError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        let set = Self::read(path, BufReader::with_capacity(1 << 20, file))?;
+        let set = Self::read(path, open(path)?)?;
         if set.records.is_empty() {
             return Err(DatasetError::NothingUsable {
                 path: path.to_owned(),
@@ -78,30 +67,44 @@ impl PaintingForm {
 
     /// As [`PaintingForm::load`], from a reader; `path` is for the messages. A set without a usable record is returned.
     ///
-    /// The text is never in memory as a whole: records are taken out of it some at a time.
+    /// The text is never in memory as a whole: records are taken out of it some at a time. What is wrong inside a record costs
+    /// that record alone.
     ///
     /// # Errors
-    /// What is read is not a JSON array.
+    /// What is read is no data set, or broken between its records.
     pub fn read(path: &Path, reader: impl BufRead) -> Result<Self, DatasetError> {
         let mut set = Self::default();
-        let mut waiting = Vec::with_capacity(RECORDS_AT_ONCE);
-        for_each_element(path, reader, |raw| {
-            waiting.push(raw);
-            if waiting.len() == RECORDS_AT_ONCE {
+        let mut waiting = Vec::new();
+        let mut bytes = 0;
+        let array = for_each_element(path, reader, &mut |element| {
+            bytes += element.text.len();
+            waiting.push(element);
+            if waiting.len() == RECORDS_AT_ONCE || bytes > BYTES_AT_ONCE {
                 set.add(&mut waiting);
+                bytes = 0;
             }
         })?;
         set.add(&mut waiting);
+        if let [bad] = &*set.bad
+            && !array
+            && set.records.is_empty()
+        {
+            return Err(DatasetError::Malformed {
+                path: path.to_owned(),
+                expected: "a JSON array of records, or one record a line",
+                found: format!("one object that is no record: {}", bad.cause),
+            });
+        }
         Ok(set)
     }
 
     /// Parses records side by side and adds them in their order.
-    fn add(&mut self, waiting: &mut Vec<Box<RawValue>>) {
+    fn add(&mut self, waiting: &mut Vec<Element>) {
         let first = self.records.len() + self.bad.len();
-        let parsed: Vec<_> = waiting
+        let parsed: Vec<Result<Record, (String, RecordError)>> = waiting
             .par_iter()
             .enumerate()
-            .map(|(nth, raw)| record(first + nth, raw))
+            .map(|(nth, element)| record(first + nth, element))
             .collect();
         waiting.clear();
         for (index, record) in (first..).zip(parsed) {
@@ -111,192 +114,35 @@ impl PaintingForm {
             }
         }
     }
+
+    /// The ids that several usable records have, in their order. That is no error, but often a set that was joined with itself.
+    #[must_use]
+    pub fn repeated_ids(&self) -> Vec<RepeatedId> {
+        let mut first: HashMap<&str, usize> = HashMap::with_capacity(self.records.len());
+        let mut repeated: Vec<RepeatedId> = Vec::new();
+        let mut at: HashMap<&str, usize> = HashMap::new();
+        for record in self.records.iter().filter(|record| record.id != "none") {
+            let Some(&position) = first.get(&*record.id) else {
+                first.insert(&record.id, record.index);
+                continue;
+            };
+            let nth = *at.entry(&record.id).or_insert_with(|| {
+                repeated.push(RepeatedId {
+                    id: record.id.clone(),
+                    positions: [position, record.index],
+                    count: 1,
+                });
+                repeated.len() - 1
+            });
+            repeated[nth].count += 1;
+        }
+        repeated
+    }
 }
 
-/// Records that are parsed side by side.
+/// Records that are parsed side by side, and the bytes of their text from which there are no more.
 const RECORDS_AT_ONCE: usize = 2048;
-
-/// Calls `each` with every element of a JSON array, still as text.
-fn for_each_element(
-    path: &Path,
-    mut reader: impl BufRead,
-    each: impl FnMut(Box<RawValue>),
-) -> Result<(), DatasetError> {
-    struct Elements<F>(F);
-    impl<'de, F: FnMut(Box<RawValue>)> Visitor<'de> for Elements<F> {
-        type Value = ();
-
-        fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            formatter.write_str("a JSON array of records")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(mut self, mut elements: A) -> Result<(), A::Error> {
-            while let Some(element) = elements.next_element()? {
-                (self.0)(element);
-            }
-            Ok(())
-        }
-    }
-    let failed = |error: serde_json::Error| {
-        let found = error.to_string();
-        if error.is_io() {
-            let source = error.into();
-            let path = path.to_owned();
-            return DatasetError::Read { path, source };
-        }
-        malformed(path, found)
-    };
-    let start = reader.fill_buf().map_err(|source| DatasetError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let mark = usize::from(start.starts_with(BYTE_ORDER_MARK)) * BYTE_ORDER_MARK.len();
-    begins_as_array(path, &start[mark..])?;
-    reader.consume(mark);
-    let mut json = serde_json::Deserializer::from_reader(reader);
-    json.deserialize_seq(Elements(each)).map_err(failed)?;
-    json.end().map_err(failed)
-}
-
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
-
-fn malformed(path: &Path, found: String) -> DatasetError {
-    DatasetError::Malformed {
-        path: path.to_owned(),
-        expected: "a JSON array of records",
-        found,
-    }
-}
-
-/// Says what a text is that cannot be an array.
-fn begins_as_array(path: &Path, bytes: &[u8]) -> Result<(), DatasetError> {
-    let found = match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
-        Some(b'[') => return Ok(()),
-        Some(b'{') => "a JSON object",
-        Some(_) => "text that is not JSON",
-        None => "an empty file",
-    };
-    Err(malformed(path, found.to_owned()))
-}
-
-/// The elements of a JSON array, each still as text.
-pub(crate) fn json_array<'a>(
-    path: &Path,
-    bytes: &'a [u8],
-) -> Result<Vec<&'a RawValue>, DatasetError> {
-    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
-    begins_as_array(path, bytes)?;
-    serde_json::from_slice(bytes).map_err(|error| malformed(path, error.to_string()))
-}
-
-/// What a JSON value is, for messages.
-pub(crate) fn kind(value: Option<&Value>) -> String {
-    match value {
-        None => "nothing",
-        Some(Value::Null) => "null",
-        Some(Value::Bool(_)) => "a boolean",
-        Some(Value::Number(_)) => "a number",
-        Some(Value::String(_)) => "a string",
-        Some(Value::Array(_)) => "an array",
-        Some(Value::Object(_)) => "an object",
-    }
-    .to_owned()
-}
-
-/// An id as text, whatever its type.
-pub(crate) fn id_text(value: &Value) -> String {
-    match value.get("id") {
-        Some(Value::String(id)) => id.clone(),
-        Some(Value::Number(id)) => id.to_string(),
-        _ => "none".to_owned(),
-    }
-}
-
-fn record(index: usize, raw: &RawValue) -> Result<Record, (String, RecordError)> {
-    let schema = |expected, found| RecordError::Schema { expected, found };
-    let value: Value = serde_json::from_str(raw.get())
-        .map_err(|error| ("none".to_owned(), schema("a record", error.to_string())))?;
-    let id = id_text(&value);
-    let fail = |cause| (id.clone(), cause);
-    if !value.is_object() {
-        return Err(fail(schema("a record (an object)", kind(Some(&value)))));
-    }
-    let image = match value.get("image") {
-        Some(Value::String(image)) if !image.trim().is_empty() => image.clone(),
-        other => return Err(fail(schema("`image`, the path of a picture", kind(other)))),
-    };
-    if !stays_inside(&image) {
-        return Err(fail(RecordError::Path { path: image }));
-    }
-    let turns = match value.get("conversations") {
-        Some(Value::Array(turns)) if !turns.is_empty() => turns,
-        Some(Value::Array(_)) => {
-            return Err(fail(schema(
-                "`conversations`, a list of turns",
-                "an empty list".to_owned(),
-            )));
-        }
-        other => {
-            return Err(fail(schema(
-                "`conversations`, a list of turns",
-                kind(other),
-            )));
-        }
-    };
-    let mut conversation = Conversation::default();
-    for turn in turns {
-        let role = match turn.get("from").and_then(Value::as_str) {
-            Some("human") => Role::User,
-            Some("gpt") => Role::Assistant,
-            Some(other) => {
-                return Err(fail(schema(
-                    "`from`, human or gpt, in every turn",
-                    format!("`{other}`"),
-                )));
-            }
-            None => {
-                return Err(fail(schema(
-                    "`from`, human or gpt, in every turn",
-                    kind(turn.get("from")),
-                )));
-            }
-        };
-        let Some(text) = turn.get("value").and_then(Value::as_str) else {
-            return Err(fail(schema(
-                "`value`, the text of every turn",
-                kind(turn.get("value")),
-            )));
-        };
-        conversation.turns.push(Turn {
-            role,
-            text: text.to_owned(),
-        });
-    }
-    let marks = conversation
-        .turns
-        .iter()
-        .filter(|turn| turn.text.contains(IMAGE_TOKEN))
-        .count();
-    if marks != 1 {
-        return Err(fail(RecordError::Marks { marks, pictures: 1 }));
-    }
-    Ok(Record {
-        index,
-        id,
-        image,
-        conversation,
-    })
-}
-
-/// Whether a picture path stays in the picture folder.
-pub(crate) fn stays_inside(path: &str) -> bool {
-    Path::new(path).components().all(|part| {
-        matches!(
-            part,
-            std::path::Component::Normal(_) | std::path::Component::CurDir
-        )
-    })
-}
+const BYTES_AT_ONCE: usize = 8 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -311,7 +157,7 @@ mod tests {
         let good = r#"{"id":"a","image":"1.png","conversations":[{"from":"human","value":"Q\n<image>"},{"from":"gpt","value":"A"}]}"#;
         let bad = [
             (r#"7"#, "an object"),
-            (r#"{"id":"b","conversations":[]}"#, "`image`"),
+            (r#"{"id":"b","conversations":[]}"#, "`conversations`"),
             (r#"{"id":"c","image":"2.png"}"#, "`conversations`"),
             (
                 r#"{"id":"d","image":"2.png","conversations":[]}"#,
@@ -329,10 +175,6 @@ mod tests {
                 r#"{"id":"g","image":"2.png","conversations":[{"from":"human","value":"no mark"}]}"#,
                 "0 <image>",
             ),
-            (
-                r#"{"id":"h","image":"../2.png","conversations":[]}"#,
-                "out of",
-            ),
         ];
         for (json, expected) in bad {
             let set = parse(&format!("[{good},{json}]")).unwrap();
@@ -345,14 +187,163 @@ mod tests {
         }
     }
 
+    const A: &str = r#"{"id":"a","image":"1.png","conversations":[{"from":"human","value":"Q\n<image>"},{"from":"gpt","value":"A"}]}"#;
+
     #[test]
-    fn what_is_no_array_is_an_error() {
-        for json in ["", "{}", "hello", "[1,", "[{]"] {
+    fn what_is_no_data_set_is_an_error() {
+        let broken = [
+            ("", "an empty file"),
+            (" \n\t", "an empty file"),
+            ("{}", "found nothing"),
+            ("{\n \"data\": [\n ]\n}", "`data`"),
+            ("hello", "not JSON"),
+            (
+                "version https://git-lfs.github.com/spec/v1\noid",
+                "Git LFS pointer",
+            ),
+            ("<!DOCTYPE html>", "a web page"),
+            ("[1,", "the file is cut off"),
+            ("[{]", "`]` in the place of `}` at line 1 column 3"),
+            (
+                "[1 2]",
+                "`2` in the place of `,` or `]` behind a record at line 1 column 4",
+            ),
+            (
+                "[1,\n 2,\n]",
+                "`]` in the place of a record at line 3 column 1",
+            ),
+            ("[] x", "the end of the file at line 1 column 4"),
+            ("[{\"a\": \"b},\n{\"a\": \"c\"}]", "a quote may be missing"),
+        ];
+        for (json, expected) in broken {
+            let error = parse(json).unwrap_err();
             assert!(
-                matches!(parse(json), Err(DatasetError::Malformed { .. })),
-                "{json}"
+                matches!(error, DatasetError::Malformed { .. }),
+                "{json}: {error}"
             );
+            assert!(error.to_string().contains(expected), "{json}: {error}");
         }
         assert!(parse("\u{FEFF}[]").is_ok());
+    }
+
+    #[test]
+    fn what_is_broken_in_a_record_costs_it_alone_and_has_a_place() {
+        let broken = [
+            ("{\"id\": \"b\"\n  \"image\": \"2.png\"}", "line 3 column 3"),
+            ("{\"id\": \"b\", \"x\": tru}", "line 2 column"),
+            ("{\"id\": \"\\ud800\"}", "line 2 column"),
+        ];
+        for (json, place) in broken {
+            let set = parse(&format!("[{A},\n{json},\n{A}]")).unwrap();
+            assert_eq!((set.records.len(), set.records[1].index), (2, 2), "{json}");
+            let message = set.bad[0].to_string();
+            assert!(message.contains(place), "{message}");
+        }
+        let deep = format!("[{A}, {}{}]", "[".repeat(100_000), "]".repeat(100_000));
+        let set = parse(&deep).unwrap();
+        assert!(
+            set.bad[0].to_string().contains("recursion"),
+            "{}",
+            set.bad[0]
+        );
+        let latin = [b"[{\"id\": \"caf\xE9\"},", A.as_bytes(), b"]"].concat();
+        let set = PaintingForm::read("set.json".as_ref(), &*latin).unwrap();
+        assert!(
+            set.bad[0].to_string().contains("0xE9 at line 1 column 13"),
+            "{}",
+            set.bad[0]
+        );
+    }
+
+    #[test]
+    fn python_s_numbers_are_read_where_nobody_looks() {
+        for number in ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"] {
+            let scored = A.replace("\"image\"", &format!("\"score\":{number},\"image\""));
+            let set = parse(&format!("[{scored}]")).unwrap();
+            assert_eq!(
+                set.records,
+                parse(&format!("[{A}]")).unwrap().records,
+                "{number}"
+            );
+        }
+        // pandas writes NaN for a field that is missing.
+        let no_picture = r#"[{"id":"a","image":NaN,"conversations":[{"from":"human","value":"NaN?"},{"from":"gpt","value":"\"NaN\" Infinity"}]}]"#;
+        let set = parse(no_picture).unwrap();
+        assert!(set.records[0].pictures.is_empty());
+        assert_eq!(
+            set.records[0].conversation.turns[1].text,
+            "\"NaN\" Infinity"
+        );
+    }
+
+    #[test]
+    fn lines_and_utf_16_are_read_as_an_array_is() {
+        let b = A.replace("\"a\"", "\"b\"");
+        let expected = parse(&format!("[{A},{b}]")).unwrap().records;
+        let utf16 = |text: &str, unit: fn(u16) -> [u8; 2]| -> Vec<u8> {
+            text.encode_utf16().flat_map(unit).collect()
+        };
+        let array = format!("[{A},\r\n{b}]\n");
+        let forms = [
+            format!("{A}\n{b}\n").into_bytes(),
+            format!("\u{FEFF}\n{A}\r\n\r\n  {b}").into_bytes(),
+            format!("{A}\n{b}").replace("[{", "[\n{").into_bytes(),
+            utf16(&array, u16::to_le_bytes),
+            utf16(&format!("\u{FEFF}{array}"), u16::to_le_bytes),
+            utf16(&format!("\u{FEFF}{A}\n{b}"), u16::to_be_bytes),
+        ];
+        for form in forms {
+            for size in [1, 3, 1000] {
+                let reader = std::io::BufReader::with_capacity(size, &*form);
+                let set = PaintingForm::read("set".as_ref(), reader).unwrap();
+                assert_eq!(
+                    set.records,
+                    expected,
+                    "{:?}",
+                    String::from_utf8_lossy(&form)
+                );
+            }
+        }
+        let set = parse(&format!("{A}\n{{\"id\": \"x\",\n{b}")).unwrap();
+        assert_eq!((set.records.len(), set.bad.len()), (2, 1));
+        assert!(set.bad[0].to_string().contains("line 2"), "{}", set.bad[0]);
+    }
+
+    #[test]
+    fn a_record_has_a_bound() {
+        let long = format!("[{A},{{\"id\":\"{}\"}},{A}]", "x".repeat(17 << 20));
+        let set = parse(&long).unwrap();
+        assert_eq!((set.records.len(), set.bad.len()), (2, 1));
+        assert!(set.bad[0].to_string().contains("16 MiB"), "{}", set.bad[0]);
+        let lines = format!("{A}\n{}\n{A}", "x".repeat(17 << 20));
+        assert_eq!(parse(&lines).unwrap().records.len(), 2);
+    }
+
+    #[test]
+    fn repeated_ids_are_counted() {
+        let b = A.replace("\"a\"", "\"b\"");
+        let set = parse(&format!("[{A},{b},{A},{b},{b}]")).unwrap();
+        let found: Vec<_> = set
+            .repeated_ids()
+            .into_iter()
+            .map(|id| (id.id, id.positions, id.count))
+            .collect();
+        assert_eq!(
+            found,
+            [("a".to_owned(), [0, 2], 2), ("b".to_owned(), [1, 3], 3)]
+        );
+    }
+
+    #[test]
+    fn no_record_steers_the_terminal() {
+        let set = parse(
+            r#"[{"id":"\u001b[2J\u202Ex","image":"1.png","conversations":[{"from":"\u001b]0;x\u0007","value":"x"}]}]"#,
+        );
+        let message = set.unwrap().bad[0].to_string();
+        assert!(
+            !message.contains(['\u{1b}', '\u{7}', '\u{202e}']),
+            "{message}"
+        );
+        assert!(message.contains(r"\u{1b}[2J"), "{message}");
     }
 }

@@ -17,11 +17,23 @@ pub enum Order {
     /// Shuffled anew in every epoch.
     #[default]
     Shuffled,
-    /// Shuffled, then each batch filled with records of like length; less padding.
+    /// Shuffled, then each batch filled with records of like length; less padding. Records with pictures and without share no batch
+    /// but the last.
     GroupByLength,
     /// What GalleryGPT runs: batches of the file's order, longest record first in each, every epoch the same. Its
-    /// `group_by_modality_length` lost the shuffling.
+    /// `group_by_modality_length` lost the shuffling. Where some records have pictures and others none, each kind has batches of
+    /// its own, which are shuffled (by this seed, not by PyTorch's generator), and a last one has the rest of both in the file's
+    /// order.
     GalleryGpt,
+}
+
+/// What records are ordered by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordLength {
+    /// White-space separated words.
+    pub words: usize,
+    /// Whether there is a picture: LLaVA's `modality`.
+    pub has_picture: bool,
 }
 
 impl FromStr for Order {
@@ -43,7 +55,7 @@ impl FromStr for Order {
 /// Orders records by seed and epoch.
 #[derive(Clone, Debug)]
 pub struct Sampler {
-    lengths: Vec<usize>,
+    lengths: Vec<RecordLength>,
     order: Order,
     batch_size: usize,
     seed: u64,
@@ -58,7 +70,7 @@ impl Sampler {
     /// # Panics
     /// If `batch_size` is 0.
     #[must_use]
-    pub fn new(lengths: Vec<usize>, order: Order, batch_size: usize, seed: u64) -> Self {
+    pub fn new(lengths: Vec<RecordLength>, order: Order, batch_size: usize, seed: u64) -> Self {
         assert!(batch_size > 0, "batch_size is 0, expected at least 1");
         Self {
             lengths,
@@ -78,34 +90,41 @@ impl Sampler {
     #[must_use]
     pub fn epoch(&self, epoch: usize) -> Vec<Vec<usize>> {
         let mut indices: Vec<usize> = (0..self.lengths.len()).collect();
-        let longest_first = |chunk: &mut [usize]| {
-            chunk.sort_by_key(|&index| std::cmp::Reverse(self.lengths[index]));
-        };
-        let chunks = |indices: &[usize]| -> Vec<Vec<usize>> {
-            indices.chunks(self.batch_size).map(<[_]>::to_vec).collect()
-        };
         let mut random = ChaCha8Rng::seed_from_u64(self.seed);
         random.set_stream(epoch as u64);
-        match self.order {
-            Order::Sequential => chunks(&indices),
-            Order::GalleryGpt => {
-                indices.chunks_mut(self.batch_size).for_each(longest_first);
-                chunks(&indices)
+        if matches!(self.order, Order::Shuffled | Order::GroupByLength) {
+            indices.shuffle(&mut random);
+        }
+        let group = match self.order {
+            Order::Sequential | Order::Shuffled => return self.batches(&indices),
+            Order::GalleryGpt => self.batch_size,
+            Order::GroupByLength => self.batch_size * BATCHES_PER_GROUP,
+        };
+        let (mut with_picture, mut text_only): (Vec<usize>, Vec<usize>) = indices
+            .into_iter()
+            .partition(|&index| self.lengths[index].has_picture);
+        let mixed = !with_picture.is_empty() && !text_only.is_empty();
+        let mut batches = Vec::with_capacity(self.batches_per_epoch());
+        let mut rest = Vec::new();
+        for indices in [&mut with_picture, &mut text_only] {
+            for group in indices.chunks_mut(group) {
+                group.sort_by_key(|&index| std::cmp::Reverse(self.lengths[index].words));
             }
-            Order::Shuffled => {
-                indices.shuffle(&mut random);
-                chunks(&indices)
-            }
-            Order::GroupByLength => {
-                indices.shuffle(&mut random);
-                indices
-                    .chunks_mut(self.batch_size * BATCHES_PER_GROUP)
-                    .for_each(longest_first);
-                let mut batches = chunks(&indices);
-                batches.shuffle(&mut random);
-                batches
+            batches.extend(self.batches(indices));
+            if mixed {
+                rest.extend(batches.pop().unwrap_or_default());
             }
         }
+        if mixed || self.order == Order::GroupByLength {
+            batches.shuffle(&mut random);
+        }
+        rest.sort_unstable();
+        batches.extend(self.batches(&rest));
+        batches
+    }
+
+    fn batches(&self, indices: &[usize]) -> Vec<Vec<usize>> {
+        indices.chunks(self.batch_size).map(<[_]>::to_vec).collect()
     }
 }
 
@@ -118,10 +137,14 @@ mod tests {
     proptest! {
         #[test]
         fn every_record_occurs_once(
-            lengths in prop::collection::vec(1_usize..50, 1..80),
+            lengths in prop::collection::vec((1_usize..50, any::<bool>()), 1..80),
             batch_size in 1_usize..9,
             epoch in 0_usize..4,
         ) {
+            let lengths: Vec<RecordLength> = lengths
+                .into_iter()
+                .map(|(words, has_picture)| RecordLength { words, has_picture })
+                .collect();
             for order in [Order::Sequential, Order::Shuffled, Order::GroupByLength, Order::GalleryGpt] {
                 let sampler = Sampler::new(lengths.clone(), order, batch_size, 3);
                 let batches = sampler.epoch(epoch);
@@ -136,8 +159,7 @@ mod tests {
 
     #[test]
     fn epochs_differ_only_when_shuffled() {
-        let lengths: Vec<usize> = (0..40).collect();
-        let sampler = |order| Sampler::new(lengths.clone(), order, 4, 1);
+        let sampler = |order| Sampler::new(lengths(0..40), order, 4, 1);
         assert_ne!(
             sampler(Order::Shuffled).epoch(0),
             sampler(Order::Shuffled).epoch(1)
@@ -145,5 +167,40 @@ mod tests {
         let original = sampler(Order::GalleryGpt);
         assert_eq!(original.epoch(0), original.epoch(1));
         assert_eq!(original.epoch(0)[0], [3, 2, 1, 0]);
+    }
+
+    fn lengths(words: impl IntoIterator<Item = usize>) -> Vec<RecordLength> {
+        let with_picture = |words| RecordLength {
+            words,
+            has_picture: true,
+        };
+        words.into_iter().map(with_picture).collect()
+    }
+
+    #[test]
+    fn records_with_pictures_and_without_share_no_batch_but_the_last() {
+        let mut lengths = lengths((0..23).map(|nth| 1 + nth * 7 % 23));
+        for text_only in [0, 3, 4, 9, 10, 17, 20] {
+            lengths[text_only].has_picture = false;
+        }
+        for order in [Order::GalleryGpt, Order::GroupByLength] {
+            let sampler = Sampler::new(lengths.clone(), order, 4, 1);
+            let batches = sampler.epoch(0);
+            let (last, whole) = batches.split_last().unwrap();
+            // 16 with a picture are three batches and a rest of four, 7 without one batch and a rest of three.
+            assert_eq!((whole.len(), last.len()), (5, 3));
+            for batch in &whole[..4] {
+                let kind = |&index: &usize| lengths[index].has_picture;
+                assert!(
+                    batch.iter().all(|index| kind(index) == kind(&batch[0])),
+                    "{batch:?}"
+                );
+                let words: Vec<_> = batch.iter().map(|&index| lengths[index].words).collect();
+                assert!(words.is_sorted_by(|a, b| a >= b), "{words:?}");
+            }
+            let rest = [&whole[4][..], last].concat();
+            assert!(rest.is_sorted(), "{rest:?}");
+            assert_ne!(batches, sampler.epoch(1));
+        }
     }
 }

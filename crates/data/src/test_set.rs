@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use crate::{
     BadRecord, DatasetError, RecordError,
-    painting_form::{id_text, json_array, kind, stays_inside},
+    dialects::{id_text, kind},
+    json_reader::{Element, for_each_element, open},
 };
 
 /// A painting with its references.
@@ -55,11 +56,7 @@ impl TestSet {
         let mut set = Self::default();
         let mut columns: Vec<Vec<Reference>> = Vec::new();
         for path in paths {
-            let bytes = std::fs::read(path).map_err(|source| DatasetError::Read {
-                path: path.clone(),
-                source,
-            })?;
-            let column = references(path, &bytes)?;
+            let column = references(path)?;
             if let Some(first) = columns.first()
                 && first.len() != column.len()
             {
@@ -136,32 +133,23 @@ struct Reference {
     text: Result<String, (String, RecordError)>,
 }
 
-fn references(path: &Path, bytes: &[u8]) -> Result<Vec<Reference>, DatasetError> {
-    let starts_with = bytes.iter().find(|byte| !byte.is_ascii_whitespace());
-    if starts_with == Some(&b'{') {
-        let text = std::str::from_utf8(bytes).map_err(|error| DatasetError::Malformed {
-            path: path.to_owned(),
-            expected: "one JSON object per line",
-            found: error.to_string(),
-        })?;
-        return Ok(text
-            .lines()
-            .filter(|line| !line.trim().is_empty())
-            .map(|line| reference(line, "gemini_formal"))
-            .collect());
-    }
-    Ok(json_array(path, bytes)?
-        .into_iter()
-        .map(|raw| reference(raw.get(), "formal_analysis"))
-        .collect())
+fn references(path: &Path) -> Result<Vec<Reference>, DatasetError> {
+    let mut elements = Vec::new();
+    let array = for_each_element(path, open(path)?, &mut |element| elements.push(element))?;
+    let field = if array {
+        "formal_analysis"
+    } else {
+        "gemini_formal"
+    };
+    let references = elements.iter().map(|element| reference(element, field));
+    Ok(references.collect())
 }
 
-fn reference(json: &str, field: &str) -> Reference {
+fn reference(element: &Element, field: &str) -> Reference {
     let schema = |expected, found| RecordError::Schema { expected, found };
-    let value: Value = match serde_json::from_str(json) {
+    let value = match element.parse() {
         Ok(value) => value,
-        Err(error) => {
-            let cause = schema("a JSON object", error.to_string());
+        Err(cause) => {
             return Reference {
                 image: None,
                 text: Err(("none".to_owned(), cause)),
@@ -173,12 +161,6 @@ fn reference(json: &str, field: &str) -> Reference {
         .get("image")
         .and_then(Value::as_str)
         .map(str::to_owned);
-    if let Some(path) = image.clone().filter(|image| !stays_inside(image)) {
-        return Reference {
-            image: None,
-            text: Err((id, RecordError::Path { path })),
-        };
-    }
     let text = value
         .get(field)
         .or_else(|| value.get("formal_analysis"))

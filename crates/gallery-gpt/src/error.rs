@@ -1,8 +1,8 @@
 //! What can go wrong between a picture and its analysis.
 
 use crate::{
-    AnswersError, checkpoint::CheckpointError, eval::EvalError, model::GenerationError,
-    text::TokenizerError, vision::ImageError,
+    AnswersError, checkpoint::CheckpointError, data::RecordError, eval::EvalError,
+    model::GenerationError, text::TokenizerError, vision::ImageError,
 };
 
 /// An error of [`crate::GalleryGpt`].
@@ -18,6 +18,9 @@ pub enum GalleryError {
     /// A picture, or the processor's config.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// A picture's name in a test set.
+    #[error(transparent)]
+    PictureName(#[from] RecordError),
     /// A generation.
     #[error(transparent)]
     Generation(#[from] GenerationError),
@@ -43,17 +46,5 @@ pub enum GalleryError {
     NoPicture {
         /// Zero-based record.
         index: usize,
-    },
-    /// The processor and the tower disagree.
-    #[error(
-        "{path}: pictures are made {found} pixels wide, the vision tower takes {expected}; the file belongs to another model"
-    )]
-    ImageSize {
-        /// `preprocessor_config.json`.
-        path: std::path::PathBuf,
-        /// Its size.
-        found: usize,
-        /// The tower's size.
-        expected: usize,
     },
 }

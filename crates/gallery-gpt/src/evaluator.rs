@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::{
     GalleryError, GalleryGpt,
-    data::TestPainting,
+    data::{PictureFolder, TestPainting},
     eval::{Predictions, PredictionsFile, painting_name},
     model::{CancelToken, FinishReason, GenerationConfig, GenerationError},
 };
@@ -40,7 +40,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Evaluator<'a> {
     gallery: &'a GalleryGpt,
-    images: PathBuf,
+    images: PictureFolder,
     question: String,
     generation: GenerationConfig,
     batch_size: usize,
@@ -53,7 +53,7 @@ impl<'a> Evaluator<'a> {
     pub fn new(gallery: &'a GalleryGpt, images: impl Into<PathBuf>) -> Self {
         Self {
             gallery,
-            images: images.into(),
+            images: PictureFolder::new(images),
             question: "Please write a paragraph of formal analysis for this painting.".to_owned(),
             generation: GenerationConfig::greedy(512),
             batch_size: 8,
@@ -114,7 +114,7 @@ impl<'a> Evaluator<'a> {
                 let picture = self
                     .gallery
                     .processor()
-                    .process_file(self.images.join(image))?;
+                    .process_file(self.images.find(image)?)?;
                 let mut prompt = self.gallery.prompt(&self.question, vec![picture])?;
                 // Its own random numbers, whatever batch it is in.
                 prompt.stream = painting.index as u64;

@@ -17,7 +17,7 @@ use crate::{
         Generator, Prompt, SplicePlan,
     },
     text::{Conversation, TemplateKind, Tokenizer, encode_prompt, image_question},
-    vision::{ImageProcessor, ImageProcessorConfig, PixelValues},
+    vision::{ImageProcessor, PixelValues},
 };
 use burn::tensor::{Device, Tensor};
 
@@ -69,35 +69,15 @@ impl GalleryGpt {
         options: &LoadOptions,
     ) -> Result<Self, GalleryError> {
         let folder = folder.as_ref();
-        let tokenizer = Tokenizer::from_folder(folder)?;
         let checkpoint = Checkpoint::open(folder, options)?;
+        let tokenizer = Tokenizer::from_folder(folder)?;
         let dtype = match options.dtype {
             Some(dtype) => Some(dtype),
             None if !is_cpu(device) => Some(TensorDtype::BF16),
             None => (checkpoint.parameters() < LARGE).then_some(TensorDtype::F32),
         };
+        let processor = checkpoint.image_processor().init();
         let (model, report) = checkpoint.with_dtype(dtype).load(device)?;
-        let expected = model.config().vision.image_size;
-        // The original's folders have none: it is the tower's.
-        let own = folder.join("preprocessor_config.json");
-        let path = if own.is_file() {
-            own
-        } else {
-            report.tower.folder.join("preprocessor_config.json")
-        };
-        let config = if path.is_file() {
-            ImageProcessorConfig::from_file(&path)?
-        } else {
-            ImageProcessorConfig::new(expected)
-        };
-        if config.image_size != expected {
-            return Err(GalleryError::ImageSize {
-                path,
-                found: config.image_size,
-                expected,
-            });
-        }
-        let processor = config.with_aspect_ratio(model.config().aspect_ratio).init();
         Ok(Self {
             model,
             tokenizer,
@@ -162,15 +142,16 @@ impl GalleryGpt {
         }
     }
 
-    /// What a user should know about this combination, a sentence each: an adapter that was trained on another base, with another
-    /// template or with other pictures.
+    /// What a user should know about this combination, a sentence each: what the base's configs do not say or ask for in vain, and an
+    /// adapter that was trained on another base, with another template or with other pictures.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
-        let origin = self
-            .adapter
-            .as_ref()
-            .and_then(|adapter| adapter.origin.as_ref());
-        origin.map_or_else(Vec::new, |origin| origin.differences(&self.origin()))
+        let mut notes = self.report.notes.clone();
+        let adapter = self.adapter.as_ref();
+        if let Some(origin) = adapter.and_then(|adapter| adapter.origin.as_ref()) {
+            notes.extend(origin.differences(&self.origin()));
+        }
+        notes
     }
 
     /// Sets the conversation template; `vicuna_v1` by default, which training uses too.

@@ -7,7 +7,7 @@ pub use crate::{
     checkpoint::{
         AdapterLayout, AdapterOrigin, LoadOptions, TensorDtype, load_model, save_adapter,
     },
-    data::{Batcher, PaintingForm, Record, TestSet},
+    data::{Batcher, PaintingForm, PictureFolder, Record, RecordPicture, TestSet},
     eval::{OnUnscorable, Predictions, Score, Scorer, SystemScores},
     llama::LoraConfig,
     model::{

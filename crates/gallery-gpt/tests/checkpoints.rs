@@ -193,6 +193,11 @@ fn an_adapter_for_what_is_not_adapted_here() {
     );
     let bytes = safetensors::serialize(tensors.tensors().into_iter().chain([extra]), None);
     std::fs::write(&path, bytes.unwrap()).unwrap();
+    let error = load_adapter(base.clone(), &folder, &LoadOptions::default()).unwrap_err();
+    let is_named =
+        matches!(&error, CheckpointError::Checksum { path: found, .. } if *found == path);
+    assert!(is_named, "{error}");
+    std::fs::remove_file(folder.join("gallery_gpt.json")).unwrap();
     let error = load_adapter(base, &folder, &LoadOptions::default()).unwrap_err();
     let text = error.to_string();
     assert!(
@@ -263,6 +268,7 @@ fn numbers_that_are_none() {
     let end = bytes.len();
     bytes[end - 4..].copy_from_slice(&f32::NAN.to_le_bytes());
     std::fs::write(&path, bytes).unwrap();
+    std::fs::remove_file(folder.join("gallery_gpt.json")).unwrap();
     let Err(CheckpointError::Mismatch { problems, .. }) = load(&folder) else {
         panic!("a NaN");
     };
@@ -270,6 +276,46 @@ fn numbers_that_are_none() {
         matches!(problems[..], [Problem::NotFinite { .. }]),
         "{problems:?}"
     );
+}
+
+#[test]
+fn a_flipped_bit_is_told_from_the_base() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("model");
+    save_model(&tiny(1), &folder, &SaveOptions::default()).unwrap();
+    let options = LoadOptions::default();
+    let (_, before) = load_model(&folder, &Device::flex(), &options).unwrap();
+    let identity = before.identity().unwrap();
+    assert!(identity.differences(&identity).is_empty());
+
+    // The lowest bit of a number in the middle of the largest tensor.
+    let path = folder.join("model.safetensors");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let files = WeightFiles::open_single(&path).unwrap();
+    let key = "language_model.model.embed_tokens.weight";
+    let tensor = files.get(key).unwrap().bytes().unwrap();
+    let start = bytes.windows(64).position(|window| window == &tensor[..64]);
+    bytes[start.unwrap() + 30_000] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let error = load(&folder).unwrap_err();
+    let is_named =
+        matches!(&error, CheckpointError::Checksum { path: found, .. } if *found == path);
+    assert!(is_named && error.to_string().contains("SHA-256"), "{error}");
+
+    // Another program's folder has no checksums; the fingerprint is still another.
+    std::fs::remove_file(folder.join("gallery_gpt.json")).unwrap();
+    let (_, after) = load_model(&folder, &Device::flex(), &options).unwrap();
+    assert_ne!(after.fingerprint, before.fingerprint);
+    std::fs::write(folder.join("tokenizer_config.json"), "{}").unwrap();
+    assert_eq!(
+        after.identity().unwrap().differences(&identity),
+        [
+            "the base had no tokenizer_config.json",
+            "the base's weights are not the same"
+        ]
+    );
+    // A bit of the tower is told from the tower.
+    assert_eq!(after.tower.fingerprint, before.tower.fingerprint);
 }
 
 #[test]
@@ -536,22 +582,48 @@ fn victim() {
     }
 }
 
+/// What is being written in a folder, or was when its writer was killed.
+#[cfg(target_os = "linux")]
+fn unfinished(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let is_partial = |path: &PathBuf| path.to_string_lossy().contains(".partial-");
+    paths.filter(is_partial).collect()
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn killed_while_writing() {
     let root = tempfile::tempdir().unwrap();
     let folder = root.path().join("model");
     save_model(&tiny(1), &folder, &SaveOptions::default()).unwrap();
-    for kill in 0..20 {
+    // Only a kill that left something unfinished fell into a write.
+    let mut kills_in_a_write = 0;
+    for attempt in 0..200 {
         let mut victim = Command::new(std::env::current_exe().unwrap())
             .args(["victim", "--exact", "--nocapture"])
             .env(VICTIM, &folder)
             .stdout(std::process::Stdio::null())
             .spawn()
             .unwrap();
-        std::thread::sleep(Duration::from_millis(40 + 7 * kill));
+        while unfinished(root.path()).is_empty() {
+            assert!(
+                victim.try_wait().unwrap().is_none(),
+                "the writer ended by itself"
+            );
+        }
+        std::thread::sleep(Duration::from_micros(300 * (attempt % 20)));
         victim.kill().unwrap();
         victim.wait().unwrap();
+        let left = unfinished(root.path());
+        kills_in_a_write += usize::from(!left.is_empty());
+        for path in left {
+            std::fs::remove_dir_all(path).unwrap();
+        }
         load(&folder).unwrap();
+        if kills_in_a_write == 20 {
+            return;
+        }
     }
+    panic!("{kills_in_a_write} of 200 kills fell into a write, expected 20");
 }

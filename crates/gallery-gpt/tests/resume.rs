@@ -239,8 +239,8 @@ fn epochs_can_be_added_and_records_cannot_change() {
 fn broken_pictures_are_left_out_up_to_a_bound() {
     let root = tempfile::tempdir().unwrap();
     let mut records = records(12).unwrap();
-    records[3].image = "images/missing.jpg".to_owned();
-    records[7].image = "train_samples_tuning.json".to_owned();
+    records[3].pictures = vec!["images/missing.jpg".into()];
+    records[7].pictures = vec!["train_samples_tuning.json".into()];
     let policy = |on_bad_record| TrainingConfig {
         on_bad_record,
         num_train_epochs: 2.0,

@@ -101,9 +101,35 @@ pub enum ConversationError {
         /// What it would do.
         why: &'static str,
     },
+    /// The system text holds text with a meaning of its own for the tokenizer or the template.
+    #[error("the system text contains `{text}`, which {why}; remove it from the text")]
+    ReservedInSystem {
+        /// What it contains.
+        text: String,
+        /// What it would do.
+        why: &'static str,
+    },
+    /// A system text for a template that has no place for one.
+    #[error(
+        "template `{template}` has no system text; remove the conversation's own, or train with `vicuna_v1`"
+    )]
+    NoSystemText {
+        /// The template.
+        template: &'static str,
+    },
+    /// A question of which the template keeps nothing.
+    #[error(
+        "turn {turn} has no <image>, and template `{template}` keeps nothing else of a question; train with `vicuna_v1`"
+    )]
+    NothingKept {
+        /// Zero-based turn.
+        turn: usize,
+        /// The template.
+        template: &'static str,
+    },
     /// A token reaches over the edge of an answer, so that the mask would be off by one.
     #[error(
-        "token `{token}` of turn {turn} reaches over the edge of the answer: the label mask would be wrong"
+        "token {token:?} of turn {turn} reaches over the edge of the answer: the label mask would be wrong"
     )]
     Misaligned {
         /// Zero-based turn.

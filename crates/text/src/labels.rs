@@ -39,12 +39,14 @@ impl EncodedConversation {
     }
 }
 
-/// Encodes a conversation and its mask. A first turn of the assistant is skipped, as in the original, and `<image>`
-/// moves to the front of its turn.
+/// Encodes a conversation and its mask. A first turn of the assistant is skipped, as in the original, and a single
+/// `<image>` moves to the front of its turn ([`image_first`]). A conversation's own system text stands in the place of
+/// the template's, as trainers of its kind have it (`FastChat`); the original knows no such text.
 ///
 /// # Errors
-/// Roles that do not alternate, a question without an answer, an empty turn, a turn that contains a special token or
-/// the template's role mark (the original masks such a record as a whole), or a token that straddles an answer's edge.
+/// Roles that do not alternate, a question without an answer, an empty turn, a turn or system text that contains a
+/// special token or the template's role mark (the original masks such a record as a whole), a system text for a template
+/// that has none, or a token that straddles an answer's edge.
 ///
 /// # Examples
 /// The mask covers the answer and its `</s>`, nothing else:
@@ -113,6 +115,9 @@ fn lay_out(
     );
     let turns = &conversation.turns[skipped..];
     check(template, turns, skipped)?;
+    if let Some(system) = &conversation.system {
+        check_system(template, system)?;
+    }
 
     let (mut prompt, has_roles) = match template.style {
         Style::Two { sep, .. } => {
@@ -138,8 +143,17 @@ fn lay_out(
         }
         match (turn.role, has_roles) {
             (Role::User, true) => prompt.push_str(&image_first(&turn.text)),
-            // LLaVA's plain style keeps nothing of the question but the picture.
-            (Role::User, false) => prompt.push_str(IMAGE_TOKEN),
+            // LLaVA's plain style keeps nothing of the question but its pictures.
+            (Role::User, false) => {
+                let pictures = turn.text.matches(IMAGE_TOKEN).count();
+                if pictures == 0 {
+                    return Err(ConversationError::NothingKept {
+                        turn: nth + skipped,
+                        template: template.name,
+                    });
+                }
+                prompt.push_str(&IMAGE_TOKEN.repeat(pictures));
+            }
             (Role::Assistant, _) => prompt.push_str(&turn.text),
         }
         if has_roles || turn.role == Role::Assistant {
@@ -164,7 +178,6 @@ fn check(
     let Some(last) = turns.last() else {
         return Err(ConversationError::Empty);
     };
-    let marker = format!(" {}: ", template.assistant);
     for (nth, turn) in turns.iter().enumerate() {
         let number = nth + skipped;
         let expected = if nth % 2 == 0 {
@@ -187,16 +200,8 @@ fn check(
             text: text.to_owned(),
             why,
         };
-        for token in SpecialTokens::TEXTS {
-            if turn.text.contains(token) {
-                return Err(reserved(token, "the tokenizer reads as a special token"));
-            }
-        }
-        if matches!(template.style, Style::Two { .. }) && turn.text.contains(&marker) {
-            return Err(reserved(
-                marker.trim(),
-                "marks the start of an answer in the template",
-            ));
+        if let Some((text, why)) = reserved_text(template, &turn.text) {
+            return Err(reserved(&text, why));
         }
         if turn.role == Role::Assistant && turn.text.contains(IMAGE_TOKEN) {
             return Err(reserved(IMAGE_TOKEN, "would put a picture into an answer"));
@@ -208,4 +213,39 @@ fn check(
         });
     }
     Ok(())
+}
+
+/// What a text contains that has a meaning of its own, and which.
+fn reserved_text(template: &Template, text: &str) -> Option<(String, &'static str)> {
+    let token = SpecialTokens::TEXTS
+        .into_iter()
+        .find(|token| text.contains(token));
+    if let Some(token) = token {
+        return Some((token.to_owned(), "the tokenizer reads as a special token"));
+    }
+    let marker = format!("{}: ", template.assistant);
+    (matches!(template.style, Style::Two { .. }) && text.contains(&format!(" {marker}"))).then(
+        || {
+            let marker = marker.trim().to_owned();
+            (marker, "marks the start of an answer in the template")
+        },
+    )
+}
+
+fn check_system(template: &Template, system: &str) -> Result<(), ConversationError> {
+    if matches!(template.style, Style::Plain { .. }) {
+        return Err(ConversationError::NoSystemText {
+            template: template.name,
+        });
+    }
+    let image = || {
+        let why = "would put a picture in front of the conversation";
+        system
+            .contains(IMAGE_TOKEN)
+            .then(|| (IMAGE_TOKEN.to_owned(), why))
+    };
+    match reserved_text(template, system).or_else(image) {
+        Some((text, why)) => Err(ConversationError::ReservedInSystem { text, why }),
+        None => Ok(()),
+    }
 }

@@ -5,6 +5,7 @@
 //! - [`Template`] lays a [`Conversation`] out as a prompt ([`TemplateKind`] names the ones of LLaVA).
 //! - [`encode_prompt`] turns a prompt into ids, with [`IMAGE_TOKEN_INDEX`] where a picture goes.
 //! - [`encode_conversation`] does the same for a training record and computes its labels turn by turn.
+//! - [`printable`] makes a text of a file fit for a message.
 //!
 //! ```
 //! use gallery_gpt_text::{Conversation, TemplateKind};
@@ -18,6 +19,7 @@
 mod conversation;
 mod error;
 mod labels;
+mod printable;
 mod prompt;
 mod sentencepiece;
 mod special_tokens;
@@ -27,6 +29,7 @@ mod training;
 pub use conversation::{Conversation, Role, Style, Template, TemplateKind, Turn, UnknownTemplate};
 pub use error::{ConversationError, TokenizerError};
 pub use labels::{EncodedConversation, encode_conversation};
+pub use printable::printable;
 pub use prompt::{encode_prompt, image_first, image_question, literal_image};
 pub use special_tokens::{
     IGNORE_INDEX, IMAGE_PLACEHOLDER, IMAGE_TOKEN, IMAGE_TOKEN_INDEX, SPIECE_UNDERLINE,

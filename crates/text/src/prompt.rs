@@ -113,10 +113,11 @@ fn without_guards(text: &str) -> (Cow<'_, str>, Vec<usize>) {
 }
 
 /// Moves the `<image>` mark of a training turn to its front, on a line of its own (`preprocess_multimodal`).
-/// A turn without a mark is returned as it is.
+/// A turn without a mark, or with several, is returned as it is: where several pictures stand among the words is
+/// their meaning (LLaVA-NeXT does the same; the original knows one picture alone).
 #[must_use]
 pub fn image_first(text: &str) -> String {
-    if !text.contains(IMAGE_TOKEN) {
+    if text.matches(IMAGE_TOKEN).count() != 1 {
         return text.to_owned();
     }
     let rest = text.replace(IMAGE_TOKEN, "");
@@ -148,6 +149,8 @@ mod tests {
         assert_eq!(image_first("Describe.\n<image>"), "<image>\nDescribe.");
         assert_eq!(image_first("<image>"), "<image>");
         assert_eq!(image_first("No picture. "), "No picture. ");
+        let two = "First <image>, then\n<image>";
+        assert_eq!(image_first(two), two);
     }
 
     #[test]

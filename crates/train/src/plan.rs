@@ -228,7 +228,7 @@ impl Trainer {
         &'a self,
         records: &'a [RecordShape],
     ) -> impl Iterator<Item = Vec<Vec<RecordShape>>> + 'a {
-        let batches = self.sampler(records.iter().map(|record| record.words).collect());
+        let batches = self.sampler(records.iter().map(RecordShape::length).collect());
         let shapes = move |indices: Vec<usize>| -> Vec<RecordShape> {
             indices.into_iter().map(|index| records[index]).collect()
         };

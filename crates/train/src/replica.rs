@@ -10,6 +10,7 @@ use burn::{
 use gallery_gpt_data::Batch;
 use gallery_gpt_model::{GalleryModel, SpliceError};
 use gallery_gpt_text::expanded_length;
+use gallery_gpt_text::printable;
 use rayon::prelude::*;
 
 use crate::{
@@ -102,7 +103,7 @@ impl Share<'_> {
 /// The ids of some batches' records, for messages.
 pub(crate) fn record_ids<'a>(batches: impl IntoIterator<Item = &'a Batch>) -> String {
     let ids = batches.into_iter().flat_map(|batch| &batch.ids);
-    ids.map(String::as_str).collect::<Vec<_>>().join(", ")
+    ids.map(|id| printable(id)).collect::<Vec<_>>().join(", ")
 }
 
 impl Replica {

@@ -8,15 +8,15 @@ use std::{
 
 use burn::{module::Module, tensor::Device};
 use gallery_gpt_checkpoint::{AdapterLayout, save_adapter};
-use gallery_gpt_data::{BadRecord, Batch, Batcher, Record, Sampler};
+use gallery_gpt_data::{BadRecord, Batch, Batcher, Record, RecordLength, Sampler};
 use gallery_gpt_model::GalleryModel;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    AdapterWriting, CheckpointState, EvaluationLine, LogLine, RunFolder, Samples, SpeedLine,
-    TrainError, TrainEvent, TrainState, TrainingCheckpoint, TrainingConfig, flops_per_token,
-    out_of_memory::catch, step::summed_loss,
+    AdapterWriting, CheckpointState, EvaluationLine, LogLine, OnBadRecord, RunFolder, Samples,
+    SpeedLine, TrainError, TrainEvent, TrainState, TrainingCheckpoint, TrainingConfig,
+    flops_per_token, out_of_memory::catch, step::summed_loss,
 };
 
 /// Batches decoded ahead of the step that needs them.
@@ -128,6 +128,13 @@ impl Trainer {
     ) -> Result<GalleryModel, TrainError> {
         if records.is_empty() {
             return Err(TrainError::NoRecords);
+        }
+        // What can be told without opening a picture is told before the first step.
+        if self.config.on_bad_record == OnBadRecord::Fail {
+            for record in records.iter().chain(&self.validation) {
+                let marks = record.ensure_marks();
+                marks.map_err(|cause| BadRecord::of(record, cause))?;
+            }
         }
         let total_steps = self.total_steps(records.len());
         let mut state =
@@ -319,10 +326,10 @@ impl Trainer {
         Ok(total / count.max(1) as f64)
     }
 
-    /// The order of records of some numbers of words.
-    pub(crate) fn sampler(&self, words: Vec<usize>) -> Sampler {
+    /// The order of records of some lengths.
+    pub(crate) fn sampler(&self, lengths: Vec<RecordLength>) -> Sampler {
         Sampler::new(
-            words,
+            lengths,
             self.config.order,
             self.config.per_device_train_batch_size,
             self.config.seed,
@@ -355,7 +362,7 @@ impl Trainer {
             Some(workers) => workers.install(|| batcher.usable_batch(chosen)),
             None => batcher.usable_batch(chosen),
         };
-        let sampler = self.sampler(records.iter().map(Record::words).collect());
+        let sampler = self.sampler(records.iter().map(Record::length).collect());
         let steps_per_epoch = self.steps_per_epoch(records.len());
         let mut done = first % steps_per_epoch;
         for epoch in first / steps_per_epoch..self.config.num_train_epochs.ceil() as usize {
@@ -403,17 +410,28 @@ impl Trainer {
 /// A hash of the records and their order.
 fn fingerprint(records: &[Record]) -> String {
     let mut hash = Sha256::new();
-    let mut add = |text: &str| {
+    let mut add = |text: &[u8]| {
         // With its length, so that no two lists of texts run together alike.
         hash.update((text.len() as u64).to_le_bytes());
         hash.update(text);
     };
     for record in records {
-        add(&record.id);
-        add(&record.image);
-        for turn in &record.conversation.turns {
-            add(turn.role.record_name());
-            add(&turn.text);
+        add(record.id.as_bytes());
+        let conversation = &record.conversation;
+        for count in [record.pictures.len(), conversation.turns.len()] {
+            add(&count.to_le_bytes());
+        }
+        for picture in &record.pictures {
+            add(picture.identity());
+        }
+        add(conversation
+            .system
+            .as_deref()
+            .unwrap_or_default()
+            .as_bytes());
+        for turn in &conversation.turns {
+            add(turn.role.record_name().as_bytes());
+            add(turn.text.as_bytes());
         }
     }
     hash.finalize()

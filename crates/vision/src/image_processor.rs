@@ -7,7 +7,7 @@ use image::{DynamicImage, ImageDecoder, ImageReader, Rgb, RgbImage};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ImageError, VisionConfigError,
+    ImageError, PreprocessorConfig, VisionConfigError,
     jpeg::has_end_of_image,
     resize::{Canvas, Window, resize},
 };
@@ -86,36 +86,6 @@ pub struct ImageProcessorConfig {
     pub limits: ImageLimits,
 }
 
-/// `preprocessor_config.json`, as far as it matters; sizes may be a number or an object.
-#[derive(Deserialize)]
-struct PreprocessorFile {
-    crop_size: Option<SizeField>,
-    size: Option<SizeField>,
-    image_mean: Option<[f64; 3]>,
-    image_std: Option<[f64; 3]>,
-    resample: Option<u8>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum SizeField {
-    Side(usize),
-    Edge { shortest_edge: usize },
-    Box { height: usize, width: usize },
-}
-
-impl SizeField {
-    fn side(&self) -> Option<usize> {
-        match *self {
-            Self::Side(side)
-            | Self::Edge {
-                shortest_edge: side,
-            } => Some(side),
-            Self::Box { height, width } => (height == width).then_some(height),
-        }
-    }
-}
-
 impl ImageProcessorConfig {
     /// CLIP's means, padding to square, default limits.
     #[must_use]
@@ -136,44 +106,21 @@ impl ImageProcessorConfig {
         self
     }
 
-    /// Reads `preprocessor_config.json`. The aspect ratio is not in it: it belongs to the model's config.
+    /// Reads a `preprocessor_config.json`, for pictures that are padded: how they become square belongs to the model's config.
     ///
     /// # Errors
-    /// The file cannot be read, names no size, or asks for another filter than bicubic.
+    /// The file cannot be read, or as [`PreprocessorConfig::new`].
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ImageError> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(|source| ImageError::Read {
             path: path.to_owned(),
             source,
         })?;
-        let unusable = |reason: String| ImageError::Config {
+        let json = serde_json::from_slice(&bytes).map_err(|error| ImageError::Config {
             path: path.to_owned(),
-            reason,
-        };
-        let file: PreprocessorFile =
-            serde_json::from_slice(&bytes).map_err(|error| unusable(error.to_string()))?;
-        if let Some(resample) = file.resample.filter(|&resample| resample != 3) {
-            return Err(unusable(format!(
-                "resample is {resample}, expected 3 (bicubic)"
-            )));
-        }
-        let side = file
-            .crop_size
-            .or(file.size)
-            .as_ref()
-            .and_then(SizeField::side)
-            .filter(|&side| side > 0)
-            .ok_or_else(|| unusable("no square crop_size or size".to_owned()))?;
-        let mut config = Self::new(side);
-        config.image_mean = file.image_mean.unwrap_or(CLIP_MEAN);
-        config.image_std = file.image_std.unwrap_or(CLIP_STD);
-        if config.image_std.iter().any(|&std| std <= 0.0) {
-            return Err(unusable(format!(
-                "image_std is {:?}, expected three positive numbers",
-                config.image_std
-            )));
-        }
-        Ok(config)
+            reason: error.to_string(),
+        })?;
+        PreprocessorConfig::new(path, json)?.with_aspect_ratio(path, AspectRatio::Pad)
     }
 
     /// The processor.

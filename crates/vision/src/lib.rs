@@ -24,6 +24,7 @@ mod jpeg;
 mod layer_norm;
 mod mlp;
 mod patch_embedding;
+mod preprocessor_config;
 mod resize;
 mod vision_tower;
 mod weighted_sum;
@@ -39,4 +40,5 @@ pub use image_processor::{
 };
 pub use mlp::VisionMlp;
 pub use patch_embedding::VisionEmbeddings;
+pub use preprocessor_config::PreprocessorConfig;
 pub use vision_tower::VisionTower;
