@@ -39,6 +39,20 @@ pub enum DatasetError {
         /// The first of them, if any.
         first: String,
     },
+    /// So many records of its beginning cannot be used that it is no data set, or one in a form that is not read.
+    #[error(
+        "{path} is in no form that is read: {bad} of its first {records} records cannot be used, such as {one}"
+    )]
+    MostlyUnusable {
+        /// The file.
+        path: PathBuf,
+        /// Number of bad records.
+        bad: usize,
+        /// Number of records that were read.
+        records: usize,
+        /// One of the bad ones.
+        one: Box<BadRecord>,
+    },
     /// Reference files of different lengths.
     #[error("{path} has {found} records, {expected} are in {first}: the files must be aligned")]
     NotAligned {

@@ -14,8 +14,8 @@ use serde_json::Value;
 
 use crate::{DatasetError, RecordError, splitter::Splitter};
 
-/// Bytes of an element that are read: 16 MiB. A longer one is passed over and named.
-pub(crate) const LONGEST_ELEMENT: usize = 16 << 20;
+/// Bytes of an element that are read: 4 MiB. A longer one is passed over and named.
+pub(crate) const LONGEST_ELEMENT: usize = 4 << 20;
 
 pub(crate) const EXPECTED: &str = "a JSON array of records, or one record a line";
 const UTF8_MARK: &[u8] = b"\xEF\xBB\xBF";
@@ -58,6 +58,8 @@ pub(crate) struct Element {
     pub(crate) text: Vec<u8>,
     /// Where it begins.
     pub(crate) place: Place,
+    /// Whether it is one of an array, not a line or value of its own.
+    pub(crate) in_array: bool,
 }
 
 impl Element {
@@ -133,6 +135,9 @@ pub(crate) fn open(path: &Path) -> Result<impl BufRead + use<>, DatasetError> {
     Ok(BufReader::with_capacity(1 << 20, file))
 }
 
+/// What is done with an element; an error ends the reading.
+pub(crate) type Each<'a> = dyn FnMut(Element) -> Result<(), DatasetError> + 'a;
+
 /// Calls `each` with every element of a JSON array, of JSON lines, or of JSON values one after the other, and says whether it was
 /// an array.
 ///
@@ -141,7 +146,7 @@ pub(crate) fn open(path: &Path) -> Result<impl BufRead + use<>, DatasetError> {
 pub(crate) fn for_each_element(
     path: &Path,
     mut reader: impl BufRead,
-    each: &mut dyn FnMut(Element),
+    each: &mut Each<'_>,
 ) -> Result<bool, DatasetError> {
     let failed = |source| DatasetError::Read {
         path: path.to_owned(),
@@ -179,7 +184,7 @@ pub(crate) fn for_each_element(
 fn elements(
     path: &Path,
     mut reader: impl BufRead,
-    each: &mut dyn FnMut(Element),
+    each: &mut Each<'_>,
 ) -> Result<bool, DatasetError> {
     let failed = |source| DatasetError::Read {
         path: path.to_owned(),
@@ -215,8 +220,7 @@ fn elements(
         let whole: Result<serde::de::IgnoredAny, _> = serde_json::from_slice(&head);
         let goes_on = whole.is_err_and(|error| error.is_eof());
         if !goes_on || head.len() > LONGEST_ELEMENT {
-            lines(reader, head, place, each).map_err(failed)?;
-            return Ok(false);
+            return lines(path, reader, head, place, each).map(|()| false);
         }
     }
     let mut splitter = Splitter::new(path, array, place, each);
@@ -236,23 +240,32 @@ fn elements(
 
 /// Every line that is not blank is an element.
 fn lines(
+    path: &Path,
     mut reader: impl BufRead,
     mut line: Vec<u8>,
     mut place: Place,
-    each: &mut dyn FnMut(Element),
-) -> std::io::Result<()> {
+    each: &mut Each<'_>,
+) -> Result<(), DatasetError> {
     loop {
         line.truncate(line.trim_ascii_end().len());
         if !line.is_empty() {
             let text = std::mem::take(&mut line);
-            each(Element { text, place });
+            each(Element {
+                text,
+                place,
+                in_array: false,
+            })?;
         }
         line.clear();
         place = Place {
             line: place.line + 1,
             column: 1,
         };
-        if !read_line(&mut reader, &mut line)? {
+        let more = read_line(&mut reader, &mut line);
+        if !more.map_err(|source| DatasetError::Read {
+            path: path.to_owned(),
+            source,
+        })? {
             return Ok(());
         }
     }

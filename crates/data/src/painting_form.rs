@@ -80,9 +80,11 @@ impl PaintingForm {
             bytes += element.text.len();
             waiting.push(element);
             if waiting.len() == RECORDS_AT_ONCE || bytes > BYTES_AT_ONCE {
-                set.add(&mut waiting);
                 bytes = 0;
+                set.add(&mut waiting);
+                set.ensure_data_set(path)?;
             }
+            Ok(())
         })?;
         set.add(&mut waiting);
         if let [bad] = &*set.bad
@@ -115,6 +117,20 @@ impl PaintingForm {
         }
     }
 
+    /// Stops at a file of which nearly nothing can be used, however long it goes on: every bad record costs memory.
+    fn ensure_data_set(&mut self, path: &Path) -> Result<(), DatasetError> {
+        let (bad, records) = (self.bad.len(), self.records.len());
+        if !is_something_else(records, bad) {
+            return Ok(());
+        }
+        Err(DatasetError::MostlyUnusable {
+            path: path.to_owned(),
+            bad,
+            records: bad + records,
+            one: Box::new(self.bad.swap_remove(0)),
+        })
+    }
+
     /// The ids that several usable records have, in their order. That is no error, but often a set that was joined with itself.
     #[must_use]
     pub fn repeated_ids(&self) -> Vec<RepeatedId> {
@@ -143,6 +159,11 @@ impl PaintingForm {
 /// Records that are parsed side by side, and the bytes of their text from which there are no more.
 const RECORDS_AT_ONCE: usize = 2048;
 const BYTES_AT_ONCE: usize = 8 << 20;
+
+/// Whether a file of so many usable and bad records is something else than it was taken for.
+pub(crate) fn is_something_else(usable: usize, bad: usize) -> bool {
+    bad >= 10_000 && bad >= 9 * usable
+}
 
 #[cfg(test)]
 mod tests {
@@ -311,12 +332,29 @@ mod tests {
 
     #[test]
     fn a_record_has_a_bound() {
-        let long = format!("[{A},{{\"id\":\"{}\"}},{A}]", "x".repeat(17 << 20));
+        let long = format!("[{A},{{\"id\":\"{}\"}},{A}]", "x".repeat(5 << 20));
         let set = parse(&long).unwrap();
         assert_eq!((set.records.len(), set.bad.len()), (2, 1));
-        assert!(set.bad[0].to_string().contains("16 MiB"), "{}", set.bad[0]);
-        let lines = format!("{A}\n{}\n{A}", "x".repeat(17 << 20));
+        assert!(set.bad[0].to_string().contains("4 MiB"), "{}", set.bad[0]);
+        let lines = format!("{A}\n{}\n{A}", "x".repeat(5 << 20));
         assert_eq!(parse(&lines).unwrap().records.len(), 2);
+    }
+
+    #[test]
+    fn a_file_of_something_else_is_not_read_to_its_end() {
+        let zeros = format!("[{A}{}]", ",0".repeat(1_000_000));
+        let error = parse(&zeros).unwrap_err();
+        assert!(
+            matches!(error, DatasetError::MostlyUnusable { .. }),
+            "{error}"
+        );
+        assert!(
+            error.to_string().contains("such as record 1 (id none)"),
+            "{error}"
+        );
+        let many = format!("[{}]", format!("{A},0,0,0,").repeat(20_000) + A);
+        let set = parse(&many).unwrap();
+        assert_eq!((set.records.len(), set.bad.len()), (20_001, 60_000));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use memchr::{memchr, memchr2};
 
 use crate::{
     DatasetError,
-    json_reader::{EXPECTED, Element, Place, keep, malformed},
+    json_reader::{EXPECTED, Each, Element, Place, keep, malformed},
 };
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ enum State {
 pub(crate) struct Splitter<'a> {
     path: &'a Path,
     array: bool,
-    each: &'a mut dyn FnMut(Element),
+    each: &'a mut Each<'a>,
     state: State,
     /// The place of the next byte.
     place: Place,
@@ -45,12 +45,7 @@ pub(crate) struct Splitter<'a> {
 }
 
 impl<'a> Splitter<'a> {
-    pub(crate) fn new(
-        path: &'a Path,
-        array: bool,
-        place: Place,
-        each: &'a mut dyn FnMut(Element),
-    ) -> Self {
+    pub(crate) fn new(path: &'a Path, array: bool, place: Place, each: &'a mut Each<'a>) -> Self {
         Self {
             path,
             array,
@@ -75,7 +70,7 @@ impl<'a> Splitter<'a> {
         while let Some(&byte) = bytes.first() {
             let used = match self.state {
                 State::Within => self.within(bytes)?,
-                State::Word => self.word(bytes),
+                State::Word => self.word(bytes)?,
                 _ if byte.is_ascii_whitespace() => bytes
                     .iter()
                     .take_while(|byte| byte.is_ascii_whitespace())
@@ -162,7 +157,7 @@ impl<'a> Splitter<'a> {
             }
             if self.open.is_empty() && !self.in_string {
                 keep(&mut self.element, &bytes[..at]);
-                self.give();
+                self.give()?;
                 return Ok(at);
             }
         }
@@ -170,20 +165,20 @@ impl<'a> Splitter<'a> {
         Ok(at)
     }
 
-    fn word(&mut self, bytes: &[u8]) -> usize {
+    fn word(&mut self, bytes: &[u8]) -> Result<usize, DatasetError> {
         let end = bytes
             .iter()
             .position(|&byte| matches!(byte, b',' | b']') || byte.is_ascii_whitespace());
         let count = end.unwrap_or(bytes.len());
         keep(&mut self.element, &bytes[..count]);
         if end.is_some() {
-            self.give();
+            self.give()?;
         }
-        count
+        Ok(count)
     }
 
     /// Gives the element away.
-    fn give(&mut self) {
+    fn give(&mut self) -> Result<(), DatasetError> {
         self.state = if self.array {
             State::Behind
         } else {
@@ -193,7 +188,8 @@ impl<'a> Splitter<'a> {
         (self.each)(Element {
             text: std::mem::take(&mut self.element),
             place: self.began,
-        });
+            in_array: self.array,
+        })
     }
 
     pub(crate) fn end(&mut self) -> Result<(), DatasetError> {
@@ -201,8 +197,7 @@ impl<'a> Splitter<'a> {
             State::End => return Ok(()),
             State::Before { .. } if !self.array => return Ok(()),
             State::Word if !self.array => {
-                self.give();
-                return Ok(());
+                return self.give();
             }
             State::Within | State::Word => format!(
                 "the end of the file at {} inside record {}, which begins at {}: the file is cut off, or a bracket or quote is missing",

@@ -11,6 +11,7 @@ use crate::{
     BadRecord, DatasetError, RecordError,
     dialects::{id_text, kind},
     json_reader::{Element, for_each_element, open},
+    painting_form::is_something_else,
 };
 
 /// A painting with its references.
@@ -134,15 +135,37 @@ struct Reference {
 }
 
 fn references(path: &Path) -> Result<Vec<Reference>, DatasetError> {
-    let mut elements = Vec::new();
-    let array = for_each_element(path, open(path)?, &mut |element| elements.push(element))?;
-    let field = if array {
-        "formal_analysis"
-    } else {
-        "gemini_formal"
-    };
-    let references = elements.iter().map(|element| reference(element, field));
-    Ok(references.collect())
+    let mut references = Vec::new();
+    let mut bad = 0;
+    for_each_element(path, open(path)?, &mut |element| {
+        let field = if element.in_array {
+            "formal_analysis"
+        } else {
+            "gemini_formal"
+        };
+        let read = reference(&element, field);
+        bad += usize::from(read.text.is_err());
+        let usable = references.len() + 1 - bad;
+        match read.text {
+            Err((id, cause)) if is_something_else(usable, bad) => {
+                Err(DatasetError::MostlyUnusable {
+                    path: path.to_owned(),
+                    bad,
+                    records: usable + bad,
+                    one: Box::new(BadRecord {
+                        index: references.len(),
+                        id,
+                        cause,
+                    }),
+                })
+            }
+            text => {
+                references.push(Reference { text, ..read });
+                Ok(())
+            }
+        }
+    })?;
+    Ok(references)
 }
 
 fn reference(element: &Element, field: &str) -> Reference {
