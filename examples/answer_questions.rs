@@ -28,6 +28,7 @@ use clap::Parser;
 use flags::{GenerationFlags, ModelFlags};
 use gallery_gpt::{
     checkpoint::Destination,
+    data::{PictureFolder, RecordError},
     model::{FinishReason, GenerationError},
 };
 use indicatif::{ProgressBar, ProgressStyle};
@@ -114,6 +115,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let progress = ProgressBar::new(left.len() as u64).with_style(ProgressStyle::with_template(
         "{bar:30} {pos}/{len} questions, {per_sec}, {elapsed} gone, {eta} left",
     )?);
+    let folder = PictureFolder::new(&arguments.image_folder);
     let (mut bad, mut answered) = (0, 0);
     'batches: for batch in left.chunks(arguments.batch_size) {
         let mut asked = Vec::with_capacity(batch.len());
@@ -122,9 +124,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             let image = question.image.as_ref();
             let picture = image
                 .map(|image| {
-                    gallery
-                        .processor()
-                        .process_file(arguments.image_folder.join(image))
+                    let path = folder.find(image)?;
+                    Ok::<_, RecordError>(gallery.processor().process_file(path)?)
                 })
                 .transpose();
             match picture {
@@ -250,6 +251,7 @@ fn questions(path: &Path) -> anyhow::Result<Vec<Question>> {
             let text = text.with_context(|| format!("{}: question {id} has no text", at()))?;
             let image = match &value["image"] {
                 Value::Null => None,
+                Value::String(image) if image.trim().is_empty() => None,
                 Value::String(image) => Some(image.clone()),
                 other => bail!(
                     "{}: question {id} has the image {other}, expected a name",

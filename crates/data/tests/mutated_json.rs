@@ -1,6 +1,10 @@
 //! Training files with damage in them: read or refused, never a panic, and the same whatever pieces the file comes in.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test that cannot go on has failed, and may be asked for more"
+)]
 
 use std::{io::BufReader, path::Path};
 
@@ -69,7 +73,7 @@ fn mutated(random: &mut ChaCha8Rng) -> Vec<u8> {
             }
             _ => {
                 let units = String::from_utf8_lossy(&bytes).into_owned();
-                if random.next_u32() % 16 == 0 {
+                if random.next_u32().is_multiple_of(16) {
                     bytes = units.encode_utf16().flat_map(u16::to_le_bytes).collect();
                 }
             }

@@ -372,3 +372,49 @@ fn devices_are_refused_and_no_record_steers_the_terminal() {
         "{said}"
     );
 }
+
+#[test]
+fn questions_find_their_pictures_as_records_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let absolute = pictures().join("images/0.jpg");
+    let images = [
+        r"images\\0.jpg",
+        absolute.to_str().unwrap(),
+        "",
+        "../tiny-base/config.json",
+        "/etc/passwd",
+        "https://example.com/0.jpg",
+    ];
+    let questions: Vec<String> = images
+        .iter()
+        .enumerate()
+        .map(|(id, image)| format!(r#"{{"question_id":{id},"image":"{image}","text":"Light?"}}"#))
+        .collect();
+    let file = folder.path().join("questions.jsonl");
+    fs::write(&file, questions.join("\n")).unwrap();
+    let answers = folder.path().join("answers.jsonl");
+    let output = program("answer_questions")
+        .args([
+            "--max_new_tokens",
+            "2",
+            "--image_folder",
+            pictures().to_str().unwrap(),
+        ])
+        .args(["--question_file", file.to_str().unwrap()])
+        .args(["--answers_file", answers.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success(), "{said}");
+    assert_eq!(
+        said.matches("leads out of the picture folder").count(),
+        2,
+        "{said}"
+    );
+    assert_eq!(said.matches("is an address").count(), 1, "{said}");
+    assert_eq!(
+        fs::read_to_string(answers).unwrap().lines().count(),
+        3,
+        "{said}"
+    );
+}
