@@ -116,7 +116,6 @@ pub(crate) fn train_with(
         ..LoraConfig::new(4, 8.0)
     };
     let adapter = AdapterWriting {
-        lora: &lora,
         origin: &AdapterOrigin::from("tiny-base"),
     };
     let model = base.model().clone().apply_lora(&lora);

@@ -86,19 +86,12 @@ fn write(folder: &Path) -> anyhow::Result<()> {
     adapted = burn::module::Module::map(adapted, &mut Nudge);
     save_adapter(
         &adapted,
-        &lora,
         &"base".into(),
         folder.join("adapter"),
         AdapterLayout::Peft,
     )?;
     let path = folder.join("llava_lora");
-    save_adapter(
-        &adapted,
-        &lora,
-        &"base".into(),
-        path,
-        AdapterLayout::LlavaLora,
-    )?;
+    save_adapter(&adapted, &"base".into(), path, AdapterLayout::LlavaLora)?;
     let after = logits(&adapted);
     save_model(
         &adapted.merge_lora(),

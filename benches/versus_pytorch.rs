@@ -92,7 +92,7 @@ fn main() -> anyhow::Result<()> {
     save_model(&model, folder.path().join("base"), &SaveOptions::default())?;
     let adapted = model.clone().apply_lora(&lora);
     let path = folder.path().join("adapter");
-    save_adapter(&adapted, &lora, &"base".into(), path, AdapterLayout::Peft)?;
+    save_adapter(&adapted, &"base".into(), path, AdapterLayout::Peft)?;
 
     let training = TrainingConfig {
         parts: TrainableParts {

@@ -95,7 +95,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Layout::Llava => AdapterLayout::LlavaLora,
         Layout::LlavaHf | Layout::LlavaHfNested => AdapterLayout::Peft,
     };
-    save_adapter(&model, &file.lora, &origin, output, layout)?;
+    save_adapter(&model, &origin, output, layout)?;
     say!("written: {written}");
     Ok(())
 }

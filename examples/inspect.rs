@@ -83,7 +83,11 @@ fn show_checkpoint(arguments: &Arguments) -> anyhow::Result<()> {
     let mut problems = report.problems.len();
     if let Some(folder) = &arguments.adapter {
         let adapter = inspect_adapter(checkpoint.config().init(&device), folder)?;
-        say!("\n{}:", folder.display());
+        say!(
+            "
+{}:",
+            adapter.folder.display()
+        );
         show_adapter(&adapter);
         problems += adapter.problems.len();
     }
@@ -146,19 +150,30 @@ fn show_adapter(adapter: &AdapterFile) {
     let lora = &adapter.lora;
     let targets: Vec<&str> = lora.targets.iter().map(LoraTarget::name).collect();
     say!(
-        "  {}: rank {}, alpha {}, dropout {}, on {}; {} tensors{}",
+        "  {}: rank {}, alpha {}{}, dropout {}, on {}; {} tensors{}",
         adapter.layout,
         lora.rank,
         lora.alpha,
+        if lora.use_rslora { " (rsLoRA)" } else { "" },
         lora.dropout,
-        targets.join(" "),
+        if targets.is_empty() {
+            "nothing in the decoder's blocks".to_owned()
+        } else {
+            targets.join(" ")
+        },
         adapter.used.len(),
         if adapter.has_projector {
-            ", with a projector of its own"
+            ", some of them the projector's"
         } else {
             ""
         }
     );
+    if let Some(first) = adapter.changed_base.first() {
+        say!(
+            "  goes into weights of the base when it is loaded: {} modules, the first is {first}",
+            adapter.changed_base.len()
+        );
+    }
     if let Some(base) = &adapter.base_model {
         say!("  trained on {base}");
     }

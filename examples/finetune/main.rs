@@ -203,10 +203,7 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
             Some(_) => start,
             None => start.apply_lora(&lora),
         };
-        let adapter = AdapterWriting {
-            lora: &lora,
-            origin: &origin,
-        };
+        let adapter = AdapterWriting { origin: &origin };
         let model =
             trainer.train_adapter(adapted, adapter, &records, &batcher, &mut run, observe)?;
         (model, run.adapter())

@@ -1,8 +1,14 @@
 //! What an adapter was trained on, carried beside it.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
-use crate::load_report::{WHOLE, short};
+use crate::{
+    CheckpointError,
+    json_file::read_json_as,
+    load_report::{WHOLE, short},
+};
 
 /// What an adapter was trained on and with, written beside it as `gallery_gpt.json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +38,14 @@ impl From<&str> for AdapterOrigin {
 }
 
 impl AdapterOrigin {
+    /// Reads the record beside an adapter; nothing where there is none.
+    pub(crate) fn read(path: &Path) -> Result<Option<Self>, CheckpointError> {
+        if !path.is_file() {
+            return Ok(None);
+        }
+        read_json_as(path, "record of an adapter's origin").map(Some)
+    }
+
     /// Where a use differs from the training, a sentence each; what either does not say is no difference.
     #[must_use]
     pub fn differences(&self, here: &Self) -> Vec<String> {

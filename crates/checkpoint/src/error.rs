@@ -168,17 +168,32 @@ pub enum CheckpointError {
         /// Every mismatch.
         problems: Vec<Problem>,
     },
-    /// An adapter that is not a plain LoRA.
+    /// A field of an adapter's config that cannot be followed.
     #[error("{path}: {field} is {found}, which is not supported; expected {expected}")]
     Adapter {
         /// The adapter's config.
         path: PathBuf,
         /// The field.
-        field: &'static str,
+        field: String,
         /// Its value.
         found: String,
-        /// What it has to be.
-        expected: &'static str,
+        /// What it has to be, or what to do.
+        expected: String,
+    },
+    /// An adapter that goes into weights that are in 8 bits.
+    #[error("{path}: this adapter goes into weights that are in 8 bits; load it before quantizing")]
+    AdapterAfterQuantizing {
+        /// The adapter's config.
+        path: PathBuf,
+    },
+    /// An adapter that went into the base and cannot be saved apart from it.
+    #[error(
+        "the adapter that was loaded went into weights of the base that an adapter's folder does not hold ({} modules, the first is {}); \
+         merge it into the base, and train or convert from the merged model", modules.len(), modules.first().map_or("", String::as_str)
+    )]
+    ChangedBase {
+        /// Hub names of the modules.
+        modules: Vec<String>,
     },
     /// The adapter's numbers make no adapter.
     #[error("{path}: {source}")]
@@ -197,11 +212,18 @@ pub enum CheckpointError {
     #[error("the model carries no LoRA adapter; apply one before saving it")]
     NoAdapter,
     /// The model has an adapter already.
-    #[error("{path}: the model carries a LoRA adapter; load the projector first, then the adapter")]
+    #[error(
+        "{path}: the model carries an adapter already; begin from the base, with the projector before the adapter"
+    )]
     HasAdapter {
         /// What was to be loaded.
         path: PathBuf,
     },
+    /// The decoder's linears have biases.
+    #[error(
+        "an adapter with lora_bias gave the decoder's linears biases, for which no layout has a place; use the adapter on its base"
+    )]
+    DecoderBias,
     /// A layout that has no name for a part.
     #[error("{layout} layout has no place for {part}; save in the original's (llava)")]
     NoPlace {
@@ -247,6 +269,13 @@ pub enum Problem {
     },
     /// A file has a tensor that the model does not need.
     Unused {
+        /// Its name.
+        key: String,
+        /// The file.
+        file: PathBuf,
+    },
+    /// A tensor of LoRA for a module that `adapter_config.json` does not target.
+    NotTargeted {
         /// Its name.
         key: String,
         /// The file.
@@ -304,6 +333,12 @@ impl std::fmt::Display for Problem {
         match self {
             Self::Missing { key } => write!(f, "missing: {key}"),
             Self::Unused { key, file } => write!(f, "unused: {key} in {}", file.display()),
+            Self::NotTargeted { key, file } => write!(
+                f,
+                "not targeted: {key} in {}: target_modules, layers_to_transform, exclude_modules and modules_to_save of \
+                 adapter_config.json leave its module out",
+                file.display()
+            ),
             Self::Shape {
                 key,
                 file,

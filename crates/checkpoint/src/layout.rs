@@ -56,7 +56,7 @@ pub struct UnknownLayoutName {
 
 impl Layout {
     /// The layout that a name can only be of.
-    fn of(key: &str) -> Option<Self> {
+    pub(crate) fn of(key: &str) -> Option<Self> {
         let prefixes = [
             ("language_model.", Self::LlavaHf),
             ("multi_modal_projector.", Self::LlavaHf),

@@ -27,7 +27,6 @@
 //! ```
 
 mod adapter;
-mod adapter_key;
 mod adapter_origin;
 mod atomic;
 mod checkpoint;
@@ -55,9 +54,9 @@ mod tower;
 mod weight_files;
 
 pub use adapter::{
-    AdapterFile, inspect_adapter, load_adapter, load_projector, save_adapter, save_projector,
+    AdapterFile, AdapterLayout, PeftConfig, TrainedBiases, ensure_savable_adapter, inspect_adapter,
+    is_adapter_path, load_adapter, load_projector, save_adapter, save_projector,
 };
-pub use adapter_key::AdapterLayout;
 pub use adapter_origin::AdapterOrigin;
 pub use atomic::{AtomicFolder, write_file};
 pub use checkpoint::Checkpoint;

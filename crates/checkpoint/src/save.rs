@@ -161,6 +161,9 @@ pub fn save_model(
             part: format!("a projector of kind {}", config.projector),
         });
     }
+    if model.language_model.has_bias() {
+        return Err(CheckpointError::DecoderBias);
+    }
     let rows = config.llama.vocab_size;
     let stored_rows = if is_hub {
         (rows + 2).next_multiple_of(64)

@@ -8,8 +8,8 @@ use std::{
 use crate::{
     GalleryError, Picture,
     checkpoint::{
-        AdapterFile, AdapterOrigin, Checkpoint, LoadOptions, LoadReport, TensorDtype, load_adapter,
-        load_projector,
+        AdapterFile, AdapterOrigin, Checkpoint, LoadOptions, LoadReport, TensorDtype,
+        is_adapter_path, load_adapter, load_projector,
     },
     data::Batcher,
     model::{
@@ -89,23 +89,20 @@ impl GalleryGpt {
         })
     }
 
-    /// Puts an adapter on the model, in place of an earlier one: a folder of PEFT's or of the original's, or a projector that was
-    /// trained alone (`mm_projector.bin`, or a folder with nothing else).
+    /// Puts an adapter on the model, in place of an earlier one: a folder of PEFT's or of the original's, a file of it or the run that
+    /// wrote it, or a projector that was trained alone (`mm_projector.bin`, or a folder with nothing else).
     ///
     /// # Errors
     /// The folder cannot be read or does not match the model.
     pub fn adapter(mut self, path: impl AsRef<Path>) -> Result<Self, GalleryError> {
         let path = path.as_ref();
         let options = LoadOptions::default();
-        let is_projector = path.is_file()
-            || (path.join("mm_projector.bin").is_file()
-                && !path.join("adapter_config.json").is_file());
-        if is_projector {
-            self.model = load_projector(self.model, path, &options)?;
-        } else {
+        if is_adapter_path(path) {
             let (model, adapter) = load_adapter(self.model, path, &options)?;
             self.model = model;
             self.adapter = Some(adapter);
+        } else {
+            self.model = load_projector(self.model, path, &options)?;
         }
         self.adapter_path = Some(path.to_owned());
         Ok(self)

@@ -300,12 +300,11 @@ fn adapters_of_another_base() {
     let model = GalleryModelConfig::tiny().init(&device);
     let path = folder.path().join("adapter");
     assert!(matches!(
-        save_adapter(&model, &lora, &"tiny".into(), &path, AdapterLayout::Peft),
+        save_adapter(&model, &"tiny".into(), &path, AdapterLayout::Peft),
         Err(CheckpointError::NoAdapter)
     ));
     save_adapter(
         &model.clone().apply_lora(&lora),
-        &lora,
         &"tiny".into(),
         &path,
         AdapterLayout::Peft,
@@ -322,7 +321,11 @@ fn adapters_of_another_base() {
     for (from, to, expected) in [
         ("\"r\": 4", "\"r\": 8", "mis-shaped"),
         ("\"r\": 4", "\"r\": 0", "r is 0"),
-        ("\"use_dora\": false", "\"use_dora\": true", "use_dora"),
+        (
+            "\"use_dora\": false",
+            "\"use_dora\": true",
+            "lora_magnitude_vector",
+        ),
         ("\"LORA\"", "\"IA3\"", "IA3"),
     ] {
         assert!(config.contains(from), "{config}");

@@ -7,8 +7,8 @@ use burn::{
 };
 
 use crate::{
-    AdapterDropout, KvCache, LayerCache, LlamaAttention, LlamaConfig, LlamaMlp, LoraConfig,
-    LoraLinear, LoraTarget, Rotary, SequenceLayout, rms_norm::rms_norm,
+    AdapterDropout, KvCache, LayerCache, LlamaAttention, LlamaConfig, LlamaMlp, LoraAdapter,
+    LoraConfig, LoraLinear, LoraTarget, Rotary, SequenceLayout, rms_norm::rms_norm,
 };
 
 /// Pre-norm decoder block.
@@ -82,6 +82,19 @@ impl DecoderBlock {
         self.mlp.up_proj = map(T::UpProj, self.mlp.up_proj);
         self.mlp.down_proj = map(T::DownProj, self.mlp.down_proj);
         self
+    }
+
+    /// The linear of a target, to change it.
+    pub fn linear_mut(&mut self, target: LoraTarget) -> &mut LoraLinear {
+        match target {
+            LoraTarget::QProj => &mut self.self_attn.q_proj,
+            LoraTarget::KProj => &mut self.self_attn.k_proj,
+            LoraTarget::VProj => &mut self.self_attn.v_proj,
+            LoraTarget::OProj => &mut self.self_attn.o_proj,
+            LoraTarget::GateProj => &mut self.mlp.gate_proj,
+            LoraTarget::UpProj => &mut self.mlp.up_proj,
+            LoraTarget::DownProj => &mut self.mlp.down_proj,
+        }
     }
 
     /// The linear of a target.
@@ -329,6 +342,44 @@ impl LlamaModel {
         })
     }
 
+    /// Gives each linear an adapter of its own settings, by block and target, in place of an older one; a linear without settings
+    /// has none afterwards. The targets in the settings are not looked at.
+    #[must_use]
+    pub fn apply_lora_by_linear(
+        self,
+        mut config: impl FnMut(usize, LoraTarget) -> Option<LoraConfig>,
+    ) -> Self {
+        let mut stream = 0;
+        self.map_linears(|target, linear| {
+            let block = stream as usize / LoraTarget::ALL.len();
+            stream += 1;
+            match config(block, target) {
+                Some(config) => linear.adapt(&config, stream),
+                None => linear.without_adapter(),
+            }
+        })
+    }
+
+    /// Block, target and adapter of every linear that has one.
+    pub fn adapters(&self) -> impl Iterator<Item = (usize, LoraTarget, &LoraAdapter)> {
+        self.layers.iter().enumerate().flat_map(|(block, layer)| {
+            let targets = LoraTarget::ALL.into_iter();
+            targets.filter_map(move |target| {
+                Some((block, target, layer.linear(target).lora.as_ref()?))
+            })
+        })
+    }
+
+    /// Whether any linear of a block has a bias, which only an adapter brings.
+    #[must_use]
+    pub fn has_bias(&self) -> bool {
+        let of_block = |layer: &DecoderBlock| {
+            let mut targets = LoraTarget::ALL.into_iter();
+            targets.any(|target| layer.linear(target).base.bias.is_some())
+        };
+        self.layers.iter().any(of_block) || self.lm_head.bias.is_some()
+    }
+
     /// Keeps the weights of all blocks' linears in 8 bits ([`LoraLinear::quantize`]); embedding, norms and head stay as they are.
     #[must_use]
     pub fn quantize(self) -> Self {
@@ -357,11 +408,7 @@ impl LlamaModel {
     /// Whether any linear carries an adapter.
     #[must_use]
     pub fn has_lora(&self) -> bool {
-        self.layers.iter().any(|layer| {
-            LoraTarget::ALL
-                .iter()
-                .any(|&target| layer.linear(target).lora.is_some())
-        })
+        self.adapters().next().is_some()
     }
 
     fn map_linears(mut self, mut map: impl FnMut(LoraTarget, LoraLinear) -> LoraLinear) -> Self {

@@ -21,6 +21,8 @@ pub struct GalleryModel {
     pub language_model: LlamaModel,
     #[module(skip)]
     config: GalleryModelConfig,
+    #[module(skip)]
+    changed_base: Vec<String>,
 }
 
 impl GalleryModel {
@@ -30,6 +32,7 @@ impl GalleryModel {
             projector: config.projector_config().init(device),
             language_model: config.llama.init(device),
             config: config.clone(),
+            changed_base: Vec::new(),
         }
     }
 
@@ -135,6 +138,20 @@ impl GalleryModel {
     pub fn apply_lora(mut self, config: &LoraConfig) -> Self {
         self.language_model = self.language_model.apply_lora(config);
         self
+    }
+
+    /// Notes that an adapter went into weights of the base, which its folder does not hold: the names of the modules. Whoever saves
+    /// adapters has to refuse such a model.
+    #[must_use]
+    pub fn with_changed_base(mut self, modules: impl IntoIterator<Item = String>) -> Self {
+        self.changed_base = modules.into_iter().collect();
+        self
+    }
+
+    /// Modules whose weights are no longer the base's, because an adapter went into them.
+    #[must_use]
+    pub fn changed_base(&self) -> &[String] {
+        &self.changed_base
     }
 
     /// Keeps the weights of the decoder's blocks in 8 bits, for writing in less memory.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use burn::{module::Module, tensor::Device};
-use gallery_gpt_checkpoint::{AdapterLayout, save_adapter};
+use gallery_gpt_checkpoint::{AdapterLayout, ensure_savable_adapter, save_adapter};
 use gallery_gpt_data::{BadRecord, Batch, Batcher, Record, RecordLength, Sampler};
 use gallery_gpt_model::GalleryModel;
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -255,11 +255,11 @@ impl Trainer {
                     let loss = self.validation_loss(state.model(), batcher)?;
                     run.evaluated(EvaluationLine { step, loss })?;
                     observe(&TrainEvent::Evaluated { step, loss });
-                    if let Some(AdapterWriting { lora, origin }) = adapter
+                    if let Some(AdapterWriting { origin }) = adapter
                         && run.is_best(step)
                     {
                         let model = state.model().valid();
-                        save_adapter(&model, lora, origin, run.best(), AdapterLayout::Peft)?;
+                        save_adapter(&model, origin, run.best(), AdapterLayout::Peft)?;
                     }
                     if let Some(best) = self.out_of_patience(run) {
                         (stopped, last_step) = (true, true);
@@ -400,9 +400,10 @@ impl Trainer {
         run: &mut RunFolder,
         observe: impl FnMut(&TrainEvent),
     ) -> Result<GalleryModel, TrainError> {
+        ensure_savable_adapter(&model)?;
         let model = self.train(model, Some(adapter), records, batcher, run, observe)?;
-        let AdapterWriting { lora, origin } = adapter;
-        save_adapter(&model, lora, origin, run.adapter(), AdapterLayout::Peft)?;
+        let AdapterWriting { origin } = adapter;
+        save_adapter(&model, origin, run.adapter(), AdapterLayout::Peft)?;
         Ok(model)
     }
 }

@@ -22,7 +22,6 @@ use burn::{
 use gallery_gpt_checkpoint::{
     AdapterLayout, AdapterOrigin, AtomicFolder, LoadOptions, load_adapter, save_adapter, write_file,
 };
-use gallery_gpt_llama::LoraConfig;
 use gallery_gpt_model::GalleryModel;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
@@ -54,8 +53,6 @@ pub struct TrainingCheckpoint {
 /// What adapters are written with.
 #[derive(Clone, Copy, Debug)]
 pub struct AdapterWriting<'a> {
-    /// The adapters' settings.
-    pub lora: &'a LoraConfig,
     /// What they are trained on.
     pub origin: &'a AdapterOrigin,
 }
@@ -96,10 +93,10 @@ impl TrainingCheckpoint {
         let path = folder.join(format!("step-{:08}", state.step));
         let partial = AtomicFolder::new(&path)?;
         match adapter {
-            Some(AdapterWriting { lora, origin }) => {
+            Some(AdapterWriting { origin }) => {
                 let model = train_state.model().valid();
                 let target = partial.file("adapter");
-                save_adapter(&model, lora, origin, target, AdapterLayout::Peft)?;
+                save_adapter(&model, origin, target, AdapterLayout::Peft)?;
             }
             None => write_file(&partial.file(TRAINED), &trained(train_state.model())?)?,
         }

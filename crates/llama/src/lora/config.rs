@@ -7,8 +7,11 @@ use crate::LoraTargets;
 pub struct LoraConfig {
     /// Inner width (`r`).
     pub rank: usize,
-    /// Numerator of the scale: `alpha / rank` (`lora_alpha`).
+    /// Numerator of the scale (`lora_alpha`).
     pub alpha: f64,
+    /// Whether the scale is `alpha / sqrt(rank)` in place of `alpha / rank` (`use_rslora`; Kalajdzievski 2023,
+    /// <https://arxiv.org/abs/2312.03732>).
+    pub use_rslora: bool,
     /// Share of the adapter's inputs that are zeroed while training (`lora_dropout`).
     pub dropout: f64,
     /// The adapted linears (`target_modules`).
@@ -36,6 +39,7 @@ impl LoraConfig {
         Self {
             rank,
             alpha,
+            use_rslora: false,
             dropout: 0.0,
             targets: LoraTargets::default(),
             seed: 42,
@@ -55,6 +59,13 @@ impl LoraConfig {
         self
     }
 
+    /// Sets how the scale falls with the rank.
+    #[must_use]
+    pub fn with_rslora(mut self, use_rslora: bool) -> Self {
+        self.use_rslora = use_rslora;
+        self
+    }
+
     /// Sets the adapted linears.
     #[must_use]
     pub fn with_targets(mut self, targets: LoraTargets) -> Self {
@@ -69,10 +80,11 @@ impl LoraConfig {
         self
     }
 
-    /// The scale `alpha / rank`.
+    /// The scale of the update: `alpha / rank`, or `alpha / sqrt(rank)`.
     #[must_use]
     pub fn scale(&self) -> f64 {
-        self.alpha / self.rank as f64
+        let rank = self.rank as f64;
+        self.alpha / if self.use_rslora { rank.sqrt() } else { rank }
     }
 
     /// Checks numbers that came from a file or a user.

@@ -23,9 +23,7 @@ pub struct LoraAdapter {
     /// `[rank, output]` (PEFT stores the transpose).
     pub lora_b: Param<Tensor<2>>,
     #[module(skip)]
-    scale: f64,
-    #[module(skip)]
-    dropout: f64,
+    config: LoraConfig,
 }
 
 impl LoraAdapter {
@@ -79,9 +77,14 @@ impl LoraAdapter {
                 true,
                 [rank, output].into(),
             ),
-            scale: config.scale(),
-            dropout: config.dropout,
+            config: config.clone(),
         }
+    }
+
+    /// What it was made with: rank, alpha and dropout of this linear.
+    #[must_use]
+    pub fn config(&self) -> &LoraConfig {
+        &self.config
     }
 
     /// `s (dropout(x) A) B`.
@@ -96,26 +99,26 @@ impl LoraAdapter {
     pub fn forward<const D: usize>(&self, x: Tensor<D>, dropout: AdapterDropout) -> Tensor<D> {
         let dtype = x.dtype();
         let x = match dropout {
-            AdapterDropout::Seeded { seed, tokens } if self.dropout > 0.0 => {
+            AdapterDropout::Seeded { seed, tokens } if self.config.dropout > 0.0 => {
                 let shape = x.dims();
-                let keep = 1.0 - self.dropout;
+                let keep = 1.0 - self.config.dropout;
                 let mask = mask(&tokens, shape[D - 1], keep, seed, &x.device(), dtype);
                 x * mask.reshape(shape)
             }
             AdapterDropout::Seeded { .. } | AdapterDropout::Off => x,
         };
-        let low = linear(x, self.lora_a.val().cast(dtype), None) * self.scale;
+        let low = linear(x, self.lora_a.val().cast(dtype), None) * self.config.scale();
         linear(low, self.lora_b.val().cast(dtype), None)
     }
 
     /// The dense update `s A B`, `[input, output]`.
     #[must_use]
     pub fn delta(&self) -> Tensor<2> {
-        self.lora_a.val().matmul(self.lora_b.val()) * self.scale
+        self.lora_a.val().matmul(self.lora_b.val()) * self.config.scale()
     }
 }
 
-/// A linear without bias, with or without an adapter.
+/// A linear with or without an adapter. It has no bias of its own; only an adapter with one (`lora_bias`) brings it.
 #[derive(Module, Debug)]
 pub struct LoraLinear {
     /// The base weight, `[input, output]`.
@@ -173,6 +176,13 @@ impl LoraLinear {
         let id = self.base.weight.id;
         let weight = self.base.weight.val().detach().cast(DType::F32);
         let scales = weight.clone().abs().max_dim(0).clamp_min(f32::MIN_POSITIVE);
+        self.base.bias = self.base.bias.map(|bias| {
+            // It is scaled with the outputs.
+            bias.map(|bias| {
+                let dtype = bias.dtype();
+                (bias.detach().cast(DType::F32) / scales.clone().squeeze_dim(0)).cast(dtype)
+            })
+        });
         // One scale for the whole of what is left: it lies within 1 on either side.
         let scheme = QuantScheme::default()
             .with_value(QuantValue::Q8S)
@@ -187,6 +197,13 @@ impl LoraLinear {
     #[must_use]
     pub fn is_quantized(&self) -> bool {
         self.scales.is_some()
+    }
+
+    /// Takes its adapter off, without merging it.
+    #[must_use]
+    pub(crate) fn without_adapter(mut self) -> Self {
+        self.lora = None;
+        self
     }
 
     /// Gives it a new adapter, in place of an older one.

@@ -33,6 +33,15 @@ impl LoraTarget {
         Self::DownProj,
     ];
 
+    /// The name in checkpoints of the part of a block that it is in.
+    #[must_use]
+    pub fn block(self) -> &'static str {
+        match self {
+            Self::GateProj | Self::UpProj | Self::DownProj => "mlp",
+            Self::QProj | Self::KProj | Self::VProj | Self::OProj => "self_attn",
+        }
+    }
+
     /// Its name in checkpoints.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -16,7 +16,7 @@ pub(super) fn adapter(folder: &Path) {
     let lora = LoraConfig::new(2, 4.0);
     let model = gallery.model().clone().apply_lora(&lora);
     let layout = gallery_gpt::checkpoint::AdapterLayout::Peft;
-    save_adapter(&model, &lora, &gallery.origin(), folder, layout).unwrap();
+    save_adapter(&model, &gallery.origin(), folder, layout).unwrap();
 }
 
 /// Names and contents of all files in a folder.
