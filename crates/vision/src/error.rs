@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::PictureFormat;
+
 /// A picture, or a processor config, that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -14,17 +16,51 @@ pub enum ImageError {
         /// Why.
         source: std::io::Error,
     },
-    /// The bytes are not a picture, or only half of one.
-    #[error("cannot decode picture {name}: {source}")]
+    /// The folder could not be listed.
+    #[error("cannot list the pictures of {path}: {source}")]
+    ReadFolder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A pipe, a device or a folder.
+    #[error("cannot read picture {path}: it is {found}, expected a regular file")]
+    NotAFile {
+        /// What was named.
+        path: PathBuf,
+        /// What it is.
+        found: &'static str,
+    },
+    /// The bytes are something else than a picture.
+    #[error("{name} is no picture, but {found} (BMP, GIF, JPEG, PNG, TIFF and WebP are read)")]
+    NotAPicture {
+        /// The file, or what the caller calls it.
+        name: String,
+        /// What it is, and what to do where that is known.
+        found: &'static str,
+    },
+    /// A picture of a kind that is not read.
+    #[error("picture {name} is {found}, which is not read; convert it, for example to PNG")]
+    Unsupported {
+        /// The file, or what the caller calls it.
+        name: String,
+        /// Its kind.
+        found: String,
+    },
+    /// The bytes begin as a picture, but are not one.
+    #[error("cannot decode picture {name} as {format}: {reason}; copy or convert the file again")]
     Decode {
         /// The file, or what the caller calls it.
         name: String,
-        /// Why.
-        source: image::ImageError,
+        /// What it begins as.
+        format: PictureFormat,
+        /// What the decoder says.
+        reason: String,
     },
-    /// A JPEG without its end.
+    /// Data that end before the last pixel.
     #[error(
-        "picture {name} is cut off: its {bytes} bytes have no end-of-image mark; copy the file again"
+        "picture {name} is cut off: its {bytes} bytes end before its last pixel; copy the file again"
     )]
     Truncated {
         /// The file, or what the caller calls it.
@@ -44,6 +80,33 @@ pub enum ImageError {
         /// Height in pixels.
         height: u32,
         /// Most pixels allowed.
+        limit: u64,
+    },
+    /// A side of the picture is longer than allowed.
+    #[error(
+        "picture {name} has {width}x{height} pixels, its longer side more than the limit of {limit}; scale it down, cut it \
+         into pieces or raise the limit"
+    )]
+    TooLong {
+        /// The file, or what the caller calls it.
+        name: String,
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+        /// Most pixels of the longer side.
+        limit: u32,
+    },
+    /// The picture takes more memory than allowed.
+    #[error(
+        "picture {name} needs {needed} bytes of memory, more than the limit of {limit}; scale it down or raise the limit"
+    )]
+    Memory {
+        /// The file, or what the caller calls it.
+        name: String,
+        /// Bytes that its decoder, and the picture where it is wanted as a whole, take.
+        needed: u64,
+        /// Most bytes allowed.
         limit: u64,
     },
     /// The picture has no pixels.

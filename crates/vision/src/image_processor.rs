@@ -1,15 +1,16 @@
 //! From a picture file to the numbers the tower reads.
 
-use std::{io::Cursor, path::Path, str::FromStr};
+use std::{path::Path, str::FromStr};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use image::{DynamicImage, ImageDecoder, ImageReader, Rgb, RgbImage};
+use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ImageError, PreprocessorConfig, VisionConfigError,
-    jpeg::has_end_of_image,
-    resize::{Canvas, Window, resize},
+    ImageError, ImageLimits, Orientation, PictureFormat, PictureInfo, PreprocessorConfig,
+    VisionConfigError,
+    picture::{Fault, Picture, Rows, read_file},
+    resize::{Canvas, Scaler, Window},
 };
 
 /// Mean of CLIP's training pixels per channel, in 0..1.
@@ -53,24 +54,6 @@ impl FromStr for AspectRatio {
     }
 }
 
-/// What a picture file may cost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ImageLimits {
-    /// Most pixels. The default is where Pillow raises its `DecompressionBombError`.
-    pub max_pixels: u64,
-    /// Most bytes a decoder may allocate.
-    pub max_alloc: u64,
-}
-
-impl Default for ImageLimits {
-    fn default() -> Self {
-        Self {
-            max_pixels: 178_956_970,
-            max_alloc: 2 << 30,
-        }
-    }
-}
-
 /// Settings of [`ImageProcessor`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImageProcessorConfig {
@@ -84,6 +67,9 @@ pub struct ImageProcessorConfig {
     pub image_std: [f64; 3],
     /// What a file may cost.
     pub limits: ImageLimits,
+    /// Whether pictures are turned as their EXIF says. The models were trained on pixels as they are stored, and so are
+    /// they by default.
+    pub apply_orientation: bool,
 }
 
 impl ImageProcessorConfig {
@@ -96,6 +82,7 @@ impl ImageProcessorConfig {
             image_mean: CLIP_MEAN,
             image_std: CLIP_STD,
             limits: ImageLimits::default(),
+            apply_orientation: false,
         }
     }
 
@@ -103,6 +90,20 @@ impl ImageProcessorConfig {
     #[must_use]
     pub fn with_aspect_ratio(mut self, aspect_ratio: AspectRatio) -> Self {
         self.aspect_ratio = aspect_ratio;
+        self
+    }
+
+    /// Sets what a file may cost.
+    #[must_use]
+    pub fn with_limits(mut self, limits: ImageLimits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets whether pictures are turned as their EXIF says.
+    #[must_use]
+    pub fn with_apply_orientation(mut self, apply: bool) -> Self {
+        self.apply_orientation = apply;
         self
     }
 
@@ -226,17 +227,47 @@ impl ImageProcessor {
         self.config.image_mean.map(|mean| (mean * 255.0) as u8)
     }
 
-    /// Opens a picture file as `Image.open(path).convert("RGB")` does: alpha dropped, EXIF orientation ignored, 16-bit
-    /// grey clamped to 255, 16-bit colour cut to its high byte.
+    /// This processor with other limits.
+    #[must_use]
+    pub fn with_limits(mut self, limits: ImageLimits) -> Self {
+        self.config.limits = limits;
+        self
+    }
+
+    /// This processor, turning pictures as their EXIF says or leaving them as they are stored.
+    #[must_use]
+    pub fn with_apply_orientation(mut self, apply: bool) -> Self {
+        self.config.apply_orientation = apply;
+        self
+    }
+
+    /// What a picture file says of itself. Its pixels are not decoded, but for a WebP's and an interlaced picture's.
     ///
     /// # Errors
-    /// The file cannot be read or decoded, or is over the limits.
+    /// As [`ImageProcessor::open`], as far as the file is read.
+    pub fn info(&self, path: impl AsRef<Path>) -> Result<PictureInfo, ImageError> {
+        let path = path.as_ref();
+        let bytes = read_file(path, &self.config.limits)?;
+        self.info_of(&path.display().to_string(), &bytes)
+    }
+
+    /// As [`ImageProcessor::info`], from bytes; `name` is for the messages.
+    ///
+    /// # Errors
+    /// As [`ImageProcessor::info`].
+    pub fn info_of(&self, name: &str, bytes: &[u8]) -> Result<PictureInfo, ImageError> {
+        Picture::new(name, bytes, self.config.limits)?.info()
+    }
+
+    /// Opens a picture file as `Image.open(path).convert("RGB")` does, bit for bit: alpha dropped, EXIF orientation ignored
+    /// unless [`ImageProcessorConfig::apply_orientation`] is set (but a TIFF's is applied, as Pillow does), 16-bit grey
+    /// clamped to 255, 16-bit colour cut to its high byte.
+    ///
+    /// # Errors
+    /// The file cannot be read, is no regular file, or cannot be decoded, or is over the limits.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<RgbImage, ImageError> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|source| ImageError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        let bytes = read_file(path, &self.config.limits)?;
         self.decode(&path.display().to_string(), &bytes)
     }
 
@@ -245,42 +276,29 @@ impl ImageProcessor {
     /// # Errors
     /// As [`ImageProcessor::open`].
     pub fn decode(&self, name: &str, bytes: &[u8]) -> Result<RgbImage, ImageError> {
-        let undecodable = |source| ImageError::Decode {
-            name: name.to_owned(),
-            source,
-        };
-        let reader = ImageReader::new(Cursor::new(bytes))
-            .with_guessed_format()
-            .map_err(|error| undecodable(image::ImageError::IoError(error)))?;
-        // The JPEG decoder paints what is missing grey; Pillow refuses such a file, and so do we.
-        if reader.format() == Some(image::ImageFormat::Jpeg) && !has_end_of_image(bytes) {
-            return Err(ImageError::Truncated {
-                name: name.to_owned(),
-                bytes: bytes.len(),
-            });
+        let picture = Picture::new(name, bytes, self.config.limits)?;
+        let orientation = self.orientation(&picture);
+        // A turned picture is a second one.
+        let copies = if orientation.is_upright() { 1 } else { 2 };
+        let limits = &self.config.limits;
+        let file = bytes.len() as u64;
+        let whole = picture.read(|rows| {
+            let (width, height) = rows.size();
+            let length = u64::from(width) * u64::from(height) * 3;
+            limits.afford(file + rows.memory() + copies * length)?;
+            let mut pixels = vec![0; length as usize];
+            read_rows(rows, &mut pixels, |_| {})?;
+            RgbImage::from_raw(width, height, pixels).ok_or(Fault::Truncated)
+        })?;
+        Ok(orientation.apply(whole))
+    }
+
+    /// How a picture is turned here. Pillow turns a TIFF when it reads it.
+    fn orientation(&self, picture: &Picture<'_>) -> Orientation {
+        match self.config.apply_orientation || picture.format() == PictureFormat::Tiff {
+            true => picture.orientation(),
+            false => Orientation::UPRIGHT,
         }
-        let mut decoder = reader.into_decoder().map_err(undecodable)?;
-        let (width, height) = decoder.dimensions();
-        if width == 0 || height == 0 {
-            return Err(ImageError::Empty {
-                name: name.to_owned(),
-                width,
-                height,
-            });
-        }
-        if u64::from(width) * u64::from(height) > self.config.limits.max_pixels {
-            return Err(ImageError::TooLarge {
-                name: name.to_owned(),
-                width,
-                height,
-                limit: self.config.limits.max_pixels,
-            });
-        }
-        let mut limits = image::Limits::default();
-        limits.max_alloc = Some(self.config.limits.max_alloc);
-        decoder.set_limits(limits).map_err(undecodable)?;
-        let picture = DynamicImage::from_decoder(decoder).map_err(undecodable)?;
-        Ok(to_rgb(picture))
     }
 
     /// The squared and scaled picture, before normalisation.
@@ -295,17 +313,27 @@ impl ImageProcessor {
     }
 
     fn resized(&self, picture: &RgbImage) -> Vec<u8> {
-        let size = self.config.image_size;
-        let (width, height) = (picture.width() as usize, picture.height() as usize);
+        let (width, height) = picture.dimensions();
         assert!(
             width > 0 && height > 0,
             "the picture is {width}x{height} pixels"
         );
-        let (canvas, window) = match self.config.aspect_ratio {
+        let mut scaler = self.scaler(width, height);
+        for row in picture.as_raw().chunks_exact(width as usize * 3) {
+            scaler.push(row);
+        }
+        scaler.finish()
+    }
+
+    /// What squares and scales a picture of this size.
+    fn scaler(&self, width: u32, height: u32) -> Scaler {
+        let size = self.config.image_size;
+        let (width, height) = (width as usize, height as usize);
+        match self.config.aspect_ratio {
             AspectRatio::Pad => {
                 let side = width.max(height);
                 let canvas = Canvas {
-                    image: picture,
+                    picture: [width, height],
                     width: side,
                     height: side,
                     left: (side - width) / 2,
@@ -319,7 +347,7 @@ impl ImageProcessor {
                     top: 0,
                     size,
                 };
-                (canvas, window)
+                Scaler::new(&canvas, &window)
             }
             AspectRatio::CenterCrop => {
                 let short = width.min(height);
@@ -332,7 +360,7 @@ impl ImageProcessor {
                     (scaled_long, size)
                 };
                 let canvas = Canvas {
-                    image: picture,
+                    picture: [width, height],
                     width,
                     height,
                     left: 0,
@@ -346,10 +374,9 @@ impl ImageProcessor {
                     top: (scaled_height - size) / 2,
                     size,
                 };
-                (canvas, window)
+                Scaler::new(&canvas, &window)
             }
-        };
-        resize(&canvas, &window)
+        }
     }
 
     /// A picture as the tower reads it.
@@ -358,8 +385,11 @@ impl ImageProcessor {
     /// If the picture has no pixels.
     #[must_use]
     pub fn process(&self, picture: &RgbImage) -> PixelValues {
+        self.normalised(&self.resized(picture))
+    }
+
+    fn normalised(&self, pixels: &[u8]) -> PixelValues {
         let size = self.config.image_size;
-        let pixels = self.resized(picture);
         let mut values = vec![0.0; 3 * size * size];
         let (red, rest) = values.split_at_mut(size * size);
         let (green, blue) = rest.split_at_mut(size * size);
@@ -388,58 +418,50 @@ impl ImageProcessor {
         }
     }
 
-    /// [`ImageProcessor::open`], then [`ImageProcessor::process`].
+    /// [`ImageProcessor::open`], then [`ImageProcessor::process`], but row by row: the picture is never in memory as a
+    /// whole, unless its format or its orientation asks for it.
     ///
     /// # Errors
     /// As [`ImageProcessor::open`].
     pub fn process_file(&self, path: impl AsRef<Path>) -> Result<PixelValues, ImageError> {
-        Ok(self.process(&self.open(path)?))
+        let path = path.as_ref();
+        let bytes = read_file(path, &self.config.limits)?;
+        self.process_bytes(&path.display().to_string(), &bytes)
+    }
+
+    /// As [`ImageProcessor::process_file`], from bytes; `name` is for the messages.
+    ///
+    /// # Errors
+    /// As [`ImageProcessor::open`].
+    pub fn process_bytes(&self, name: &str, bytes: &[u8]) -> Result<PixelValues, ImageError> {
+        let picture = Picture::new(name, bytes, self.config.limits)?;
+        if !self.orientation(&picture).is_upright() {
+            return Ok(self.process(&self.decode(name, bytes)?));
+        }
+        picture.read(|rows| {
+            let (width, height) = rows.size();
+            let mut scaler = self.scaler(width, height);
+            read_rows(rows, &mut vec![0; width as usize * 3], |row| {
+                scaler.push(row)
+            })?;
+            Ok(self.normalised(&scaler.finish()))
+        })
     }
 }
 
-/// Pillow's `convert("RGB")` of what Pillow would have opened.
-fn to_rgb(picture: DynamicImage) -> RgbImage {
-    match picture {
-        DynamicImage::ImageRgb8(picture) => picture,
-        // Mode `I;16`: values over 255 are clamped, not scaled.
-        DynamicImage::ImageLuma16(picture) => {
-            let (width, height) = picture.dimensions();
-            RgbImage::from_fn(width, height, |x, y| {
-                let level = picture.get_pixel(x, y).0[0].min(255) as u8;
-                Rgb([level; 3])
-            })
-        }
-        // Pillow opens deeper colour by its high byte.
-        DynamicImage::ImageRgb16(picture) => {
-            let (width, height) = picture.dimensions();
-            RgbImage::from_fn(width, height, |x, y| {
-                Rgb(picture.get_pixel(x, y).0.map(|level| (level >> 8) as u8))
-            })
-        }
-        DynamicImage::ImageRgba16(picture) => {
-            let (width, height) = picture.dimensions();
-            RgbImage::from_fn(width, height, |x, y| {
-                let [r, g, b, _] = picture.get_pixel(x, y).0;
-                Rgb([r, g, b].map(|level| (level >> 8) as u8))
-            })
-        }
-        DynamicImage::ImageLumaA16(picture) => {
-            let (width, height) = picture.dimensions();
-            RgbImage::from_fn(width, height, |x, y| {
-                Rgb([(picture.get_pixel(x, y).0[0] >> 8) as u8; 3])
-            })
-        }
-        DynamicImage::ImageLumaA8(picture) => {
-            let (width, height) = picture.dimensions();
-            RgbImage::from_fn(width, height, |x, y| Rgb([picture.get_pixel(x, y).0[0]; 3]))
-        }
-        DynamicImage::ImageRgba8(picture) => {
-            let (width, height) = picture.dimensions();
-            RgbImage::from_fn(width, height, |x, y| {
-                let [r, g, b, _] = picture.get_pixel(x, y).0;
-                Rgb([r, g, b])
-            })
-        }
-        other => other.to_rgb8(),
+/// Reads a whole picture, over and over into a buffer of one or more rows.
+fn read_rows(
+    rows: &mut dyn Rows,
+    buffer: &mut [u8],
+    mut each: impl FnMut(&[u8]),
+) -> Result<(), Fault> {
+    let (width, height) = rows.size();
+    let line = width as usize * 3;
+    let lines = buffer.len() / line;
+    for y in 0..height as usize {
+        let row = &mut buffer[y % lines * line..][..line];
+        rows.next(row)?;
+        each(row);
     }
+    rows.finish()
 }

@@ -20,10 +20,11 @@ mod encoder;
 mod error;
 mod feature_select;
 mod image_processor;
-mod jpeg;
 mod layer_norm;
+mod limits;
 mod mlp;
 mod patch_embedding;
+mod picture;
 mod preprocessor_config;
 mod resize;
 mod vision_tower;
@@ -35,10 +36,14 @@ pub use encoder::EncoderBlock;
 pub use error::{ImageError, VisionConfigError};
 pub use feature_select::{FeatureSelect, SelectLayer};
 pub use image_processor::{
-    AspectRatio, CLIP_MEAN, CLIP_STD, FieldOfView, ImageLimits, ImageProcessor,
-    ImageProcessorConfig, PixelValues,
+    AspectRatio, CLIP_MEAN, CLIP_STD, FieldOfView, ImageProcessor, ImageProcessorConfig,
+    PixelValues,
 };
+pub use limits::ImageLimits;
 pub use mlp::VisionMlp;
 pub use patch_embedding::VisionEmbeddings;
+pub use picture::{
+    LeftOut, Orientation, PictureFormat, PictureInfo, PictureListing, list_pictures,
+};
 pub use preprocessor_config::PreprocessorConfig;
 pub use vision_tower::VisionTower;

@@ -4,12 +4,22 @@
 pub(crate) const PRECISION_BITS: u32 = 32 - 8 - 2;
 
 /// A half, in fixed point: the sum begins with it, so that cutting the fraction off rounds.
-const HALF: i32 = 1 << (PRECISION_BITS - 1);
+pub(crate) const HALF: i32 = 1 << (PRECISION_BITS - 1);
+
+/// A sum that began with [`HALF`], rounded and clamped.
+#[inline(always)]
+pub(crate) fn levels(sum: i32) -> u8 {
+    (sum >> PRECISION_BITS).clamp(0, 255) as u8
+}
 
 /// A processor's way to weigh sixteen levels. All ways give the same integers.
 pub(crate) trait Weigh: Copy {
-    /// Per lane, the sum of level times weight, rounded and clamped.
-    fn weigh<'a>(self, inputs: impl Iterator<Item = (&'a [u8; 16], i32)>) -> [u8; 16];
+    /// Per lane, `from` and the sum of level times weight, rounded and clamped.
+    fn weigh<'a>(
+        self,
+        from: &[i32; 16],
+        inputs: impl Iterator<Item = (&'a [u8; 16], i32)>,
+    ) -> [u8; 16];
 }
 
 /// Plain Rust.
@@ -18,14 +28,18 @@ pub(crate) struct Portable;
 
 impl Weigh for Portable {
     #[inline(always)]
-    fn weigh<'a>(self, inputs: impl Iterator<Item = (&'a [u8; 16], i32)>) -> [u8; 16] {
-        let mut sums = [HALF; 16];
+    fn weigh<'a>(
+        self,
+        from: &[i32; 16],
+        inputs: impl Iterator<Item = (&'a [u8; 16], i32)>,
+    ) -> [u8; 16] {
+        let mut sums = *from;
         for (levels, weight) in inputs {
             for (sum, &level) in sums.iter_mut().zip(levels) {
                 *sum += i32::from(level) * weight;
             }
         }
-        sums.map(|sum| (sum >> PRECISION_BITS).clamp(0, 255) as u8)
+        sums.map(levels)
     }
 }
 
@@ -33,9 +47,12 @@ impl Weigh for Portable {
 #[cfg(target_arch = "x86_64")]
 impl Weigh for pulp::x86::V3 {
     #[inline(always)]
-    fn weigh<'a>(self, inputs: impl Iterator<Item = (&'a [u8; 16], i32)>) -> [u8; 16] {
-        let half = self.avx._mm256_set1_epi32(HALF);
-        let (mut low, mut high) = (half, half);
+    fn weigh<'a>(
+        self,
+        from: &[i32; 16],
+        inputs: impl Iterator<Item = (&'a [u8; 16], i32)>,
+    ) -> [u8; 16] {
+        let [mut low, mut high] = pulp::cast(*from);
         for (levels, weight) in inputs {
             let weight = self.avx._mm256_set1_epi32(weight);
             let levels = pulp::cast(*levels);
@@ -75,7 +92,8 @@ mod tests {
         ) {
             let Some(simd) = pulp::x86::V3::try_new() else { return Ok(()) };
             let inputs = || levels.iter().zip(weights.iter().copied());
-            prop_assert_eq!(simd.weigh(inputs()), Portable.weigh(inputs()));
+            let from = std::array::from_fn(|at| HALF + at as i32 * 1000);
+            prop_assert_eq!(simd.weigh(&from, inputs()), Portable.weigh(&from, inputs()));
         }
     }
 }

@@ -1,0 +1,69 @@
+//! Pixels equal to Pillow's, to the last bit.
+//!
+//! `as_pillow` has files that were read wrongly before, each beside what Pillow 13.0 makes of it. `corpus` has small files of
+//! all formats with the SHA-256 of Pillow's pixels; it was written with Pillow 13.0, tifffile 2026.9 and libjpeg-turbo 2.1.5's
+//! `cjpeg`.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+use crate::{alone, folder, processor};
+
+#[test]
+fn files_that_were_read_wrongly() {
+    let _alone = alone();
+    let folder = folder("as_pillow");
+    let mut compared = 0;
+    for entry in folder.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if name.ends_with(".expected.png") {
+            continue;
+        }
+        let expected = folder.join(format!("{name}.expected.png"));
+        let expected = processor().open(expected).unwrap();
+        let found = processor().open(&path).unwrap();
+        assert_eq!(found.dimensions(), expected.dimensions(), "{name}");
+        let pixels = found.pixels().zip(expected.pixels());
+        let different = pixels.filter(|(found, expected)| found != expected).count();
+        assert_eq!(different, 0, "pixels of {name} that differ");
+        // Read row by row it is the same picture.
+        let whole = processor().process(&expected);
+        assert!(processor().process_file(&path).unwrap() == whole, "{name}");
+        compared += 1;
+    }
+    assert!(compared >= 7, "{compared} files");
+}
+
+#[test]
+fn corpus_of_all_formats() {
+    let _alone = alone();
+    let folder = folder("corpus");
+    let expected = std::fs::read(folder.join("expected.json")).unwrap();
+    let expected: BTreeMap<String, String> = serde_json::from_slice(&expected).unwrap();
+    let mut different = Vec::new();
+    for (name, expected) in &expected {
+        let found = match processor().open(folder.join(name)) {
+            Ok(picture) => {
+                let (width, height) = picture.dimensions();
+                let sha256 = Sha256::digest(picture.as_raw());
+                let sha256: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+                format!("{width}x{height} {sha256}")
+            }
+            Err(error) => error.to_string(),
+        };
+        if found != *expected {
+            different.push(format!("{name}: {found}"));
+        }
+    }
+    assert!(different.is_empty(), "{}", different.join("\n"));
+    let formats = ["jpg", "png", "gif", "bmp", "webp", "tif"];
+    for format in formats {
+        let count = expected
+            .keys()
+            .filter(|name| name.ends_with(format))
+            .count();
+        assert!(count >= 8, "{count} files of {format}");
+    }
+}
