@@ -241,7 +241,7 @@ impl ImageProcessor {
         self
     }
 
-    /// What a picture file says of itself. Its pixels are not decoded, but for a WebP's and an interlaced picture's.
+    /// What a picture file says of itself. Its pixels are not decoded.
     ///
     /// # Errors
     /// As [`ImageProcessor::open`], as far as the file is read.

@@ -84,8 +84,9 @@ pub(crate) struct Gif<'a> {
     /// Index where the frame is not.
     fill: u8,
     data: Data<'a>,
-    /// Indices of the whole frame, where its rows are interlaced.
-    whole: Option<Vec<u8>>,
+    interlaced: bool,
+    /// Indices of the whole frame, where its rows are interlaced and one has been read.
+    whole: Vec<u8>,
     y: u32,
     indices: Vec<u8>,
 }
@@ -130,24 +131,15 @@ impl<'a> Gif<'a> {
                 "codes begin with {bits} bits, expected at most 12"
             )));
         }
-        let mut data = Data {
+        let data = Data {
             rest,
             block: &[],
             ended: false,
             decoder: Decoder::new(BitOrder::Lsb, bits),
         };
         let interlaced = flags & 0x40 != 0;
-        let mut whole = None;
         if interlaced {
-            let memory = area(width, height, 1);
-            limits.afford(bytes.len() as u64 + memory)?;
-            let mut indices = vec![0; memory as usize];
-            for (start, step) in [(0, 8), (4, 8), (2, 4), (1, 2)] {
-                for y in (start..height as usize).step_by(step) {
-                    data.fill(&mut indices[y * width as usize..][..width as usize])?;
-                }
-            }
-            whole = Some(indices);
+            limits.afford(bytes.len() as u64 + area(width, height, 1))?;
         }
         Ok(Self {
             size,
@@ -155,7 +147,8 @@ impl<'a> Gif<'a> {
             palette: palette.unwrap_or_else(Palette::gray),
             fill: transparent.unwrap_or(0),
             data,
-            whole,
+            interlaced,
+            whole: Vec::new(),
             y: 0,
             indices: vec![0; size.0 as usize],
         })
@@ -168,7 +161,11 @@ impl Rows for Gif<'_> {
     }
 
     fn memory(&self) -> u64 {
-        self.whole.as_ref().map_or(0, |whole| whole.len() as u64)
+        let [_, _, width, height] = self.frame;
+        match self.interlaced {
+            true => area(width, height, 1),
+            false => 0,
+        }
     }
 
     fn next(&mut self, row: &mut [u8]) -> Result<(), Fault> {
@@ -176,12 +173,20 @@ impl Rows for Gif<'_> {
         self.indices.fill(self.fill);
         if (top..top + height).contains(&self.y) {
             let indices = &mut self.indices[left as usize..][..width as usize];
-            match &self.whole {
-                Some(whole) => {
-                    let at = (self.y - top) as usize * width as usize;
-                    indices.copy_from_slice(&whole[at..][..width as usize]);
+            let width = width as usize;
+            if self.interlaced {
+                if self.whole.is_empty() {
+                    self.whole = vec![0; width * height as usize];
+                    for (start, step) in [(0, 8), (4, 8), (2, 4), (1, 2)] {
+                        for y in (start..height as usize).step_by(step) {
+                            self.data.fill(&mut self.whole[y * width..][..width])?;
+                        }
+                    }
                 }
-                None => self.data.fill(indices)?,
+                let at = (self.y - top) as usize * width;
+                indices.copy_from_slice(&self.whole[at..][..width]);
+            } else {
+                self.data.fill(indices)?;
             }
         }
         self.palette.colors(self.indices.iter().copied(), row);

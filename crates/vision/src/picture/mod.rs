@@ -26,7 +26,7 @@ pub(crate) use rows::Rows;
 
 use crate::{ImageError, ImageLimits};
 
-/// What a picture file says of itself, before anything is decoded.
+/// What a picture file says of itself, before its pixels are decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PictureInfo {
     /// Its format, told from its contents.
@@ -203,5 +203,23 @@ impl<'a> Picture<'a> {
             PictureFormat::Tiff => Box::new(tiff::Tiff::open(bytes, limits)?),
             PictureFormat::WebP => Box::new(webp::WebP::open(bytes, limits)?),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_a_decoder_is_an_error_that_names_the_file() {
+        let file = include_bytes!("../../tests/pictures/corpus/p_17x16_L.png");
+        let picture = Picture::new("a.png", file, ImageLimits::default()).unwrap();
+        let error = picture
+            .read::<()>(|rows| panic!("no row {}", rows.size().0))
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot decode picture a.png as PNG: the decoder failed: no row 17; copy or convert the file again"
+        );
     }
 }

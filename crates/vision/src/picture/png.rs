@@ -17,8 +17,10 @@ use crate::ImageLimits;
 pub(crate) struct Png<'a> {
     reader: Reader<Cursor<&'a [u8]>>,
     palette: Option<Palette>,
-    /// The whole picture and the place of the next row, where its rows are interlaced.
-    whole: Option<(Vec<u8>, usize)>,
+    interlaced: bool,
+    /// The whole picture, where its rows are interlaced and one has been read.
+    whole: Vec<u8>,
+    y: usize,
     memory: u64,
     width: u32,
     height: u32,
@@ -43,7 +45,7 @@ impl<'a> Png<'a> {
         let header = decoder.read_header_info().map_err(fault)?;
         let (width, height) = header.size();
         limits.check(width, height)?;
-        let mut reader = decoder.read_info().map_err(fault)?;
+        let reader = decoder.read_info().map_err(fault)?;
         let info = reader.info();
         let (depth, color) = (info.bit_depth, info.color_type);
         let line = info.raw_row_length() as u64;
@@ -53,20 +55,17 @@ impl<'a> Png<'a> {
         });
         // Two rows to filter, and the window of the decompressor.
         let mut memory = line * 2 + (128 << 10);
-        let mut whole = None;
-        if info.interlaced {
+        let interlaced = info.interlaced;
+        if interlaced {
             memory += area(1, height, line);
-            limits.afford(bytes.len() as u64 + memory)?;
-            let length = reader.output_buffer_size().ok_or(Fault::Truncated)?;
-            let mut pixels = vec![0; length];
-            reader.next_frame(&mut pixels).map_err(fault)?;
-            whole = Some((pixels, 0));
         }
         limits.afford(bytes.len() as u64 + memory)?;
         Ok(Self {
             reader,
             palette,
-            whole,
+            interlaced,
+            whole: Vec::new(),
+            y: 0,
             memory,
             width,
             height,
@@ -86,17 +85,19 @@ impl Rows for Png<'_> {
     }
 
     fn next(&mut self, row: &mut [u8]) -> Result<(), Fault> {
-        let pixels = match &mut self.whole {
-            Some((pixels, at)) => {
-                let line = pixels.len() / self.height as usize;
-                *at += line;
-                &pixels[*at - line..*at]
+        let pixels = if self.interlaced {
+            if self.whole.is_empty() {
+                let length = self.reader.output_buffer_size().ok_or(Fault::Truncated)?;
+                self.whole = vec![0; length];
+                self.reader.next_frame(&mut self.whole).map_err(fault)?;
             }
-            None => {
-                let next = self.reader.next_row().map_err(fault)?;
-                next.ok_or(Fault::Truncated)?.data()
-            }
+            let line = self.whole.len() / self.height as usize;
+            &self.whole[self.y * line..][..line]
+        } else {
+            let next = self.reader.next_row().map_err(fault)?;
+            next.ok_or(Fault::Truncated)?.data()
         };
+        self.y += 1;
         let bits = self.depth as u32;
         match (self.color, self.depth) {
             (ColorType::Indexed, _) => {

@@ -10,17 +10,18 @@ use super::{
 };
 use crate::ImageLimits;
 
-/// A decoded WebP.
-pub(crate) struct WebP {
+/// A WebP whose rows are being read.
+pub(crate) struct WebP<'a> {
+    decoder: WebPDecoder<Cursor<&'a [u8]>>,
+    /// Empty before the first row.
     pixels: Vec<u8>,
     channels: usize,
     at: usize,
-    size: (u32, u32),
     memory: u64,
 }
 
-impl WebP {
-    pub(crate) fn open(bytes: &[u8], limits: &ImageLimits) -> Result<Self, Fault> {
+impl<'a> WebP<'a> {
+    pub(crate) fn open(bytes: &'a [u8], limits: &ImageLimits) -> Result<Self, Fault> {
         // The decoder makes do with half a picture; libwebp, which Pillow reads with, does not.
         let said = bytes.get(4..8).and_then(|four| four.first_chunk());
         let said = said.copied().map_or(u32::MAX, u32::from_le_bytes);
@@ -31,27 +32,31 @@ impl WebP {
         let (width, height) = decoder.dimensions();
         limits.check(width, height)?;
         let channels = if decoder.has_alpha() { 4 } else { 3 };
-        // The pixels twice, as planes or with alpha, and a third time for the canvas of a moving picture.
-        let copies = if decoder.is_animated() { 3 } else { 2 };
-        let memory = area(width, height, 4 * copies);
+        let bytes_per_pixel = if decoder.is_animated() {
+            // The canvas, the frame, and its planes or a copy of it.
+            12
+        } else if decoder.is_lossy() && !decoder.has_alpha() {
+            // Planes of luma and coarse colour, and the pixels.
+            5
+        } else {
+            8
+        };
+        let memory = area(width, height, bytes_per_pixel);
         limits.afford(bytes.len() as u64 + memory)?;
         decoder.set_memory_limit(usize::try_from(limits.max_alloc).unwrap_or(usize::MAX));
-        let length = decoder.output_buffer_size().ok_or(Fault::Truncated)?;
-        let mut pixels = vec![0; length];
-        decoder.read_image(&mut pixels).map_err(fault)?;
         Ok(Self {
-            pixels,
+            decoder,
+            pixels: Vec::new(),
             channels,
             at: 0,
-            size: (width, height),
             memory,
         })
     }
 }
 
-impl Rows for WebP {
+impl Rows for WebP<'_> {
     fn size(&self) -> (u32, u32) {
-        self.size
+        self.decoder.dimensions()
     }
 
     fn memory(&self) -> u64 {
@@ -59,7 +64,12 @@ impl Rows for WebP {
     }
 
     fn next(&mut self, row: &mut [u8]) -> Result<(), Fault> {
-        let line = self.size.0 as usize * self.channels;
+        if self.pixels.is_empty() {
+            let length = self.decoder.output_buffer_size().ok_or(Fault::Truncated)?;
+            self.pixels = vec![0; length];
+            self.decoder.read_image(&mut self.pixels).map_err(fault)?;
+        }
+        let line = self.decoder.dimensions().0 as usize * self.channels;
         leading(&self.pixels[self.at..][..line], self.channels, row);
         self.at += line;
         Ok(())

@@ -4,11 +4,25 @@
 //! all formats with the SHA-256 of Pillow's pixels; it was written with Pillow 13.0, tifffile 2026.9 and libjpeg-turbo 2.1.5's
 //! `cjpeg`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
+use image::RgbImage;
 use sha2::{Digest, Sha256};
 
 use crate::{alone, folder, processor};
+
+/// Names of files, and Pillow's pixels of them.
+fn expected(folder: &Path) -> BTreeMap<String, String> {
+    let file = std::fs::read(folder.join("expected.json")).unwrap();
+    serde_json::from_slice(&file).unwrap()
+}
+
+fn size_and_sha256(picture: &RgbImage) -> String {
+    let (width, height) = picture.dimensions();
+    let sha256 = Sha256::digest(picture.as_raw());
+    let sha256: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{width}x{height} {sha256}")
+}
 
 #[test]
 fn files_that_were_read_wrongly() {
@@ -40,17 +54,11 @@ fn files_that_were_read_wrongly() {
 fn corpus_of_all_formats() {
     let _alone = alone();
     let folder = folder("corpus");
-    let expected = std::fs::read(folder.join("expected.json")).unwrap();
-    let expected: BTreeMap<String, String> = serde_json::from_slice(&expected).unwrap();
+    let expected = expected(&folder);
     let mut different = Vec::new();
     for (name, expected) in &expected {
         let found = match processor().open(folder.join(name)) {
-            Ok(picture) => {
-                let (width, height) = picture.dimensions();
-                let sha256 = Sha256::digest(picture.as_raw());
-                let sha256: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
-                format!("{width}x{height} {sha256}")
-            }
+            Ok(picture) => size_and_sha256(&picture),
             Err(error) => error.to_string(),
         };
         if found != *expected {
@@ -65,5 +73,31 @@ fn corpus_of_all_formats() {
             .filter(|name| name.ends_with(format))
             .count();
         assert!(count >= 8, "{count} files of {format}");
+    }
+}
+
+#[test]
+fn turned_pictures_are_turned_when_that_is_asked_for() {
+    let _alone = alone();
+    let folder = folder("turned");
+    let turning = processor().with_apply_orientation(true);
+    for (name, expected) in expected(&folder) {
+        let path = folder.join(&name);
+        let turned = turning.open(&path).unwrap();
+        assert_eq!(size_and_sha256(&turned), expected, "{name}");
+        let by_rows = turning.process_file(&path).unwrap();
+        assert!(by_rows == processor().process(&turned), "{name}");
+
+        let info = processor().info(&path).unwrap();
+        let stored = processor().open(&path).unwrap();
+        assert_eq!((info.width, info.height), stored.dimensions(), "{name}");
+        // Pillow turns TIFFs by itself.
+        let upright = name.starts_with('1') || name.ends_with("tif");
+        assert_eq!(info.orientation.is_upright(), upright, "{name}");
+        assert_eq!(stored == turned, upright, "{name}");
+        if name.starts_with('6') && !upright {
+            let words = info.orientation.description();
+            assert_eq!(words, "a rotation by 90 degrees clockwise");
+        }
     }
 }

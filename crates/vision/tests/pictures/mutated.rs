@@ -50,3 +50,56 @@ fn a_thousand_changed_files() {
         "{read} read, {refused} refused"
     );
 }
+
+#[test]
+fn half_a_file_is_refused() {
+    let _alone = alone();
+    for name in [
+        "jpeg_17x16_2_0_95.jpg",
+        "jpeg_17x16_2_1_95.jpg",
+        "p_17x16_RGB.png",
+        "g_17x16_RGB.gif",
+        "b_17x16_RGB.bmp",
+        "w_17x16_80.webp",
+        "wl_17x16.webp",
+        "t_17x16_RGB_raw.tif",
+        "t_17x16_RGB_tiff_lzw.tif",
+        "t_17x16_RGB_tiff_adobe_deflate.tif",
+        "t_17x16_RGB_packbits.tif",
+        "tj_17x16_RGB.tif",
+    ] {
+        let whole = std::fs::read(folder("corpus").join(name)).unwrap();
+        processor().process_bytes(name, &whole).unwrap();
+        // TIFFs have their directory behind the pixels or before them: without it there is no picture either.
+        let error = processor()
+            .process_bytes(name, &whole[..whole.len() / 2])
+            .unwrap_err();
+        let found = matches!(
+            error,
+            ImageError::Truncated { .. } | ImageError::Decode { .. }
+        );
+        assert!(found, "{error}");
+    }
+    // Pillow wants the last mark as well.
+    let whole = std::fs::read(folder("corpus").join("jpeg_17x16_2_0_95.jpg")).unwrap();
+    let error = processor()
+        .process_bytes("without its last mark", &whole[..whole.len() - 2])
+        .unwrap_err();
+    assert!(matches!(error, ImageError::Truncated { .. }), "{error}");
+}
+
+#[test]
+fn changed_pixels_of_a_png_do_not_match_their_sum() {
+    let _alone = alone();
+    let name = "p_17x16_RGB.png";
+    let mut file = std::fs::read(folder("corpus").join(name)).unwrap();
+    let idat = file.windows(4).position(|four| four == b"IDAT").unwrap();
+    let mut refused = 0;
+    for at in (idat + 8..file.len() - 20).step_by(7) {
+        file[at] ^= 4;
+        let result = processor().process_bytes(name, &file);
+        refused += usize::from(result.is_err());
+        file[at] ^= 4;
+    }
+    assert_eq!(refused, (file.len() - 20 - idat - 8).div_ceil(7));
+}

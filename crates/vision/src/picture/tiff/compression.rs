@@ -1,6 +1,6 @@
 //! The compressions of a TIFF's strips and tiles.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 
 use super::super::{Fault, jpeg};
 use crate::ImageLimits;
@@ -56,7 +56,12 @@ pub(super) fn decompress(
         }
         Compression::Deflate => {
             let mut decoder = flate2::read::ZlibDecoder::new(stored);
-            decoder.read_exact(out).map_err(Fault::broken)
+            decoder.read_exact(out).map_err(Fault::broken)?;
+            // The checksum is behind the last byte. A stream that just ends is whole enough for libtiff.
+            match decoder.read(&mut [0]) {
+                Err(error) if error.kind() != ErrorKind::UnexpectedEof => Err(Fault::broken(error)),
+                _ => Ok(()),
+            }
         }
         Compression::Lzw => {
             // Files of very old programs have their bits the other way round.

@@ -111,12 +111,28 @@ impl<'a> Tiff<'a> {
         if offsets.len() < count {
             return Err(Fault::Truncated);
         }
-        let mut lengths = tags.numbers(lengths);
-        let mut next_length = || lengths.as_mut().and_then(Iterator::next);
-        let chunks = offsets
-            .take(count)
-            .map(|offset| (offset, next_length().unwrap_or(u64::MAX)))
-            .collect();
+        limits.afford((bytes.len() + count * size_of::<(u64, u64)>()) as u64)?;
+        let chunks: Vec<(u64, u64)> = match tags.numbers(lengths) {
+            Some(lengths) if lengths.len() >= count => offsets.zip(lengths).take(count).collect(),
+            // To the end of the file.
+            _ if count == 1 || compression == Compression::Raw => offsets
+                .take(count)
+                .map(|offset| (offset, u64::MAX))
+                .collect(),
+            _ => return Err(Fault::Truncated),
+        };
+        // Parts that lie on each other would make a small file a long work.
+        let stored = chunks.iter().map(|&(_, length)| length);
+        let stored = stored.fold(0, u64::saturating_add);
+        if count > 1 && compression != Compression::Raw && stored > bytes.len() as u64 {
+            return Err(Fault::Broken(format!(
+                "its {count} parts have {stored} bytes, more than the file"
+            )));
+        }
+        let jpeg_tables = tags.bytes(JPEG_TABLES);
+        if jpeg_tables.is_some_and(|tables| tables.len() > 1 << 16) {
+            return Err(Fault::Broken("JPEG tables of more than 64 KiB".to_owned()));
+        }
         let row_bytes = (chunk[0] * layout.bits * layout.samples).div_ceil(8);
         let chunk_bytes = row_bytes * chunk[1];
         let band = chunk_bytes * across * layout.planes;
@@ -130,7 +146,7 @@ impl<'a> Tiff<'a> {
             compression,
             predictor: layout.predictor,
             reversed: tags.first_or(FILL_ORDER, 1) == 2,
-            jpeg_tables: tags.bytes(JPEG_TABLES),
+            jpeg_tables,
             jpeg_to_rgb: layout.jpeg_to_rgb,
             bits: layout.bits,
             samples: layout.samples,
@@ -191,7 +207,7 @@ impl<'a> Tiff<'a> {
             // Where nothing is compressed, Pillow does not look at the lengths.
             Compression::Raw => &stored[..out.len().min(stored.len())],
             // Without lengths: to the end of the file.
-            _ if length == usize::MAX => stored,
+            _ if length >= usize::MAX => stored,
             _ => stored.get(..length).ok_or(Fault::Truncated)?,
         };
         let turned: Vec<u8>;
