@@ -442,7 +442,7 @@ impl ImageProcessor {
             let (width, height) = rows.size();
             let mut scaler = self.scaler(width, height);
             read_rows(rows, &mut vec![0; width as usize * 3], |row| {
-                scaler.push(row)
+                scaler.push(row);
             })?;
             Ok(self.normalised(&scaler.finish()))
         })

@@ -1,5 +1,10 @@
 //! Files made to cost memory and time: at most 64 MB and about a second each, or a typed error at once.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "what was measured is shown with --nocapture"
+)]
+
 use std::{
     io::Write,
     time::{Duration, Instant},

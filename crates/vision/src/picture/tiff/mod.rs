@@ -37,7 +37,7 @@ enum Mode {
     },
     /// Numbers of 32 bits, clamped.
     Float,
-    Palette(Palette),
+    Palette(Box<Palette>),
     /// The first three samples, or their high bytes.
     Rgb,
     /// As `Rgb`, multiplied with the fourth sample.
@@ -207,7 +207,7 @@ impl<'a> Tiff<'a> {
             // Where nothing is compressed, Pillow does not look at the lengths.
             Compression::Raw => &stored[..out.len().min(stored.len())],
             // Without lengths: to the end of the file.
-            _ if length >= usize::MAX => stored,
+            _ if length == usize::MAX => stored,
             _ => stored.get(..length).ok_or(Fault::Truncated)?,
         };
         let turned: Vec<u8>;
@@ -315,8 +315,7 @@ impl Layout {
             (1, 1, 1, 32) if little => Mode::Signed { bytes: 4 },
             (1, 2, 1, 32) => Mode::Signed { bytes: 4 },
             (0 | 1, 3, 1, 32) => Mode::Float,
-            (2, 1, 3, 8 | 16) if extra.is_empty() => Mode::Rgb,
-            (2, 1, 4, 8 | 16) if extra.is_empty() => Mode::Rgb,
+            (2, 1, 3 | 4, 8 | 16) if extra.is_empty() => Mode::Rgb,
             (2, 1, 4..=6, 8 | 16) if extra.len() as u64 == samples - 3 && plain_extra => {
                 match extra[0] {
                     0 | 2 | 999 => Mode::Rgb,
@@ -324,7 +323,9 @@ impl Layout {
                     _ => return Err(unsupported()),
                 }
             }
-            (3, 1, 1, 1 | 2 | 4 | 8) | (3, 1, 2, 8) => Mode::Palette(color_map(tags, depth)?),
+            (3, 1, 1, 1 | 2 | 4 | 8) | (3, 1, 2, 8) => {
+                Mode::Palette(Box::new(color_map(tags, depth)?))
+            }
             (5, 1, 4..=6, 8 | 16) if extra.iter().all(|&kind| kind == 0) => Mode::Cmyk,
             (6, 1, 3, 8) if jpeg && !planar => Mode::Rgb,
             _ => return Err(unsupported()),
