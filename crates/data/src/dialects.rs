@@ -143,12 +143,12 @@ impl Talk {
                 "gpt" | "assistant" | "model" | "chatgpt" | "bing" | "bard" | "claude" | "bot" => {
                     Role::Assistant
                 }
-                "system" if number == 0 => {
+                "system" | "developer" if number == 0 => {
                     // A blank one asks for nothing.
                     self.conversation.system = (!text.trim().is_empty()).then_some(text);
                     continue;
                 }
-                "system" => {
+                "system" | "developer" => {
                     let found = in_turn("a system turn".to_owned());
                     return Err(schema("a system turn in front alone", found));
                 }

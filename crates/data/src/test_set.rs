@@ -228,6 +228,40 @@ mod tests {
     }
 
     #[test]
+    fn one_set_is_read_in_every_form() {
+        let folder = tempfile::tempdir().unwrap();
+        let one = r#"{"image":"1.png","score":NaN,"formal_analysis":"A"}"#;
+        let two = r#"{"image":"/pictures/2.png","formal_analysis":"B"}"#;
+        let array = format!("\u{FEFF}[{one},\n{two}]");
+        let utf16: Vec<u8> = array.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for bytes in [
+            array.into_bytes(),
+            format!("{one}\r\n\n{two}").into_bytes(),
+            utf16,
+        ] {
+            let path = folder.path().join("set");
+            std::fs::write(&path, bytes).unwrap();
+            let set = TestSet::load(&[path]).unwrap();
+            let told: Vec<_> = set
+                .paintings
+                .iter()
+                .map(|painting| (painting.image.as_deref(), &*painting.references[0]))
+                .collect();
+            assert_eq!(told, [(Some("1.png"), "A"), (Some("/pictures/2.png"), "B")]);
+        }
+        let path = write(
+            folder.path(),
+            "zeros",
+            &format!("[0{}]", ",0".repeat(1_000_000)),
+        );
+        let error = TestSet::load(&[path]).unwrap_err();
+        assert!(
+            matches!(error, DatasetError::MostlyUnusable { .. }),
+            "{error}"
+        );
+    }
+
+    #[test]
     fn both_generations_are_read_and_aligned() {
         let folder = tempfile::tempdir().unwrap();
         let new =
