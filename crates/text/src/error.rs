@@ -30,6 +30,38 @@ pub enum TokenizerError {
         /// What was found.
         found: String,
     },
+    /// The file asks for what is not done here, so that its ids would come out wrong.
+    #[error(
+        "{path} asks for {setting}, which is not supported: the ids would be wrong; a LLaMA tokenizer has none of it"
+    )]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// What it asks for.
+        setting: String,
+    },
+    /// The file is what Git LFS leaves in the place of one.
+    #[error(
+        "{path} is a Git LFS pointer, the file itself was not downloaded; run `git lfs pull` where it was cloned"
+    )]
+    LfsPointer {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A token that the model has no embedding for.
+    #[error(
+        "{path}: `{token}` has id {id}, but the model's embedding has {rows} rows; take the tokenizer that belongs to the model, or add the rows"
+    )]
+    NoRow {
+        /// The tokenizer's file.
+        path: PathBuf,
+        /// The token.
+        token: String,
+        /// Its id.
+        id: u32,
+        /// Rows of the embedding.
+        rows: usize,
+    },
     /// A token the model cannot do without is not in the vocabulary.
     #[error("{path} has no token `{token}`, which a LLaMA vocabulary must have")]
     MissingToken {
@@ -38,12 +70,12 @@ pub enum TokenizerError {
         /// The token.
         token: String,
     },
-    /// The tokenizer library refused a text.
+    /// A text that is too long.
     #[error("cannot encode the text {text:?}: {reason}")]
     Encode {
         /// The start of the text.
         text: String,
-        /// The library's reason.
+        /// Why.
         reason: String,
     },
     /// A vocabulary could not be learned.

@@ -16,15 +16,21 @@
 //! assert!(prompt.ends_with("USER: <image>\nWhere does the light come from? ASSISTANT:"));
 //! ```
 
+mod added_tokens;
 mod conversation;
 mod error;
 mod labels;
+mod limited;
 mod printable;
 mod prompt;
 mod sentencepiece;
 mod special_tokens;
 mod tokenizer;
+mod tokenizer_file;
+mod tokenizer_folder;
+mod tokenizer_json;
 mod training;
+mod vocabulary;
 
 pub use conversation::{Conversation, Role, Style, Template, TemplateKind, Turn, UnknownTemplate};
 pub use error::{ConversationError, TokenizerError};

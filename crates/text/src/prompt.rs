@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::{
-    IMAGE_PLACEHOLDER, IMAGE_TOKEN, IMAGE_TOKEN_INDEX, Tokenizer, TokenizerError, tokenizer::Piece,
+    IMAGE_PLACEHOLDER, IMAGE_TOKEN, IMAGE_TOKEN_INDEX, Tokenizer, TokenizerError, vocabulary::Piece,
 };
 
 /// The ids of a prompt: `<s>`, then the texts between the `<image>` marks, each encoded as a text of its own, with

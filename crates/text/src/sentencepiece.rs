@@ -1,27 +1,26 @@
-//! SentencePiece `tokenizer.model`: the vocabulary out of its protobuf.
+//! SentencePiece `tokenizer.model`: the vocabulary out of its protobuf, and its settings read or refused.
 //!
-//! Field numbers from `sentencepiece_model.proto` of google/sentencepiece.
+//! Field numbers and defaults from `sentencepiece_model.proto` of google/sentencepiece.
 
 use std::path::Path;
 
-use prost::Message;
+use prost::{
+    Message,
+    bytes::Buf,
+    encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field},
+};
 
-use crate::TokenizerError;
+use crate::{
+    SpecialTokens, TokenizerError,
+    vocabulary::{MAX_IDS, Merging, Vocabulary, VocabularyParts},
+};
 
 #[derive(Clone, PartialEq, Message)]
-struct ModelProto {
-    #[prost(message, repeated, tag = "1")]
-    pieces: Vec<SentencePiece>,
-    #[prost(message, optional, tag = "2")]
-    trainer_spec: Option<TrainerSpec>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct SentencePiece {
+struct SentencePiece {
     #[prost(string, optional, tag = "1")]
-    pub(crate) piece: Option<String>,
+    piece: Option<String>,
     #[prost(float, optional, tag = "2")]
-    pub(crate) score: Option<f32>,
+    score: Option<f32>,
     #[prost(int32, optional, tag = "3")]
     kind: Option<i32>,
 }
@@ -30,18 +29,58 @@ pub(crate) struct SentencePiece {
 struct TrainerSpec {
     #[prost(int32, optional, tag = "3")]
     model_type: Option<i32>,
+    #[prost(bool, optional, tag = "24")]
+    treat_whitespace_as_suffix: Option<bool>,
+    #[prost(bool, optional, tag = "35")]
+    byte_fallback: Option<bool>,
 }
 
-/// `SentencePiece.Type.NORMAL`, also what an absent field means.
+#[derive(Clone, PartialEq, Message)]
+struct NormalizerSpec {
+    #[prost(string, optional, tag = "1")]
+    name: Option<String>,
+    #[prost(bytes = "vec", optional, tag = "2")]
+    precompiled_charsmap: Option<Vec<u8>>,
+    #[prost(bool, optional, tag = "3")]
+    add_dummy_prefix: Option<bool>,
+    #[prost(bool, optional, tag = "4")]
+    remove_extra_whitespaces: Option<bool>,
+    #[prost(bool, optional, tag = "5")]
+    escape_whitespaces: Option<bool>,
+}
+
+/// `SentencePiece.Type`.
 const NORMAL: i32 = 1;
-/// `TrainerSpec.ModelType.BPE`.
+const UNKNOWN: i32 = 2;
+const CONTROL: i32 = 3;
+const USER_DEFINED: i32 = 4;
+const UNUSED: i32 = 5;
+const BYTE: i32 = 6;
+
+/// `TrainerSpec.ModelType`, by number.
+const MODEL_TYPES: [&str; 5] = ["unset", "unigram", "BPE", "word", "char"];
+/// What an absent model type means.
+const UNIGRAM: i32 = 1;
 const BPE: i32 = 2;
 
-/// A vocabulary: piece texts by id, and merges in order of preference.
+/// Most bytes of a piece that merging makes: SentencePiece makes none of more than 512 characters.
+const MAX_PIECE_BYTES: usize = 4 * 512;
+
+/// A vocabulary with the one setting that changes how a text is laid out.
 #[derive(Debug)]
 pub(crate) struct PieceModel {
-    pub(crate) pieces: Vec<String>,
-    pub(crate) merges: Vec<(String, String)>,
+    pub(crate) vocabulary: Vocabulary,
+    /// Whether one U+2581 is put in front of a text.
+    pub(crate) dummy_prefix: bool,
+}
+
+/// Fields of the file, as far as they mean something here.
+#[derive(Default)]
+struct ModelFile {
+    pieces: Vec<SentencePiece>,
+    trainer: Option<TrainerSpec>,
+    normalizer: NormalizerSpec,
+    denormalizer: NormalizerSpec,
 }
 
 /// Reads the vocabulary out of the bytes of a `tokenizer.model`.
@@ -51,65 +90,189 @@ pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<PieceModel, TokenizerEr
         expected: "SentencePiece BPE model",
         found,
     };
-    let proto = ModelProto::decode(bytes).map_err(|error| malformed(error.to_string()))?;
-    let model_type = proto.trainer_spec.as_ref().and_then(|spec| spec.model_type);
-    if model_type != Some(BPE) {
-        return Err(malformed(match model_type {
-            None => "no trainer_spec.model_type".to_owned(),
-            Some(other) => format!("model type {other} (BPE is {BPE})"),
-        }));
+    let file = read(bytes).map_err(malformed)?;
+    let Some(trainer) = &file.trainer else {
+        return Err(malformed("no trainer_spec.model_type".to_owned()));
+    };
+    let model_type = trainer.model_type.unwrap_or(UNIGRAM);
+    if model_type != BPE {
+        let name = usize::try_from(model_type).ok();
+        let name = name.and_then(|number| MODEL_TYPES.get(number));
+        return Err(malformed(format!(
+            "model type {model_type} ({}); only BPE models are read",
+            name.unwrap_or(&"unknown")
+        )));
     }
-    if proto.pieces.is_empty() {
-        return Err(malformed("a vocabulary of 0 pieces".to_owned()));
+    let normalizer = &file.normalizer;
+    let unsupported = |setting: String| TokenizerError::Unsupported {
+        path: path.to_owned(),
+        setting,
+    };
+    let rules = |spec: &NormalizerSpec| {
+        let rules = spec.precompiled_charsmap.as_ref();
+        rules.is_some_and(|rules| !rules.is_empty())
+    };
+    let refused = [
+        (
+            rules(normalizer),
+            format!(
+                "normalizer_spec.precompiled_charsmap (rules `{}`)",
+                normalizer.name.as_deref().unwrap_or_default()
+            ),
+        ),
+        (
+            rules(&file.denormalizer),
+            "denormalizer_spec.precompiled_charsmap".to_owned(),
+        ),
+        (
+            normalizer.remove_extra_whitespaces.unwrap_or(true),
+            "normalizer_spec.remove_extra_whitespaces".to_owned(),
+        ),
+        (
+            !normalizer.escape_whitespaces.unwrap_or(true),
+            "normalizer_spec.escape_whitespaces = false".to_owned(),
+        ),
+        (
+            trainer.treat_whitespace_as_suffix.unwrap_or(false),
+            "trainer_spec.treat_whitespace_as_suffix".to_owned(),
+        ),
+    ];
+    if let Some((_, setting)) = refused.into_iter().find(|(set, _)| *set) {
+        return Err(unsupported(setting));
     }
-    let mut pieces = Vec::with_capacity(proto.pieces.len());
-    for (id, piece) in proto.pieces.iter().enumerate() {
-        match piece.piece.as_deref() {
-            Some(text) if !text.is_empty() => pieces.push(text.to_owned()),
-            _ => return Err(malformed(format!("piece {id} has no text"))),
-        }
-    }
+    let byte_fallback = trainer.byte_fallback.unwrap_or(false);
+    let dummy_prefix = normalizer.add_dummy_prefix.unwrap_or(true);
+    let parts = parts(file.pieces, byte_fallback).map_err(|wrong| match wrong {
+        Wrong::Malformed(found) => malformed(found),
+        Wrong::Unsupported(setting) => unsupported(setting),
+    })?;
     Ok(PieceModel {
-        merges: merges(&proto.pieces),
-        pieces,
+        vocabulary: Vocabulary::new(parts).map_err(malformed)?,
+        dummy_prefix,
     })
 }
 
-/// The merges that lead to each piece, best score first.
-///
-/// SentencePiece joins the neighbouring pair whose joined piece has the best score; a merge list ranked by that
-/// score, with every way to split a piece, makes the same choices.
-fn merges(pieces: &[SentencePiece]) -> Vec<(String, String)> {
-    let ids: std::collections::HashMap<&str, usize> = pieces
-        .iter()
-        .enumerate()
-        .filter_map(|(id, piece)| Some((piece.piece.as_deref()?, id)))
-        .collect();
-    let mut merges = Vec::new();
-    for piece in pieces {
-        let text = piece.piece.as_deref().unwrap_or_default();
-        if piece.kind.unwrap_or(NORMAL) != NORMAL {
+/// The file's fields, piece by piece: nothing is kept of what is not a piece, and no more pieces than a vocabulary may have.
+fn read(bytes: &[u8]) -> Result<ModelFile, String> {
+    fn field<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], String> {
+        let length = decode_varint(rest).map_err(|error| error.to_string())?;
+        let length = usize::try_from(length).ok();
+        let (value, after) = length
+            .and_then(|length| rest.split_at_checked(length))
+            .ok_or("a field that is longer than the file")?;
+        *rest = after;
+        Ok(value)
+    }
+    let mut file = ModelFile::default();
+    let mut rest = bytes;
+    while rest.has_remaining() {
+        let (tag, wire_type) = decode_key(&mut rest).map_err(|error| error.to_string())?;
+        if wire_type != WireType::LengthDelimited || !(1..=5).contains(&tag) {
+            skip_field(wire_type, tag, &mut rest, DecodeContext::default())
+                .map_err(|error| error.to_string())?;
             continue;
         }
-        let mut splits: Vec<_> = text
-            .char_indices()
-            .skip(1)
-            .filter_map(|(at, _)| {
-                let (left, right) = text.split_at(at);
-                Some((*ids.get(left)?, *ids.get(right)?, left, right))
-            })
-            .collect();
-        splits.sort_unstable_by_key(|&(left, right, _, _)| (left, right));
-        let score = piece.score.unwrap_or_default();
-        merges.extend(
-            splits
-                .into_iter()
-                .map(|(_, _, left, right)| (score, left.to_owned(), right.to_owned())),
-        );
+        let value = field(&mut rest)?;
+        let read = match tag {
+            1 => {
+                if file.pieces.len() == MAX_IDS {
+                    return Err(format!("more than {MAX_IDS} pieces"));
+                }
+                let id = file.pieces.len();
+                let piece =
+                    SentencePiece::decode(value).map_err(|error| format!("piece {id}: {error}"))?;
+                if piece.piece.as_ref().is_none_or(String::is_empty) {
+                    return Err(format!("piece {id} has no text"));
+                }
+                file.pieces.push(piece);
+                Ok(())
+            }
+            2 => file.trainer.get_or_insert_default().merge(value),
+            3 => file.normalizer.merge(value),
+            5 => file.denormalizer.merge(value),
+            _ => Ok(()),
+        };
+        read.map_err(|error| error.to_string())?;
     }
-    merges.sort_by(|a, b| b.0.total_cmp(&a.0));
-    merges
-        .into_iter()
-        .map(|(_, left, right)| (left, right))
-        .collect()
+    if file.pieces.is_empty() {
+        return Err("a vocabulary of 0 pieces".to_owned());
+    }
+    Ok(file)
+}
+
+/// Why pieces make no vocabulary.
+enum Wrong {
+    Malformed(String),
+    Unsupported(String),
+}
+
+fn parts(pieces: Vec<SentencePiece>, byte_fallback: bool) -> Result<VocabularyParts, Wrong> {
+    let mut texts = Vec::with_capacity(pieces.len());
+    let mut scores = Vec::with_capacity(pieces.len());
+    let mut user_defined = Vec::new();
+    let mut bytes = 0;
+    let mut unk = None;
+    for (id, piece) in pieces.into_iter().enumerate() {
+        let text = piece.piece.unwrap_or_default();
+        let score = piece.score.unwrap_or_default();
+        let mut merged = None;
+        match piece.kind.unwrap_or(NORMAL) {
+            NORMAL if text.len() > MAX_PIECE_BYTES => {
+                return Err(Wrong::Malformed(format!(
+                    "piece {id} of {} bytes; SentencePiece makes none of more than {MAX_PIECE_BYTES}",
+                    text.len()
+                )));
+            }
+            NORMAL if score.is_nan() => {
+                return Err(Wrong::Malformed(format!(
+                    "piece {id} ({text:?}) with a score that is no number"
+                )));
+            }
+            NORMAL => merged = Some(score),
+            UNKNOWN => unk = Some(id as u32),
+            CONTROL => {}
+            USER_DEFINED => user_defined.push(id as u32),
+            UNUSED => return Err(Wrong::Unsupported(format!("unused piece {id} ({text:?})"))),
+            BYTE => bytes += 1,
+            other => {
+                return Err(Wrong::Malformed(format!(
+                    "piece {id} ({text:?}) of type {other}"
+                )));
+            }
+        }
+        texts.push(text.into_boxed_str());
+        scores.push(merged);
+    }
+    let expected = if byte_fallback { 256 } else { 0 };
+    if bytes != expected {
+        return Err(Wrong::Malformed(format!(
+            "{bytes} byte pieces where trainer_spec.byte_fallback is {byte_fallback}, expected {expected}"
+        )));
+    }
+    let unk = unk.ok_or_else(|| {
+        let [unk, ..] = SpecialTokens::TEXTS;
+        Wrong::Malformed(format!("no piece of type unknown, which `{unk}` should be"))
+    })?;
+    Ok(VocabularyParts {
+        merging: Merging::Ranks(ranks(&scores)),
+        pieces: texts,
+        user_defined,
+        byte_fallback,
+        fuse_unk: true,
+        unk,
+    })
+}
+
+/// The place of each score among all scores, the best first; equal scores have one place.
+fn ranks(scores: &[Option<f32>]) -> Vec<Option<u32>> {
+    // Minus zero is as good as zero.
+    let place = |score: f32| score + 0.0;
+    let mut distinct: Vec<f32> = scores.iter().flatten().map(|&score| place(score)).collect();
+    distinct.sort_unstable_by(|a, b| b.total_cmp(a));
+    distinct.dedup();
+    let rank = |score| distinct.partition_point(|&other| other > score) as u32;
+    let ranks = scores
+        .iter()
+        .map(|score| score.map(|score| rank(place(score))));
+    ranks.collect()
 }

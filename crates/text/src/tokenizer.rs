@@ -1,17 +1,16 @@
 //! One tokenizer for both files people have.
 
-use std::path::Path;
-
-use tokenizers::{
-    AddedToken, Encoding, ModelWrapper,
-    decoders::DecoderWrapper,
-    models::bpe::{BPE, Vocab},
-    pre_tokenizers::PreTokenizerWrapper,
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use crate::{
-    SPIECE_UNDERLINE, SpecialTokens, TokenizerError,
-    sentencepiece::{self, PieceModel},
+    IMAGE_TOKEN, SPIECE_UNDERLINE, SpecialTokens, TokenizerError,
+    added_tokens::{AddedToken, AddedTokens, Part},
+    sentencepiece, tokenizer_file, tokenizer_folder,
+    tokenizer_json::{self, Prefix},
+    vocabulary::{Piece, Vocabulary, byte_of},
 };
 
 /// Which of the two LLaMA tokenizers of `transformers` to be.
@@ -19,46 +18,68 @@ use crate::{
 pub enum TokenizerMode {
     /// The slow tokenizer with `legacy=False`, which LLaVA-1.5 and GalleryGPT train and run with: one U+2581 in
     /// front of every non-empty text (also before a leading space), none after a special token, and dropped
-    /// right before one. No `tokenizer.json` can express it, so only the vocabulary and merges of the file are used.
+    /// right before one. Of a `tokenizer.json`, which cannot express it, the vocabulary, merges and added tokens are used.
     #[default]
     Slow,
-    /// The pipeline of a `tokenizer.json` as the file says it (`use_fast=True`).
+    /// The pipeline of a LLaMA `tokenizer.json` as the file says it (`use_fast=True`).
     Fast,
 }
 
 /// A LLaMA tokenizer.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    path: PathBuf,
     mode: TokenizerMode,
+    vocabulary: Arc<Vocabulary>,
+    added: Arc<AddedTokens>,
+    prefix: Prefix,
     special: SpecialTokens,
+    notes: Vec<String>,
 }
 
-/// A token with the bytes of the text it came from.
-#[derive(Clone, Debug)]
-pub(crate) struct Piece {
-    pub(crate) id: u32,
-    pub(crate) start: usize,
-    pub(crate) end: usize,
+/// What a file of a vocabulary says.
+struct Source {
+    vocabulary: Vocabulary,
+    prefix: Prefix,
+    listed: Vec<AddedToken>,
 }
 
 impl Tokenizer {
     /// Reads the tokenizer of a checkpoint folder as LLaVA would: `tokenizer.model` if there is one, else
-    /// `tokenizer.json`, in [`TokenizerMode::Slow`].
+    /// `tokenizer.json`, in [`TokenizerMode::Slow`], with the tokens that `tokenizer_config.json`, `added_tokens.json`,
+    /// `special_tokens_map.json` and `tokenizer.json` add.
     ///
     /// # Errors
-    /// No such file in the folder, or one that is not a LLaMA vocabulary.
+    /// No such file in the folder, one that is not a LLaMA vocabulary or asks for what is not done here, or files that disagree.
     pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self, TokenizerError> {
         let folder = folder.as_ref();
-        for name in ["tokenizer.model", "tokenizer.json"] {
-            let path = folder.join(name);
-            if path.is_file() {
-                return Self::from_file(path, TokenizerMode::Slow);
-            }
-        }
-        Err(TokenizerError::NotFound {
+        let [model, json] = ["tokenizer.model", "tokenizer.json"].map(|name| folder.join(name));
+        let path = [&model, &json].into_iter().find(|path| path.is_file());
+        let path = path.ok_or_else(|| TokenizerError::NotFound {
             folder: folder.to_owned(),
-        })
+        })?;
+        let bytes = tokenizer_file::read(path)?;
+        let mut source = Source::read(path, &bytes, TokenizerMode::Slow)?;
+        if *path == model && json.is_file() {
+            let bytes = tokenizer_file::read(&json)?;
+            source.listed = tokenizer_json::added_tokens(&json, &bytes)?;
+        }
+        let listed = std::mem::take(&mut source.listed);
+        let beside = tokenizer_folder::read(folder, &source.vocabulary, listed)?;
+        if beside.add_prefix_space == Some(false) {
+            source.prefix = Prefix::Never;
+        }
+        let pad = beside.pad.as_deref();
+        let mut tokenizer = Self::assemble(path, TokenizerMode::Slow, source, beside.tokens, pad)?;
+        tokenizer.notes = beside.notes;
+        let standard = SpecialTokens::TEXTS.len();
+        if beside.legacy && tokenizer.added.words().count() > standard {
+            tokenizer.notes.push(
+                "tokenizer_config.json has legacy: true; texts behind an added token are encoded as with false, as LLaVA-1.5 was trained"
+                    .to_owned(),
+            );
+        }
+        Ok(tokenizer)
     }
 
     /// Reads one file, `tokenizer.json` or a SentencePiece model; which of the two is told from its contents.
@@ -67,10 +88,7 @@ impl Tokenizer {
     /// The file cannot be read, or is neither; a SentencePiece model in [`TokenizerMode::Fast`].
     pub fn from_file(path: impl AsRef<Path>, mode: TokenizerMode) -> Result<Self, TokenizerError> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|source| TokenizerError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        let bytes = tokenizer_file::read(path)?;
         Self::from_bytes(path, &bytes, mode)
     }
 
@@ -83,56 +101,60 @@ impl Tokenizer {
         bytes: &[u8],
         mode: TokenizerMode,
     ) -> Result<Self, TokenizerError> {
-        let malformed = |expected, found: String| TokenizerError::Malformed {
-            path: path.to_owned(),
-            expected,
-            found,
-        };
-        let is_json = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-        let inner = match (is_json, mode) {
-            (true, TokenizerMode::Fast) => tokenizers::Tokenizer::from_bytes(bytes)
-                .map_err(|error| malformed("tokenizer.json", error.to_string()))?,
-            (true, TokenizerMode::Slow) => {
-                let fast = tokenizers::Tokenizer::from_bytes(bytes)
-                    .map_err(|error| malformed("tokenizer.json", error.to_string()))?;
-                let ModelWrapper::BPE(bpe) = fast.get_model().clone() else {
-                    return Err(malformed(
-                        "LLaMA tokenizer.json",
-                        "a model that is not BPE".to_owned(),
-                    ));
-                };
-                // Tokens added to the file (`<image>`, `<pad>`) are none of the slow tokenizer's.
-                slow_pipeline(bpe)
+        tokenizer_file::check(path, bytes)?;
+        let mut source = Source::read(path, bytes, mode)?;
+        let listed = std::mem::take(&mut source.listed);
+        let tokens = tokenizer_folder::listed(path, &source.vocabulary, listed)?;
+        Self::assemble(path, mode, source, tokens, None)
+    }
+
+    fn assemble(
+        path: &Path,
+        mode: TokenizerMode,
+        source: Source,
+        mut tokens: Vec<AddedToken>,
+        pad: Option<&str>,
+    ) -> Result<Self, TokenizerError> {
+        let Source {
+            vocabulary, prefix, ..
+        } = source;
+        let mut ids = [0; SpecialTokens::TEXTS.len()];
+        for (id, text) in ids.iter_mut().zip(SpecialTokens::TEXTS) {
+            if let Some(token) = tokens.iter_mut().find(|token| token.content == text) {
+                token.special = true;
+                *id = token.id;
+                continue;
             }
-            (false, TokenizerMode::Slow) => {
-                let model = sentencepiece::parse(path, bytes)?;
-                slow_pipeline(bpe(path, model)?)
-            }
-            (false, TokenizerMode::Fast) => {
-                return Err(malformed(
-                    "tokenizer.json",
-                    "not JSON; a SentencePiece model is read in the slow mode".to_owned(),
-                ));
-            }
-        };
-        let id = |token: &str| {
-            inner
-                .token_to_id(token)
+            *id = vocabulary
+                .id(text)
                 .ok_or_else(|| TokenizerError::MissingToken {
                     path: path.to_owned(),
-                    token: token.to_owned(),
-                })
+                    token: text.to_owned(),
+                })?;
+            tokens.push(AddedToken::special(*id, text));
+        }
+        let [unk, bos, eos] = ids;
+        let is_word = |content: &str| match mode {
+            TokenizerMode::Fast => true,
+            // A picture is spliced, and padding is told by lengths: no text has either.
+            TokenizerMode::Slow => {
+                ![IMAGE_TOKEN, "<pad>", "[PAD]"].contains(&content) && Some(content) != pad
+            }
         };
-        let [unk, bos, eos] = SpecialTokens::TEXTS;
-        let special = SpecialTokens {
-            unk: id(unk)?,
-            bos: id(bos)?,
-            eos: id(eos)?,
-        };
+        let added =
+            AddedTokens::new(tokens, is_word).map_err(|found| TokenizerError::Malformed {
+                path: path.to_owned(),
+                expected: "usable tokenizer file",
+                found,
+            })?;
         Ok(Self {
-            inner,
+            path: path.to_owned(),
             mode,
-            special,
+            vocabulary: Arc::new(vocabulary),
+            added: Arc::new(added),
+            prefix,
+            special: SpecialTokens { unk, bos, eos },
+            notes: Vec::new(),
         })
     }
 
@@ -148,22 +170,62 @@ impl Tokenizer {
         self.mode
     }
 
+    /// What the folder's files ask for that is not followed, a sentence each.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
     /// Number of ids, added tokens included.
     #[must_use]
     pub fn vocab_size(&self) -> usize {
-        self.inner.get_vocab_size(true)
+        let added = self.added.ids();
+        let beside = added.filter(|&id| self.vocabulary.text(id).is_none());
+        self.vocabulary.len() + beside.count()
+    }
+
+    /// Rows that an embedding needs for every id a text can have: one more than the largest. The tokens of pictures and padding
+    /// are in no text.
+    #[must_use]
+    pub fn required_rows(&self) -> usize {
+        let words = self.added.words().map(|token| token.id as usize + 1);
+        words.max().unwrap_or(0).max(self.vocabulary.rows())
+    }
+
+    /// Checks that an embedding of `rows` rows has one for every id a text can have.
+    ///
+    /// # Errors
+    /// It has none for a token, which is named.
+    pub fn check_rows(&self, rows: usize) -> Result<(), TokenizerError> {
+        let added = self.added.words().map(|token| (token.id, &*token.content));
+        let last = self.vocabulary.rows().checked_sub(1).map(|id| id as u32);
+        let last = last.and_then(|id| Some((id, self.vocabulary.text(id)?)));
+        match added.chain(last).find(|(id, _)| *id as usize >= rows) {
+            None => Ok(()),
+            Some((id, token)) => Err(TokenizerError::NoRow {
+                path: self.path.clone(),
+                token: token.to_owned(),
+                id,
+                rows,
+            }),
+        }
     }
 
     /// The text of one id, `▁` and byte tokens as they stand in the vocabulary.
     #[must_use]
     pub fn token(&self, id: u32) -> Option<String> {
-        self.inner.id_to_token(id)
+        self.text(id).map(str::to_owned)
+    }
+
+    fn text(&self, id: u32) -> Option<&str> {
+        let added = self.added.get(id).map(|token| token.content.as_str());
+        added.or_else(|| self.vocabulary.text(id))
     }
 
     /// The ids of a text, without `<s>` in front.
     ///
     /// # Errors
-    /// The tokenizer library refuses the text.
+    /// A text of 1 GiB or more.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         Ok(self
             .encode_pieces(text)?
@@ -174,44 +236,47 @@ impl Tokenizer {
 
     /// The ids of a text with the bytes each came from.
     pub(crate) fn encode_pieces(&self, text: &str) -> Result<Vec<Piece>, TokenizerError> {
-        let pieces = |encoding: &Encoding| {
-            encoding
-                .get_ids()
-                .iter()
-                .zip(encoding.get_offsets())
-                .map(|(&id, &(start, end))| Piece { id, start, end })
-                .collect::<Vec<_>>()
-        };
-        let encode = |text: &str| {
-            self.inner
-                .encode(text, false)
-                .map_err(|error| TokenizerError::Encode {
-                    text: text.chars().take(60).collect(),
-                    reason: error.to_string(),
-                })
-        };
-        match self.mode {
-            TokenizerMode::Fast => Ok(pieces(&encode(text)?)),
-            TokenizerMode::Slow => {
-                if text.is_empty() {
-                    return Ok(Vec::new());
+        // Places in a text that is laid out, up to three times as long, are 32 bits wide.
+        if text.len() >= 1 << 30 {
+            return Err(TokenizerError::Encode {
+                text: text.chars().take(60).collect(),
+                reason: format!("it has {} bytes", text.len()),
+            });
+        }
+        let mut pieces = Vec::new();
+        for (nth, part) in self.added.split(text).into_iter().enumerate() {
+            match part {
+                Part::Text(range) => {
+                    let starts_with_space =
+                        text[range.clone()].starts_with([' ', SPIECE_UNDERLINE]);
+                    let prefix = match (self.mode, self.prefix) {
+                        (_, Prefix::Never) => false,
+                        (TokenizerMode::Slow, _) => nth == 0,
+                        (TokenizerMode::Fast, Prefix::EveryText) => true,
+                        (_, Prefix::FirstText) => range.start == 0 && !starts_with_space,
+                        (_, Prefix::EveryTextWithoutSpace) => !starts_with_space,
+                    };
+                    self.vocabulary
+                        .encode(&text[range.clone()], range.start, prefix, &mut pieces);
                 }
-                let (prefixed, origin) = prefix_and_underline(text);
-                let mut pieces = pieces(&encode(&prefixed)?);
-                let underline = self.inner.token_to_id("\u{2581}");
-                if pieces.len() > 1
-                    && Some(pieces[0].id) == underline
-                    && self.special.contains(pieces[1].id)
-                {
-                    pieces.remove(0);
+                Part::Added(id, range) => {
+                    // None right before a special token.
+                    let is_prefixed = nth == 0
+                        && self.mode == TokenizerMode::Slow
+                        && self.prefix != Prefix::Never
+                        && !self.added.is_special(id);
+                    if is_prefixed {
+                        self.vocabulary.encode("", 0, true, &mut pieces);
+                    }
+                    pieces.push(Piece {
+                        id,
+                        start: range.start,
+                        end: range.end,
+                    });
                 }
-                for piece in &mut pieces {
-                    piece.start = origin(piece.start);
-                    piece.end = origin(piece.end);
-                }
-                Ok(pieces)
             }
         }
+        Ok(pieces)
     }
 
     /// The text of a row of ids.
@@ -220,107 +285,95 @@ impl Tokenizer {
     /// that belongs to no character. Ids outside the vocabulary have no text.
     #[must_use]
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> String {
+        let ids = ids.iter().copied();
+        let ids = ids.filter(|&id| !(skip_special_tokens && self.added.is_special(id)));
         match self.mode {
-            TokenizerMode::Fast => self
-                .inner
-                .decode(ids, skip_special_tokens)
-                .unwrap_or_default(),
-            TokenizerMode::Slow => self.decode_slow(ids, skip_special_tokens),
+            TokenizerMode::Fast => self.decode_fast(ids),
+            TokenizerMode::Slow => self.decode_slow(ids),
         }
     }
 
-    fn decode_slow(&self, ids: &[u32], skip_special_tokens: bool) -> String {
+    fn decode_slow(&self, ids: impl Iterator<Item = u32>) -> String {
         let mut bytes = Vec::new();
-        let mut first = true;
-        for &id in ids {
-            let special = self.special.contains(id);
-            if special && skip_special_tokens {
-                continue;
-            }
-            let Some(token) = self.inner.id_to_token(id) else {
+        // The blank that encoding put there.
+        let mut in_front = self.prefix != Prefix::Never;
+        for id in ids {
+            let Some(token) = self.text(id) else {
                 continue;
             };
-            match byte_of(&token) {
-                Some(byte) if !special => bytes.push(byte),
-                _ => {
-                    let text = match token.strip_prefix(SPIECE_UNDERLINE) {
-                        Some(rest) if first => rest,
-                        _ => &token,
-                    };
-                    bytes.extend(text.replace(SPIECE_UNDERLINE, " ").bytes());
-                }
+            if self.added.get(id).is_some() {
+                bytes.extend(token.bytes());
+            } else if let Some(byte) = self.vocabulary.byte(id) {
+                bytes.push(byte);
+            } else {
+                let text = match token.strip_prefix(SPIECE_UNDERLINE) {
+                    Some(rest) if in_front => rest,
+                    _ => token,
+                };
+                bytes.extend(text.replace(SPIECE_UNDERLINE, " ").bytes());
             }
-            first = false;
+            in_front = false;
         }
         lossy_per_byte(&bytes)
     }
-}
 
-/// A BPE of `tokenizers` out of SentencePiece's vocabulary.
-fn bpe(path: &Path, model: PieceModel) -> Result<BPE, TokenizerError> {
-    let vocab: Vocab = model
-        .pieces
-        .into_iter()
-        .enumerate()
-        .map(|(id, piece)| (piece, id as u32))
-        .collect();
-    BPE::builder()
-        .vocab_and_merges(vocab, model.merges)
-        .unk_token(SpecialTokens::TEXTS[0].to_owned())
-        .fuse_unk(true)
-        .byte_fallback(true)
-        .build()
-        .map_err(|error| TokenizerError::Malformed {
-            path: path.to_owned(),
-            expected: "SentencePiece BPE model",
-            found: error.to_string(),
-        })
-}
-
-/// A pipeline that merges and nothing else: [`Tokenizer::encode_pieces`] lays the text out itself.
-fn slow_pipeline(bpe: BPE) -> tokenizers::Tokenizer {
-    let mut inner = tokenizers::Tokenizer::new(bpe);
-    let special: Vec<_> = SpecialTokens::TEXTS
-        .iter()
-        .filter(|token| inner.token_to_id(token).is_some())
-        .map(|&token| AddedToken::from(token, true).normalized(false))
-        .collect();
-    // Adding known tokens changes no id and cannot fail; a missing one is reported by the caller.
-    let _ = inner.add_special_tokens(special);
-    inner.with_pre_tokenizer(None::<PreTokenizerWrapper>);
-    inner.with_decoder(None::<DecoderWrapper>);
-    inner
-}
-
-/// Puts U+2581 in front and in the place of every space; also returns the way back for byte offsets.
-fn prefix_and_underline(text: &str) -> (String, impl Fn(usize) -> usize + '_) {
-    let mut prefixed = String::with_capacity(text.len() + text.len() / 2 + 3);
-    prefixed.push(SPIECE_UNDERLINE);
-    for c in text.chars() {
-        prefixed.push(if c == ' ' { SPIECE_UNDERLINE } else { c });
+    /// The steps of a LLaMA decoder: U+2581 to spaces, bytes to characters, one leading space dropped.
+    fn decode_fast(&self, ids: impl Iterator<Item = u32>) -> String {
+        let mut text = String::new();
+        let mut bytes = Vec::new();
+        let flush = |bytes: &mut Vec<u8>, text: &mut String| {
+            match std::str::from_utf8(bytes) {
+                Ok(whole) => text.push_str(whole),
+                Err(_) => text.extend(bytes.iter().map(|_| char::REPLACEMENT_CHARACTER)),
+            }
+            bytes.clear();
+        };
+        for token in ids.filter_map(|id| self.text(id)) {
+            match byte_of(token) {
+                Some(byte) => bytes.push(byte),
+                None => {
+                    flush(&mut bytes, &mut text);
+                    text.push_str(&token.replace(SPIECE_UNDERLINE, " "));
+                }
+            }
+        }
+        flush(&mut bytes, &mut text);
+        text.strip_prefix(' ').unwrap_or(&text).to_owned()
     }
-    let underline = SPIECE_UNDERLINE.len_utf8();
-    // Start offset, in the laid-out text, of each run that begins after a replaced space.
-    let spaces: Vec<usize> = text
-        .bytes()
-        .enumerate()
-        .filter_map(|(at, byte)| (byte == b' ').then_some(at))
-        .enumerate()
-        .map(|(nth, at)| underline + at + nth * (underline - 1))
-        .collect();
-    let origin = move |at: usize| {
-        let before = spaces.partition_point(|&space| space < at);
-        at.saturating_sub(underline + before * (underline - 1))
-    };
-    (prefixed, origin)
 }
 
-/// The byte of a byte-fallback token such as `<0x0A>`.
-fn byte_of(token: &str) -> Option<u8> {
-    let hex = token.strip_prefix("<0x")?.strip_suffix('>')?;
-    (hex.len() == 2)
-        .then(|| u8::from_str_radix(hex, 16).ok())
-        .flatten()
+impl Source {
+    fn read(path: &Path, bytes: &[u8], mode: TokenizerMode) -> Result<Self, TokenizerError> {
+        let is_json = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
+        if is_json {
+            let json = tokenizer_json::parse(path, bytes)?;
+            if mode == TokenizerMode::Fast {
+                json.check_fast(path)?;
+            }
+            return Ok(Self {
+                vocabulary: json.vocabulary,
+                prefix: json.prefix,
+                listed: json.added_tokens,
+            });
+        }
+        if mode == TokenizerMode::Fast {
+            return Err(TokenizerError::Malformed {
+                path: path.to_owned(),
+                expected: "tokenizer.json",
+                found: "not JSON; a SentencePiece model is read in the slow mode".to_owned(),
+            });
+        }
+        let model = sentencepiece::parse(path, bytes)?;
+        Ok(Self {
+            vocabulary: model.vocabulary,
+            prefix: if model.dummy_prefix {
+                Prefix::EveryText
+            } else {
+                Prefix::Never
+            },
+            listed: Vec::new(),
+        })
+    }
 }
 
 /// UTF-8 with one U+FFFD for every byte that is part of no character (`from_utf8_lossy` gives one for a run).
@@ -347,17 +400,6 @@ fn lossy_per_byte(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn offsets_lead_back_to_the_text() {
-        let text = "a b  c";
-        let (prefixed, origin) = prefix_and_underline(text);
-        assert_eq!(prefixed, "▁a▁b▁▁c");
-        for (at, _) in text.char_indices() {
-            let moved = 3 + text[..at].replace(' ', "▁").len();
-            assert_eq!(origin(moved), at);
-        }
-    }
 
     #[test]
     fn every_stray_byte_is_marked() {

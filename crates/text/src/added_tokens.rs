@@ -1,0 +1,188 @@
+//! Tokens that stand beside the vocabulary's pieces: found in a text before anything is merged, and never a part of a merge.
+
+use std::ops::Range;
+
+use ahash::AHashMap;
+use aho_corasick::AhoCorasick;
+use serde::Deserialize;
+
+use crate::vocabulary::automaton;
+
+/// Most added tokens of a file.
+pub(crate) const MAX_ADDED: usize = 40_000;
+
+/// A token with its rules, in the fields of a `tokenizer.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(crate) struct AddedToken {
+    pub(crate) id: u32,
+    pub(crate) content: String,
+    /// Left out of an answer's text, like `</s>`.
+    #[serde(default)]
+    pub(crate) special: bool,
+    /// Whether it takes the white space in front of it.
+    #[serde(default)]
+    pub(crate) lstrip: bool,
+    /// Whether it takes the white space behind it.
+    #[serde(default)]
+    pub(crate) rstrip: bool,
+    /// Whether it is found only between spaces.
+    #[serde(default)]
+    pub(crate) single_word: bool,
+    /// Whether a fast tokenizer looks for it in the normalized text.
+    #[serde(default)]
+    pub(crate) normalized: bool,
+}
+
+impl AddedToken {
+    pub(crate) fn special(id: u32, content: impl Into<String>) -> Self {
+        Self {
+            id,
+            content: content.into(),
+            special: true,
+            lstrip: false,
+            rstrip: false,
+            single_word: false,
+            normalized: false,
+        }
+    }
+}
+
+/// A part of a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// To be merged.
+    Text(Range<usize>),
+    /// An added token.
+    Added(u32, Range<usize>),
+}
+
+/// The added tokens of a tokenizer.
+#[derive(Clone, Debug)]
+pub(crate) struct AddedTokens {
+    by_id: AHashMap<u32, AddedToken>,
+    /// Finds the words among them.
+    words: Option<(AhoCorasick, Vec<u32>)>,
+}
+
+impl AddedTokens {
+    /// Some tokens, of which texts may have those that `is_word` takes.
+    ///
+    /// # Errors
+    /// Too many of them; in words.
+    pub(crate) fn new(
+        tokens: Vec<AddedToken>,
+        is_word: impl Fn(&str) -> bool,
+    ) -> Result<Self, String> {
+        let words: Vec<&AddedToken> = tokens
+            .iter()
+            .filter(|token| is_word(&token.content))
+            .collect();
+        let texts: Vec<&str> = words.iter().map(|token| token.content.as_str()).collect();
+        let ids = words.iter().map(|token| token.id).collect();
+        let words = automaton(&texts)?.map(|automaton| (automaton, ids));
+        Ok(Self {
+            words,
+            by_id: tokens.into_iter().map(|token| (token.id, token)).collect(),
+        })
+    }
+
+    pub(crate) fn get(&self, id: u32) -> Option<&AddedToken> {
+        self.by_id.get(&id)
+    }
+
+    pub(crate) fn is_special(&self, id: u32) -> bool {
+        self.get(id).is_some_and(|token| token.special)
+    }
+
+    /// Those that texts may have.
+    pub(crate) fn words(&self) -> impl Iterator<Item = &AddedToken> {
+        let ids = self.words.iter().flat_map(|(_, ids)| ids);
+        ids.filter_map(|id| self.get(*id))
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = u32> {
+        self.by_id.keys().copied()
+    }
+
+    /// A text in parts, from left to right; what a token strips belongs to none.
+    pub(crate) fn split(&self, text: &str) -> Vec<Part> {
+        let mut parts = Vec::new();
+        let mut at = 0;
+        if let Some((automaton, ids)) = &self.words {
+            for found in automaton.find_iter(text) {
+                let token = &self.by_id[&ids[found.pattern().as_usize()]];
+                let (before, after) = (&text[..found.start()], &text[found.end()..]);
+                // The U+2581 in front of a text is no space in this.
+                if found.start() < at || (token.single_word && !before.ends_with(' ')) {
+                    continue;
+                }
+                if token.single_word && !(after.is_empty() || after.starts_with(' ')) {
+                    // Not found, but the text is divided here.
+                    parts.push(Part::Text(at..found.start()));
+                    at = found.start();
+                    continue;
+                }
+                let end = if token.lstrip {
+                    at + text[at..found.start()].trim_end().len()
+                } else {
+                    found.start()
+                };
+                if end > at {
+                    parts.push(Part::Text(at..end));
+                }
+                parts.push(Part::Added(token.id, found.range()));
+                at = found.end();
+                if token.rstrip {
+                    at += after.len() - after.trim_start().len();
+                }
+            }
+        }
+        if at < text.len() {
+            parts.push(Part::Text(at..text.len()));
+        }
+        parts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts<'t>(token: AddedToken, text: &'t str) -> Vec<&'t str> {
+        let tokens = AddedTokens::new(vec![token], |_| true).unwrap();
+        let range = |part| match part {
+            Part::Text(range) | Part::Added(_, range) => &text[range],
+        };
+        tokens.split(text).into_iter().map(range).collect()
+    }
+
+    #[test]
+    fn a_token_takes_the_spaces_that_it_strips() {
+        let art = AddedToken::special(7, "<art>");
+        let text = "a  <art>  b";
+        assert_eq!(parts(art.clone(), text), ["a  ", "<art>", "  b"]);
+        let left = AddedToken {
+            lstrip: true,
+            ..art.clone()
+        };
+        assert_eq!(parts(left, text), ["a", "<art>", "  b"]);
+        let right = AddedToken {
+            rstrip: true,
+            ..art
+        };
+        assert_eq!(parts(right, text), ["a  ", "<art>", "b"]);
+    }
+
+    #[test]
+    fn a_single_word_stands_between_spaces() {
+        let light = AddedToken {
+            single_word: true,
+            ..AddedToken::special(7, "light")
+        };
+        assert_eq!(
+            parts(light.clone(), "a light lightly light"),
+            ["a ", "light", " ", "lightly ", "light"]
+        );
+        assert_eq!(parts(light, "twilight."), ["twilight."]);
+    }
+}
