@@ -72,10 +72,7 @@ pub(crate) fn examine(gallery: &GalleryGpt, test: &Test) -> anyhow::Result<Figur
     }
     let model: &GalleryModel = gallery.model();
     let written = Generator::new(model, GenerationConfig::greedy(160)).generate(&prompts)?;
-    let texts: Vec<String> = written
-        .iter()
-        .map(|row| gallery.text_of(&row.ids))
-        .collect();
+    let texts: Vec<String> = written.iter().map(|row| gallery.answer(row)).collect();
     let mut claims = Claims::default();
     for (text, scene) in texts.iter().zip(&test.scenes) {
         claims += Claims::of(text, scene);

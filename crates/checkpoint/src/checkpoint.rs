@@ -22,6 +22,7 @@ use crate::{
     layout::projector_hub_key,
     load_report::WHOLE,
     model_folder,
+    named_ids::NamedIds,
     processor_config::Pictures,
     stored_tensor::{first_not_finite, tensor_of},
     tower,
@@ -55,6 +56,7 @@ impl Checkpoint {
         let folder = folder.as_ref();
         model_folder::check(folder)?;
         let ConfigFile { family, mut notes } = read_config(folder)?;
+        let ids = NamedIds::read(folder, &mut notes)?;
         let files = WeightFiles::open(folder)?;
         let layout = Layout::detect(folder, files.iter().map(|(key, _)| key))?;
         let mut opened = Tensors::default();
@@ -91,7 +93,7 @@ impl Checkpoint {
                 },
                 VocabRows::Tokenizer,
                 _,
-            ) => config.llama.vocab_size = *image_token_index,
+            ) => ids.keep_words(folder, *image_token_index, &mut config)?,
             _ => {}
         }
         let pictures = Pictures::read(folder, &tower.folder, &config, &mut notes)?;
@@ -99,6 +101,7 @@ impl Checkpoint {
             config.aspect_ratio = pictures.aspect_ratio(&mut notes);
         }
         let pictures = pictures.config(&config, &mut notes)?;
+        config.end_ids = ids.ends;
         let Tensors { tensors, ignored } = opened;
         Ok(Self {
             folder: folder.to_owned(),

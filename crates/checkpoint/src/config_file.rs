@@ -291,6 +291,7 @@ fn llava_hf(
             None => AspectRatio::Pad,
             Some(name) => name.parse().map_err(bad_name)?,
         },
+        ..GalleryModelConfig::gallery_gpt_7b()
     };
     model.validate().map_err(|error| invalid(path, error))?;
     let image_token_index = match fields.size("image_token_index", limit::ROWS)? {
@@ -399,6 +400,7 @@ impl LlavaConfig {
             select_layer: self.select_layer,
             select_feature: self.select_feature,
             aspect_ratio: self.aspect_ratio,
+            ..GalleryModelConfig::gallery_gpt_7b()
         };
         model
             .validate()

@@ -1,7 +1,6 @@
 //! `config.json` of what is written: llava-hf's, the original's, and a vision tower's.
 
-use gallery_gpt_llama::LlamaConfig;
-use gallery_gpt_model::GalleryModelConfig;
+use gallery_gpt_model::{GalleryModelConfig, ReservedRows};
 use gallery_gpt_vision::{FeatureSelect, HiddenAct, VisionConfig};
 use serde_json::{Value, json};
 
@@ -28,11 +27,16 @@ pub(crate) fn vision_json(vision: &VisionConfig, dtype: &str) -> Value {
     })
 }
 
-fn llama_json(llama: &LlamaConfig, rows: usize, dtype: &str) -> Value {
+fn llama_json(config: &GalleryModelConfig, rows: usize, dtype: &str) -> Value {
+    let llama = &config.llama;
+    let ends = match &config.end_ids[..] {
+        [only] => json!(only),
+        several => json!(several),
+    };
     json!({
         "attention_bias": false,
         "bos_token_id": 1,
-        "eos_token_id": 2,
+        "eos_token_id": ends,
         "hidden_act": "silu",
         "hidden_size": llama.hidden_size,
         "intermediate_size": llama.intermediate_size,
@@ -54,20 +58,25 @@ fn merged(mut into: Value, more: Value) -> Value {
     into
 }
 
-/// The `config.json` of llava-hf, for a model whose vocabulary was widened to `stored_rows`.
+/// The `config.json` of llava-hf, for a model whose vocabulary was widened to `stored_rows`. The picture and padding tokens are the
+/// first of the new rows, unless they are among the model's already.
 pub(crate) fn llava_hf_json(config: &GalleryModelConfig, stored_rows: usize, dtype: &str) -> Value {
-    let words = config.llama.vocab_size;
+    let rows = config.llama.vocab_size;
+    let ReservedRows { image, pad } = config.reserved.unwrap_or(ReservedRows {
+        image: rows,
+        pad: Some(rows + 1),
+    });
     let text = json!({ "architectures": ["LlamaForCausalLM"], "model_type": "llama" });
     json!({
         "architectures": ["LlavaForConditionalGeneration"],
         "ignore_index": -100,
         "image_aspect_ratio": config.aspect_ratio.to_string(),
         "image_seq_length": config.tokens_per_picture(),
-        "image_token_index": words,
+        "image_token_index": image,
         "model_type": "llava",
-        "pad_token_id": words + 1,
+        "pad_token_id": pad,
         "projector_hidden_act": "gelu",
-        "text_config": merged(text, llama_json(&config.llama, stored_rows, dtype)),
+        "text_config": merged(text, llama_json(config, stored_rows, dtype)),
         "tie_word_embeddings": false,
         "torch_dtype": dtype,
         "vision_config": vision_json(&config.vision, dtype),
@@ -82,7 +91,7 @@ pub(crate) fn llava_hf_json(config: &GalleryModelConfig, stored_rows: usize, dty
 
 /// The original's `config.json`, with the place of the tower.
 pub(crate) fn llava_json(config: &GalleryModelConfig, tower: &str, dtype: &str) -> Value {
-    let llama = llama_json(&config.llama, config.llama.vocab_size, dtype);
+    let llama = llama_json(config, config.llama.vocab_size, dtype);
     let llava = json!({
         "architectures": ["LlavaLlamaForCausalLM"],
         "freeze_mm_mlp_adapter": false,

@@ -98,6 +98,9 @@ pub enum CheckpointError {
         /// What was found instead.
         found: &'static str,
     },
+    /// The tokenizer beside the weights cannot be used.
+    #[error(transparent)]
+    Tokenizer(#[from] gallery_gpt_text::TokenizerError),
     /// `config.json` describes no model of ours.
     #[error("{path}: {reason}")]
     Config {

@@ -43,6 +43,7 @@ mod load;
 mod load_report;
 mod marker;
 mod model_folder;
+mod named_ids;
 mod own_folder;
 mod pickle_writer;
 mod processor_config;

@@ -21,7 +21,7 @@ pub enum Strictness {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum VocabRows {
     /// The tokenizer's: llava-hf adds rows for the picture and padding tokens and fills up to a multiple of 64; the original
-    /// model, and its loss, do not have them.
+    /// model, and its loss, do not have them. Where the folder's tokenizer has words behind them, all rows up to the last word.
     #[default]
     Tokenizer,
     /// All that are stored.

@@ -166,7 +166,8 @@ pub fn save_model(
     }
     let rows = config.llama.vocab_size;
     let stored_rows = if is_hub {
-        (rows + 2).next_multiple_of(64)
+        let reserved = if config.reserved.is_some() { 0 } else { 2 };
+        (rows + reserved).next_multiple_of(64)
     } else {
         rows
     };

@@ -77,6 +77,7 @@ impl GalleryGpt {
             None => (checkpoint.parameters() < LARGE).then_some(TensorDtype::F32),
         };
         let processor = checkpoint.image_processor().init();
+        tokenizer.check_rows(checkpoint.config().llama.vocab_size)?;
         let (model, report) = checkpoint.with_dtype(dtype).load(device)?;
         Ok(Self {
             model,
@@ -144,6 +145,7 @@ impl GalleryGpt {
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let mut notes = self.report.notes.clone();
+        notes.extend_from_slice(self.tokenizer.notes());
         let adapter = self.adapter.as_ref();
         if let Some(origin) = adapter.and_then(|adapter| adapter.origin.as_ref()) {
             notes.extend(origin.differences(&self.origin()));
@@ -384,10 +386,7 @@ impl GalleryGpt {
     /// The text of an answer: up to its stop string, special tokens skipped, blanks at the ends removed.
     #[must_use]
     pub fn answer(&self, generation: &Generation) -> String {
-        let text = self.tokenizer.decode(&generation.ids, true);
-        let stop = generation.stop_string.as_ref();
-        let end = stop.and_then(|stop| text.find(stop.as_str()));
-        text[..end.unwrap_or(text.len())].trim().to_owned()
+        generation.text(&self.tokenizer)
     }
 
     /// The text of written ids, as an answer: special tokens skipped, blanks at the ends removed.
@@ -476,6 +475,7 @@ impl Iterator for TextStream<'_> {
                 }
                 Ok(None) => {
                     self.done = true;
+                    self.ids.extend(self.decoding.stop_id(0));
                     return self.news(true).map(Ok);
                 }
                 Ok(Some(written)) => {

@@ -7,6 +7,9 @@ use gallery_gpt_vision::{AspectRatio, FeatureSelect, HiddenAct, SelectLayer, Vis
 
 use crate::{GalleryModel, ModelConfigError};
 
+/// Id of `</s>` in every LLaMA vocabulary.
+pub const END_OF_TEXT: u32 = 2;
+
 /// The parts of a model and how they are joined.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GalleryModelConfig {
@@ -22,6 +25,19 @@ pub struct GalleryModelConfig {
     pub select_feature: FeatureSelect,
     /// How pictures become square before the tower.
     pub aspect_ratio: AspectRatio,
+    /// Ids that end an answer; `</s>` alone unless a checkpoint lists others.
+    pub end_ids: Vec<u32>,
+    /// Rows of the vocabulary that are no words, where words stand behind them.
+    pub reserved: Option<ReservedRows>,
+}
+
+/// Rows of a vocabulary in the layout of llava-hf that stand for no word. They are in the model only if words were added behind them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReservedRows {
+    /// The picture token's.
+    pub image: usize,
+    /// The padding token's, if there is one.
+    pub pad: Option<usize>,
 }
 
 impl GalleryModelConfig {
@@ -35,6 +51,8 @@ impl GalleryModelConfig {
             select_layer: SelectLayer(-2),
             select_feature: FeatureSelect::Patch,
             aspect_ratio: AspectRatio::Pad,
+            end_ids: vec![END_OF_TEXT],
+            reserved: None,
         }
     }
 

@@ -25,7 +25,7 @@ mod gallery_model;
 mod generate;
 mod splice;
 
-pub use config::GalleryModelConfig;
+pub use config::{END_OF_TEXT, GalleryModelConfig, ReservedRows};
 pub use error::{GenerationError, ModelConfigError, SpliceError};
 pub use gallery_model::GalleryModel;
 pub use generate::{

@@ -53,10 +53,7 @@ impl Samples {
             .map(|painting| painting.prompt.clone())
             .collect();
         let written = generator.generate(&prompts)?;
-        let texts = written.iter().map(|row| {
-            let text = self.tokenizer.decode(&row.ids, true);
-            text.trim().to_owned()
-        });
+        let texts = written.iter().map(|row| row.text(&self.tokenizer));
         Ok(SampleLine {
             step,
             texts: texts.collect(),

@@ -1,6 +1,6 @@
 //! How to choose the next token, with the names of `transformers`' `GenerationConfig`.
 
-use crate::{EarlyStopping, GenerationError};
+use crate::{END_OF_TEXT, EarlyStopping, GenerationError};
 
 /// The number as it was written: 0.2, not the nearest binary fraction with all its digits.
 fn decimal(number: f32) -> f64 {
@@ -28,7 +28,8 @@ pub struct GenerationConfig {
     pub length_penalty: f32,
     /// When a beam search ends.
     pub early_stopping: EarlyStopping,
-    /// Ids that end an answer.
+    /// Ids that end an answer. `[2]`, which is `</s>` and the default, stands for the ends that the model's own config lists
+    /// ([`GalleryModelConfig::end_ids`](crate::GalleryModelConfig::end_ids)).
     pub stop_ids: Vec<u32>,
     /// Texts that end an answer; they need [`Generator::with_tokenizer`](crate::Generator::with_tokenizer).
     pub stop_strings: Vec<String>,
@@ -59,7 +60,7 @@ impl GenerationConfig {
             num_beams: 1,
             length_penalty: 1.0,
             early_stopping: EarlyStopping::Heuristic,
-            stop_ids: vec![2],
+            stop_ids: vec![END_OF_TEXT],
             stop_strings: Vec::new(),
             prefill_chunk_size: 1024,
             seed: 42,

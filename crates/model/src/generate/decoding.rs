@@ -9,8 +9,8 @@ use gallery_gpt_vision::PixelValues;
 
 use super::stop::StopStrings;
 use crate::{
-    CancelToken, GalleryModel, GenerationConfig, GenerationError, LogitsProcessor, Sampler,
-    SplicePlan,
+    CancelToken, END_OF_TEXT, GalleryModel, GenerationConfig, GenerationError, LogitsProcessor,
+    Sampler, SplicePlan,
 };
 
 /// What an answer is wanted to.
@@ -66,6 +66,20 @@ pub struct Generation {
     pub finish: FinishReason,
 }
 
+impl Generation {
+    /// The text: up to the stop string, special tokens skipped, blanks at the ends removed. A stop id that is a word, which a model's
+    /// own list of ends may have, is part of it, as in transformers.
+    #[must_use]
+    pub fn text(&self, tokenizer: &Tokenizer) -> String {
+        let mut ids = self.ids.clone();
+        ids.extend(self.stop_id);
+        let text = tokenizer.decode(&ids, true);
+        let stop = self.stop_string.as_ref();
+        let end = stop.and_then(|stop| text.find(stop.as_str()));
+        text[..end.unwrap_or(text.len())].trim().to_owned()
+    }
+}
+
 /// Writes answers with one model and one set of settings.
 #[derive(Debug)]
 pub struct Generator<'a> {
@@ -78,7 +92,10 @@ pub struct Generator<'a> {
 impl<'a> Generator<'a> {
     /// A generator.
     #[must_use]
-    pub fn new(model: &'a GalleryModel, config: GenerationConfig) -> Self {
+    pub fn new(model: &'a GalleryModel, mut config: GenerationConfig) -> Self {
+        if config.stop_ids == [END_OF_TEXT] {
+            config.stop_ids.clone_from(&model.config().end_ids);
+        }
         Self {
             model,
             config,
@@ -361,6 +378,15 @@ impl Decoding<'_> {
     /// If there is no such row.
     pub fn cancel(&mut self, row: usize) {
         self.rows[row].finish.get_or_insert(FinishReason::Cancelled);
+    }
+
+    /// The stop id that ended a row, if one did.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    #[must_use]
+    pub fn stop_id(&self, row: usize) -> Option<u32> {
+        self.rows[row].stop_id
     }
 
     /// Whether a [`CancelToken`] asked for the end.
