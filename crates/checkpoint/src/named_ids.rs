@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use gallery_gpt_model::{GalleryModelConfig, ReservedRows};
-use gallery_gpt_text::{Tokenizer, TokenizerError};
+use gallery_gpt_text::{Tokenizer, TokenizerError, printable};
 use serde_json::Value;
 
 use crate::{CheckpointError, json_file::read_json};
@@ -106,9 +106,11 @@ fn end_ids(path: &Path, named: &Value) -> Result<Option<Vec<u32>>, CheckpointErr
     let one = |value: &Value| {
         let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
         id.ok_or_else(|| {
+            let found = value.to_string();
+            let found = printable(&found);
             wrong(
                 path,
-                format!("eos_token_id has {value}, expected token ids"),
+                format!("eos_token_id has {found}, expected token ids"),
             )
         })
     };
@@ -132,7 +134,7 @@ fn note(path: &Path, generation: &Value) -> Option<String> {
                 && !is_neutral(name, value)
         })
         .map(|(name, value)| {
-            let text = value.to_string();
+            let (name, text) = (printable(name), value.to_string());
             match text.char_indices().nth(SHOWN) {
                 Some((end, _)) => format!("{name} {}...", &text[..end]),
                 None => format!("{name} {text}"),

@@ -148,7 +148,7 @@ impl AddedTokens {
 mod tests {
     use super::*;
 
-    fn parts<'t>(token: AddedToken, text: &'t str) -> Vec<&'t str> {
+    fn parts(token: AddedToken, text: &str) -> Vec<&str> {
         let tokens = AddedTokens::new(vec![token], |_| true).unwrap();
         let range = |part| match part {
             Part::Text(range) | Part::Added(_, range) => &text[range],

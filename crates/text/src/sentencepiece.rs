@@ -11,7 +11,7 @@ use prost::{
 };
 
 use crate::{
-    SpecialTokens, TokenizerError,
+    SpecialTokens, TokenizerError, printable,
     vocabulary::{MAX_IDS, Merging, Vocabulary, VocabularyParts},
 };
 
@@ -88,7 +88,7 @@ pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<PieceModel, TokenizerEr
     let malformed = |found: String| TokenizerError::Malformed {
         path: path.to_owned(),
         expected: "SentencePiece BPE model",
-        found,
+        found: printable(&found).into_owned(),
     };
     let file = read(bytes).map_err(malformed)?;
     let Some(trainer) = &file.trainer else {
@@ -106,7 +106,7 @@ pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<PieceModel, TokenizerEr
     let normalizer = &file.normalizer;
     let unsupported = |setting: String| TokenizerError::Unsupported {
         path: path.to_owned(),
-        setting,
+        setting: printable(&setting).into_owned(),
     };
     let rules = |spec: &NormalizerSpec| {
         let rules = spec.precompiled_charsmap.as_ref();

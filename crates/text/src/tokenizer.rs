@@ -8,7 +8,7 @@ use std::{
 use crate::{
     IMAGE_TOKEN, SPIECE_UNDERLINE, SpecialTokens, TokenizerError,
     added_tokens::{AddedToken, AddedTokens, Part},
-    sentencepiece, tokenizer_file, tokenizer_folder,
+    printable, sentencepiece, tokenizer_file, tokenizer_folder,
     tokenizer_json::{self, Prefix},
     vocabulary::{Piece, Vocabulary, byte_of},
 };
@@ -204,7 +204,7 @@ impl Tokenizer {
             None => Ok(()),
             Some((id, token)) => Err(TokenizerError::NoRow {
                 path: self.path.clone(),
-                token: token.to_owned(),
+                token: printable(token).into_owned(),
                 id,
                 rows,
             }),

@@ -13,7 +13,7 @@ use crate::{
     SpecialTokens, TokenizerError,
     added_tokens::{AddedToken, MAX_ADDED},
     limited::{ListOf, MapOf},
-    tokenizer_file,
+    printable, tokenizer_file,
     vocabulary::{MAX_IDS, Vocabulary},
 };
 
@@ -197,9 +197,9 @@ pub(crate) fn read(
     let pad = [&map.pad_token, &config.pad_token];
     let pad = pad.into_iter().flatten().map(|token| &token.0.content);
     // `<unk>` or `</s>` in this role keep their own.
-    let pad = pad.filter(|content| !SpecialTokens::TEXTS.contains(&content.as_str()));
+    let mut pad = pad.filter(|content| !SpecialTokens::TEXTS.contains(&content.as_str()));
     Ok(Beside {
-        pad: pad.cloned().next(),
+        pad: pad.next().cloned(),
         tokens: tokens.tokens,
         add_prefix_space: config.add_prefix_space,
         legacy: config.legacy.unwrap_or(false),
@@ -236,7 +236,7 @@ fn wrong(path: &Path, found: String) -> TokenizerError {
     TokenizerError::Malformed {
         path: path.to_owned(),
         expected: "usable tokenizer file",
-        found,
+        found: printable(&found).into_owned(),
     }
 }
 
@@ -255,7 +255,7 @@ fn notes(config: &Settings, map: &Settings) -> Vec<String> {
         {
             notes.push(format!(
                 "the tokenizer's files name `{}` as {role}; `{ours}` is used, as LLaVA-1.5 was trained",
-                token.0.content
+                printable(&token.0.content)
             ));
         }
     }

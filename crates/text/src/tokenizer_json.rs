@@ -12,6 +12,7 @@ use crate::{
     SPIECE_UNDERLINE, SpecialTokens, TokenizerError,
     added_tokens::{AddedToken, MAX_ADDED},
     limited::{ListOf, MapOf},
+    printable,
     vocabulary::{MAX_IDS, Merging, Vocabulary, VocabularyParts},
 };
 
@@ -57,12 +58,7 @@ impl JsonModel {
             )
         });
         let foreign = self.foreign_decoder.clone().or(rules);
-        foreign.map_or(Ok(()), |setting| {
-            Err(TokenizerError::Unsupported {
-                path: path.to_owned(),
-                setting,
-            })
-        })
+        foreign.map_or(Ok(()), |setting| Err(unsupported(path, &setting)))
     }
 }
 
@@ -122,7 +118,7 @@ struct Step {
         alias = "pretokenizers",
         alias = "decoders"
     )]
-    steps: ListOf<Step, MAX_STEPS>,
+    steps: ListOf<Self, MAX_STEPS>,
     prepend: Option<String>,
     pattern: Option<Pattern>,
     content: Option<String>,
@@ -298,11 +294,8 @@ impl Merges {
 
 /// Reads a `tokenizer.json`.
 pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<JsonModel, TokenizerError> {
-    let malformed = |found: String| malformed(path, found);
-    let unsupported = |setting: String| TokenizerError::Unsupported {
-        path: path.to_owned(),
-        setting,
-    };
+    let malformed = |found: String| malformed(path, &found);
+    let unsupported = |setting: String| unsupported(path, &setting);
     let file: File = serde_json::from_slice(bytes).map_err(|error| {
         // Other kinds of model have other fields; their name says more than the first field that is missing.
         match serde_json::from_slice::<OnlyKind>(bytes) {
@@ -349,15 +342,22 @@ pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<JsonModel, TokenizerErr
 /// The added tokens alone, of a file whose vocabulary is not used.
 pub(crate) fn added_tokens(path: &Path, bytes: &[u8]) -> Result<Vec<AddedToken>, TokenizerError> {
     let file: OnlyAddedTokens =
-        serde_json::from_slice(bytes).map_err(|error| malformed(path, error.to_string()))?;
+        serde_json::from_slice(bytes).map_err(|error| malformed(path, &error.to_string()))?;
     Ok(file.added_tokens.0)
 }
 
-fn malformed(path: &Path, found: String) -> TokenizerError {
+fn unsupported(path: &Path, setting: &str) -> TokenizerError {
+    TokenizerError::Unsupported {
+        path: path.to_owned(),
+        setting: printable(setting).into_owned(),
+    }
+}
+
+fn malformed(path: &Path, found: &str) -> TokenizerError {
     TokenizerError::Malformed {
         path: path.to_owned(),
         expected: "tokenizer.json",
-        found,
+        found: printable(found).into_owned(),
     }
 }
 
@@ -419,7 +419,7 @@ fn foreign_decoder(file: &File) -> Option<String> {
 }
 
 fn vocabulary(path: &Path, model: Model) -> Result<Vocabulary, TokenizerError> {
-    let malformed = |found: String| malformed(path, found);
+    let malformed = |found: String| malformed(path, &found);
     let entries = model.vocab.0.0;
     let rows = entries.iter().map(|(_, id)| *id as usize + 1).max();
     let rows = rows.unwrap_or(0);

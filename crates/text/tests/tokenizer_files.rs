@@ -654,6 +654,12 @@ fn hostile_files_cost_little_time_and_memory() {
         assert_eq!(found.is_ok(), name == "lists in a field", "{name}");
         let more = peak.saturating_sub(before) >> 20;
         assert!(more < 64, "{name}: {more} MiB");
+        let words = found.map_or_else(|error| error.to_string(), |_| String::new());
+        assert!(
+            words.len() < 3000,
+            "{name}: a message of {} bytes",
+            words.len()
+        );
         // Unoptimized code may take longer.
         assert!(
             cfg!(debug_assertions) || took.as_secs_f64() < 1.0,

@@ -14,8 +14,11 @@ use serde_json::{Value, json};
 
 use crate::{fixture, root};
 
-/// A copy of the sample's base, a file at a time.
-fn base(changes: &[(&str, &dyn Fn(&mut Value))]) -> tempfile::TempDir {
+/// A file and what is changed in it.
+type Change<'a> = (&'a str, &'a dyn Fn(&mut Value));
+
+/// A copy of the sample's base, with changes.
+fn base(changes: &[Change<'_>]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for entry in std::fs::read_dir(root().join("datasets/tiny-base")).unwrap() {
         let entry = entry.unwrap();
@@ -113,7 +116,7 @@ fn the_originals_layout_has_a_row_for_a_word_at_its_end() {
     let folder = base(&[
         ("tokenizer.json", &words),
         ("config.json", &|json| {
-            json["image_token_index"] = json!(801)
+            json["image_token_index"] = json!(801);
         }),
     ]);
     let saved = tempfile::tempdir().unwrap();
