@@ -80,7 +80,11 @@ fn invalid(path: &Path, source: impl Into<ModelConfigError>) -> CheckpointError 
 /// Reads the `config.json` of a folder. `model_type` llava, `llava_llama` and share4v are accepted as they are.
 pub(crate) fn read_config(folder: &Path) -> Result<ConfigFile, CheckpointError> {
     let path = folder.join("config.json");
-    let mut fields = Fields::new(&path, "", read_json(&path)?)?;
+    config_of(&path, read_json(&path)?)
+}
+
+fn config_of(path: &Path, json: Value) -> Result<ConfigFile, CheckpointError> {
+    let mut fields = Fields::new(path, "", json)?;
     match fields.text("model_type")?.as_deref() {
         None | Some("llava" | "llava_llama" | "share4v") => {}
         Some(kind) => {
@@ -93,9 +97,9 @@ pub(crate) fn read_config(folder: &Path) -> Result<ConfigFile, CheckpointError> 
     fields.refuse_quantized()?;
     let mut notes = Vec::new();
     let family = if fields.has("text_config") || fields.has("vision_config") {
-        llava_hf(&path, fields, &mut notes)?
+        llava_hf(path, fields, &mut notes)?
     } else {
-        Family::Llava(llava(&path, fields, &mut notes)?)
+        Family::Llava(llava(path, fields, &mut notes)?)
     };
     Ok(ConfigFile { family, notes })
 }
@@ -414,8 +418,16 @@ pub(crate) fn read_vision_config(
     folder: &Path,
     notes: &mut Vec<String>,
 ) -> Result<VisionConfig, CheckpointError> {
-    let path = &folder.join("config.json");
-    let mut fields = Fields::new(path, "", read_json(path)?)?;
+    let path = folder.join("config.json");
+    vision_config_of(&path, read_json(&path)?, notes)
+}
+
+fn vision_config_of(
+    path: &Path,
+    json: Value,
+    notes: &mut Vec<String>,
+) -> Result<VisionConfig, CheckpointError> {
+    let mut fields = Fields::new(path, "", json)?;
     fields.refuse_quantized()?;
     if let Some(vision) = fields.take("vision_config") {
         // The rest is the text part's.
@@ -423,7 +435,7 @@ pub(crate) fn read_vision_config(
     }
     if !fields.has("patch_size") {
         return Err(CheckpointError::Config {
-            path: path.clone(),
+            path: path.to_owned(),
             reason: "not the config.json of a CLIP vision tower: no patch_size".to_owned(),
         });
     }
@@ -435,4 +447,83 @@ pub(crate) fn read_vision_config(
     fields.ignore(&["vocab_size"]);
     fields.note_rest(notes);
     Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mutations::{self, Random, mutated};
+
+    /// A value in the place of one of a config's.
+    fn absurd(random: &mut Random) -> Value {
+        let values = [
+            json!(null),
+            json!(true),
+            json!(0),
+            json!(-1),
+            json!(u64::MAX),
+            json!(i64::MIN),
+            json!(1_u64 << 40),
+            json!(65536),
+            json!(1e300),
+            json!(0.5),
+            json!(""),
+            json!("clip"),
+            json!([]),
+            json!([-2]),
+            json!({}),
+            json!({ "rope_type": "default" }),
+        ];
+        values[random.below(values.len())].clone()
+    }
+
+    fn replace_some(json: &mut Value, random: &mut Random) {
+        let Value::Object(fields) = json else { return };
+        for value in fields.values_mut() {
+            match random.below(12) {
+                0 => *value = absurd(random),
+                _ => replace_some(value, random),
+            }
+        }
+    }
+
+    #[test]
+    fn mutated_configs_are_read_or_refused() {
+        let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let files = [
+            "../datasets/tiny-base/config.json",
+            "gallery-gpt/tests/goldens/gqa/model/hf_v5/config.json",
+            "gallery-gpt/tests/goldens/gqa/model/llava_bin/config.json",
+            "gallery-gpt/tests/goldens/gqa/model/vision_tower/config.json",
+            "gallery-gpt/tests/goldens/gqa/model/vision_tower_clipmodel/config.json",
+        ];
+        let files = files.map(|file| std::fs::read(crates.join(file)).unwrap());
+        let path = Path::new("config.json");
+        let mut taken = 0;
+        let mut read = |json: &Value| {
+            match config_of(path, json.clone()) {
+                // Nothing that is taken overflows when its sizes are multiplied.
+                Ok(ConfigFile {
+                    family: Family::LlavaHf { model, .. },
+                    ..
+                }) => {
+                    taken += 1;
+                    assert!(model.llama.num_parameters() > 0 && model.vision.num_parameters() > 0);
+                }
+                Ok(_) => taken += 1,
+                Err(error) => assert!(error.to_string().contains("config.json"), "{error}"),
+            }
+            let _ = vision_config_of(path, json.clone(), &mut Vec::new());
+        };
+        for number in 0..mutations::count() {
+            if let Ok(json) = serde_json::from_slice(&mutated(&files, number)) {
+                read(&json);
+            }
+            let mut random = Random::new(number);
+            let mut json = serde_json::from_slice(&files[random.below(files.len())]).unwrap();
+            replace_some(&mut json, &mut random);
+            read(&json);
+        }
+        assert!(taken > 0, "no change was harmless");
+    }
 }

@@ -389,7 +389,7 @@ fn no_folder(path: &std::path::Path, is_hub_name: bool) -> String {
     let name = path.display();
     if is_hub_name {
         format!(
-            "no such folder: {name}; models are not downloaded: `hf download {name}` puts it in the hub's cache, and `hf download {name} --local-dir DIR` in a folder to name here"
+            "no such folder: {name}; if that is a model's name on the hub: models are not downloaded here, `hf download {name}` does it (with --local-dir DIR into a folder)"
         )
     } else {
         format!("no such folder: {name}")

@@ -9,8 +9,8 @@ use crate::{CheckpointError, weight_files::is_git_lfs_pointer};
 
 /// Largest `config.json` and the like. Those of models are a few kilobytes.
 const MAX_CONFIG: u64 = 1 << 20;
-/// Largest index of shards, which has a line for each tensor.
-const MAX_INDEX: u64 = 32 << 20;
+/// Largest index of shards, which has a line for each tensor: room for some forty thousand.
+const MAX_INDEX: u64 = 4 << 20;
 
 /// The bytes of a JSON file, at most `limit` of them.
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, CheckpointError> {

@@ -43,6 +43,8 @@ mod load;
 mod load_report;
 mod marker;
 mod model_folder;
+#[cfg(test)]
+mod mutations;
 mod named_ids;
 mod own_folder;
 mod pickle_writer;

@@ -9,6 +9,9 @@ use crate::{
     stored_tensor::{Numbers, map_file},
 };
 
+/// Longest header: room for some twenty thousand tensors. Read, it takes sixteen times as much memory.
+const MAX_HEADER: u64 = 2 << 20;
+
 fn weight_dtype(dtype: Dtype) -> Option<TensorDtype> {
     match dtype {
         Dtype::F32 => Some(TensorDtype::F32),
@@ -21,6 +24,19 @@ fn weight_dtype(dtype: Dtype) -> Option<TensorDtype> {
 /// Maps a file and reads its header.
 pub(crate) fn open(path: &Path) -> Result<BTreeMap<String, StoredTensor>, CheckpointError> {
     let map = map_file(path)?;
+    let header = map
+        .first_chunk::<8>()
+        .map(|length| u64::from_le_bytes(*length));
+    if header.is_some_and(|length| length > MAX_HEADER && length < map.len() as u64) {
+        return Err(CheckpointError::Malformed {
+            path: path.to_owned(),
+            expected: "safetensors file",
+            found: format!(
+                "a header of more than {} MiB, which no model has",
+                MAX_HEADER >> 20
+            ),
+        });
+    }
     let parsed = SafeTensors::deserialize(&map).map_err(|error| CheckpointError::Malformed {
         path: path.to_owned(),
         expected: "safetensors file",

@@ -64,6 +64,16 @@ impl Size {
     }
 }
 
+impl std::fmt::Display for Size {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Side(side) => write!(f, "{side}"),
+            Self::Edge { shortest_edge } => write!(f, "a shortest_edge of {shortest_edge}"),
+            Self::Box { height, width } => write!(f, "a height of {height} and a width of {width}"),
+        }
+    }
+}
+
 struct Fields<'a> {
     path: &'a Path,
     map: Map<String, Value>,
@@ -106,7 +116,7 @@ impl Fields<'_> {
             None => Ok(None),
             Some(size) => match size.side() {
                 Some(side) => Ok(Some((size, side))),
-                None => Err(self.unusable(format!("{name} is {size:?}, expected {SQUARE}"))),
+                None => Err(self.unusable(format!("{name} is {size}, expected {SQUARE}"))),
             },
         }
     }

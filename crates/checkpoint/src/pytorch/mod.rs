@@ -184,10 +184,11 @@ fn stored<'s>(
 mod tests {
     use std::collections::BTreeMap;
 
-    use burn::tensor::{Bytes, TensorData};
+    use burn::tensor::TensorData;
     use serde::Deserialize;
 
     use super::*;
+    use crate::mutations;
 
     #[derive(Deserialize)]
     struct Expected {
@@ -204,7 +205,7 @@ mod tests {
         let bytes = tensor.bytes().unwrap();
         match (tensor.dtype, tensor.stored_dtype.as_str()) {
             (Some(dtype), _) => {
-                let bytes = Bytes::from_bytes_vec(bytes.to_vec());
+                let bytes = burn::tensor::Bytes::from_bytes_vec(bytes.to_vec());
                 let data = TensorData::from_bytes(bytes, tensor.shape.clone(), dtype.burn());
                 data.convert::<f64>().try_into_vec().unwrap()
             }
@@ -269,6 +270,48 @@ mod tests {
             let error = open(&path).unwrap_err().to_string();
             assert!(error.contains(expected) && error.contains(name), "{error}");
         }
+    }
+
+    #[test]
+    fn mutated_files_are_read_or_refused() {
+        let files = std::fs::read_dir(folder())
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = files
+            .filter(|path| path.extension().is_some_and(|e| e == "bin"))
+            .collect();
+        files.sort();
+        let files: Vec<Vec<u8>> = files
+            .iter()
+            .map(|path| std::fs::read(path).unwrap())
+            .collect();
+        // The pickles alone as well: most changes of an archive are not in it.
+        let pickles: Vec<Vec<u8>> = files
+            .iter()
+            .filter_map(|file| {
+                Some(
+                    Archive::open(&file.clone().into())
+                        .ok()?
+                        .pickle()
+                        .ok()?
+                        .to_vec(),
+                )
+            })
+            .collect();
+        assert!(pickles.len() > 10);
+        let mut read_whole = 0;
+        for number in 0..mutations::count() {
+            let file = Bytes::from(mutations::mutated(&files, number));
+            if let Ok(tensors) = read(Path::new("x.bin"), &file) {
+                read_whole += 1;
+                for tensor in tensors.values() {
+                    let length = tensor.bytes().map_or(0, |bytes| bytes.len());
+                    assert!(length <= file.len(), "input {number}");
+                }
+            }
+            let _ = Pickle::read(&mutations::mutated(&pickles, number));
+        }
+        assert!(read_whole > 0, "no change was harmless");
     }
 
     #[test]
