@@ -40,7 +40,7 @@ use anyhow::{Context, bail, ensure};
 use arguments::{Arguments, BadRecordPolicy};
 use clap::Parser;
 use gallery_gpt::{
-    checkpoint::{SaveOptions, save_model, save_projector, write_file},
+    checkpoint::{SaveOptions, ensure_savable_adapter, save_model, save_projector, write_file},
     data::{BadRecord, Record, RecordShape, count_kinds},
     llama::LoraTarget,
     prelude::*,
@@ -103,6 +103,9 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
         }
         let file = base.adapter_file();
         let file = file.with_context(|| format!("{} holds no LoRA adapter", path.display()))?;
+        if training.parts == TrainableParts::LORA {
+            ensure_savable_adapter(base.model())?;
+        }
         lora = LoraConfig {
             seed: lora.seed,
             ..file.lora.clone()
