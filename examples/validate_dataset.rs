@@ -92,10 +92,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         base.processor().clone(),
         &arguments.images,
         config.tokens_per_picture(),
-        arguments
-            .model_max_length
-            .min(config.llama.max_position_embeddings),
-    );
+        arguments.model_max_length,
+    )
+    .within_context(config.llama.max_position_embeddings);
     let set = PaintingForm::load(&arguments.data)?;
     for &index in &arguments.show {
         let record = set.records.iter().find(|record| record.index == index);
@@ -292,7 +291,7 @@ fn cause(error: &RecordError) -> &'static str {
         RecordError::Image(_) => "the picture cannot be read",
         RecordError::Path { .. } => "the picture's path leads out of its folder",
         RecordError::Address { .. } => "the picture is an address, not a file",
-        RecordError::TooLong { .. } => "too long",
+        RecordError::TooLong { .. } | RecordError::BeyondContext { .. } => "too long",
         _ => "another cause",
     }
 }

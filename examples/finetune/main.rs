@@ -117,10 +117,9 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
         base.processor().clone(),
         &arguments.images,
         base.model().config().tokens_per_picture(),
-        arguments
-            .model_max_length
-            .min(base.model().config().llama.max_position_embeddings),
-    );
+        arguments.model_max_length,
+    )
+    .within_context(base.model().config().llama.max_position_embeddings);
     let (records, shapes, bad) = usable_records(arguments, &batcher)?;
     let settings = json!({
         "flags": flags,

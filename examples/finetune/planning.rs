@@ -30,10 +30,9 @@ pub(crate) fn show_plan(arguments: &Arguments) -> anyhow::Result<()> {
         ImageProcessorConfig::new(config.vision.image_size).init(),
         &arguments.images,
         config.tokens_per_picture(),
-        arguments
-            .model_max_length
-            .min(config.llama.max_position_embeddings),
-    );
+        arguments.model_max_length,
+    )
+    .within_context(config.llama.max_position_embeddings);
     let (_, shapes, bad) = usable_records(arguments, &batcher)?;
     if !bad.is_empty() {
         println!("{} records would be left out", bad.len());

@@ -67,6 +67,7 @@ pub struct Batcher {
     picture_folder: PictureFolder,
     tokens_per_picture: usize,
     model_max_length: usize,
+    context: usize,
 }
 
 impl Batcher {
@@ -88,7 +89,15 @@ impl Batcher {
             picture_folder: PictureFolder::new(image_folder),
             tokens_per_picture,
             model_max_length,
+            context: usize::MAX,
         }
+    }
+
+    /// Records of more tokens than the model's context are bad records too, whatever `model_max_length` is.
+    #[must_use]
+    pub fn within_context(mut self, max_position_embeddings: usize) -> Self {
+        self.context = max_position_embeddings;
+        self
     }
 
     /// Where the pictures are looked for.
@@ -105,6 +114,12 @@ impl Batcher {
         record.ensure_marks()?;
         let row = encode_conversation(&self.tokenizer, &self.template, &record.conversation)?;
         let length = expanded_length(&row.input_ids, self.tokens_per_picture);
+        if length > self.context {
+            return Err(RecordError::BeyondContext {
+                length,
+                context: self.context,
+            });
+        }
         if length > self.model_max_length {
             return Err(RecordError::TooLong {
                 length,

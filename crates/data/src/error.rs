@@ -152,7 +152,17 @@ pub enum RecordError {
         /// The start of the address.
         address: String,
     },
-    /// The record does not fit the context.
+    /// The record does not fit the model's context.
+    #[error(
+        "{length} tokens with its pictures, more than the model's context of {context} (max_position_embeddings), which no setting raises; shorten the record"
+    )]
+    BeyondContext {
+        /// Tokens, pictures expanded.
+        length: usize,
+        /// Tokens of the context.
+        context: usize,
+    },
+    /// The record is longer than was set.
     #[error(
         "{length} tokens with its pictures, more than model_max_length {limit}; raise it or shorten the record"
     )]

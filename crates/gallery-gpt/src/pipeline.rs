@@ -207,7 +207,7 @@ impl GalleryGpt {
     }
 
     /// Makes batches of records for a training of this model: with its tokenizer, template and image processor, of pictures under
-    /// `image_folder`. Records of more than `model_max_length` tokens are bad records.
+    /// `image_folder`. Records of more than `model_max_length` tokens, or more than the model's context, are bad records.
     #[must_use]
     pub fn batcher(&self, image_folder: impl Into<PathBuf>, model_max_length: usize) -> Batcher {
         Batcher::new(
@@ -218,6 +218,7 @@ impl GalleryGpt {
             self.model.config().tokens_per_picture(),
             model_max_length,
         )
+        .within_context(self.model.config().llama.max_position_embeddings)
     }
 
     /// The prompt of a question about some pictures, ready for a [`Generator`].

@@ -6,6 +6,7 @@ use burn::tensor::Device;
 use gallery_gpt::{
     GalleryError, GalleryGpt,
     checkpoint::{Layout, SaveOptions, save_model},
+    data::PaintingForm,
     model::{FinishReason, GenerationConfig},
     text::{IMAGE_TOKEN_INDEX, TokenizerError},
 };
@@ -256,4 +257,31 @@ fn a_question_without_a_picture_may_have_the_word_for_one() {
     let greedy = GenerationConfig::greedy(3);
     let written = gallery.generator(&greedy).generate(&[prompt]).unwrap();
     assert!(!written[0].ids.is_empty());
+}
+
+#[test]
+fn a_record_that_is_too_long_is_told_which_limit_it_meets() {
+    let gallery = load(&root().join("datasets/tiny-base"));
+    let samples = root().join("datasets/painting-form-mini");
+    let set = PaintingForm::load(samples.join("train_samples_tuning.json")).unwrap();
+    let mut record = set.records[0].clone();
+    record.conversation.turns[1].text = "light ".repeat(1500);
+    let error = |limit: usize| {
+        let batcher = gallery.batcher(samples.join("images"), limit);
+        batcher.encode_text(&record).unwrap_err().to_string()
+    };
+    // The base's context is 1024 tokens: raising the setting beyond it is no help.
+    let beyond = error(2048);
+    assert!(
+        beyond.contains("context of 1024") && !beyond.contains("raise it"),
+        "{beyond}"
+    );
+    let mut short = set.records[0].clone();
+    short.conversation.turns[1].text = "light ".repeat(60);
+    let batcher = gallery.batcher(samples.join("images"), 100);
+    let set_limit = batcher.encode_text(&short).unwrap_err().to_string();
+    assert!(
+        set_limit.contains("model_max_length 100; raise it"),
+        "{set_limit}"
+    );
 }
