@@ -16,7 +16,10 @@ use gallery_gpt::{
 
 use crate::{hub_cache, spelling::boolean};
 
+const BASE: &str = "datasets/tiny-base";
 pub(crate) const SAMPLE: &str = "datasets/painting-form-mini";
+/// The sample's training records, in its folder.
+pub(crate) const RECORDS: &str = "train_samples_tuning.json";
 
 /// Finetunes a base model with LoRA on records of paintings.
 #[derive(Parser)]
@@ -28,12 +31,7 @@ pub(crate) struct Arguments {
     #[arg(long, alias = "resume_from_checkpoint")]
     pub(crate) resume: Option<PathBuf>,
     /// Folder of the base model, in any layout, with its tokenizer.
-    #[arg(
-        long,
-        alias = "model_name_or_path",
-        default_value = "datasets/tiny-base",
-        value_parser = hub_cache::model_folder
-    )]
+    #[arg(long, alias = "model_name_or_path", default_value = BASE, value_parser = hub_cache::model_folder)]
     pub(crate) base: PathBuf,
     /// Training records (`train_samples_tuning.json`).
     #[arg(
@@ -262,6 +260,22 @@ fn recompute(text: &str) -> Result<Recompute, String> {
 }
 
 impl Arguments {
+    /// Refuses defaults that are not there, in words that say that they are defaults.
+    pub(crate) fn ensure_defaults_are_there(&self) -> anyhow::Result<()> {
+        for (path, default, flag) in [
+            (&self.base, BASE, "--base"),
+            (&self.images, SAMPLE, "--data and --images"),
+        ] {
+            if path.ends_with(default) && !path.exists() {
+                bail!(
+                    "no such folder: {} (the default); run in the repository, or give {flag}",
+                    path.display()
+                );
+            }
+        }
+        Ok(())
+    }
+
     /// The settings: the preset's, changed by the flags.
     ///
     /// # Errors

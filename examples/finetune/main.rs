@@ -9,17 +9,18 @@
 //!     --images art_images_data --preset gallery_gpt --device cuda:0,cuda:1
 //! ```
 
-#![allow(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a program talks on the terminal"
-)]
+#[macro_use]
+#[path = "../terminal.rs"]
+mod terminal;
 
 mod arguments;
 mod going_on;
 #[path = "../hub_cache.rs"]
 mod hub_cache;
+#[path = "../interrupt.rs"]
+mod interrupt;
 mod planning;
+mod progress;
 mod screen;
 mod script_only;
 #[path = "../spelling.rs"]
@@ -30,28 +31,29 @@ mod thumbnail;
 
 use std::{
     borrow::Cow,
-    ffi::OsString,
-    io::IsTerminal,
+    collections::{BTreeMap, btree_map::Entry},
     path::{Path, PathBuf},
-    time::Duration,
+    process::ExitCode,
 };
 
 use anyhow::{Context, bail, ensure};
 use arguments::{Arguments, BadRecordPolicy};
 use clap::Parser;
 use gallery_gpt::{
-    checkpoint::{SaveOptions, ensure_savable_adapter, save_model, save_projector, write_file},
+    checkpoint::{
+        Destination, SaveOptions, ensure_savable_adapter, save_model, save_projector, sha256_file,
+    },
     data::{BadRecord, Record, RecordShape, count_kinds},
-    llama::LoraTarget,
+    model::{CancelToken, GalleryModel},
     prelude::*,
-    train::{AdapterWriting, SamplePainting, Samples, TrainableParts},
+    train::{
+        AdapterWriting, SamplePainting, Samples, TrainError, TrainableParts, TrainingCheckpoint,
+    },
 };
-use going_on::{SETTINGS, began_with, ensure_same_training};
-use indicatif::{ProgressBar, ProgressStyle};
+use going_on::{began_with, in_flags};
 use planning::{ensure_it_fits, show_plan};
-use screen::Screen;
+use progress::Progress;
 use script_only::without_fixed;
-use serde_json::json;
 use test_paintings::{QUESTION, compare, examine, sample_test_set};
 use thumbnail::thumbnail;
 
@@ -59,28 +61,65 @@ use thumbnail::thumbnail;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-fn main() -> anyhow::Result<()> {
-    let given = without_fixed(spelling::arguments())?;
-    let flags = |given: &[OsString]| -> Vec<String> {
-        let texts = given.iter().skip(1).map(|text| text.to_string_lossy());
-        texts.map(Cow::into_owned).collect()
-    };
-    let arguments = Arguments::parse_from(&given);
-    match &arguments.resume {
-        None => run(&arguments, &flags(&given)),
-        Some(folder) => {
-            let began = began_with(folder)?;
-            let name = ["finetune".to_owned()];
-            let given = flags(&given);
-            let all = name.iter().chain(&began).chain(&given);
-            run(&Arguments::parse_from(all), &began)
-        }
+/// What a shell reports of a program that was asked to stop.
+const INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let mut stopped = false;
+    let code = terminal::main(|| {
+        stopped = start()?;
+        Ok(())
+    });
+    if stopped {
+        ExitCode::from(INTERRUPTED)
+    } else {
+        code
     }
 }
 
-fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
+/// Trains; says whether it was asked to stop before it was done.
+fn start() -> anyhow::Result<bool> {
+    let given = without_fixed(spelling::arguments())?;
+    let arguments = Arguments::parse_from(&given).with_absolute_paths()?;
+    let texts = given.iter().skip(1).map(|text| text.to_string_lossy());
+    let given: Vec<String> = texts.map(Cow::into_owned).collect();
+    let Some(folder) = arguments.resume.clone() else {
+        let flags = arguments.recorded(&given);
+        return run(&arguments, flags);
+    };
+    let began = began_with(&folder)?;
+    let given = arguments_over(&began, &given).with_absolute_paths()?;
+    run(&given, began)
+}
+
+/// The flags that a run began with, and the ones that are given now in their place.
+fn arguments_over(began: &[String], given: &[String]) -> Arguments {
+    let name = ["finetune".to_owned()];
+    // The one flag with several values, to which more would be added; it is recorded last.
+    let several = |flag: &&String| !flag.starts_with("--sample_images");
+    let kept = began.iter().take_while(several).count();
+    let began = if given.iter().all(|flag| several(&flag)) {
+        began
+    } else {
+        &began[..kept]
+    };
+    Arguments::parse_from(name.iter().chain(began).chain(given))
+}
+
+fn run(arguments: &Arguments, flags: Vec<String>) -> anyhow::Result<bool> {
     if arguments.plan {
-        return show_plan(arguments);
+        show_plan(arguments)?;
+        return Ok(false);
+    }
+    arguments.ensure_defaults_are_there()?;
+    let resumed = arguments
+        .resume
+        .as_ref()
+        .map(RunFolder::resume)
+        .transpose()?;
+    let folder = run_folder(arguments.output_dir.as_deref());
+    if resumed.is_none() {
+        RunFolder::ensure_free(&folder).map_err(in_flags)?;
     }
     let (training, mut lora) = arguments.settings()?;
     training.validate()?;
@@ -99,7 +138,7 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
     if let Some(path) = &arguments.lora_path {
         base = base.adapter(path)?;
         for note in base.notes() {
-            eprintln!("note: {note}");
+            note!("note: {note}");
         }
         let file = base.adapter_file();
         let file = file.with_context(|| format!("{} holds no LoRA adapter", path.display()))?;
@@ -121,24 +160,10 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
     )
     .within_context(base.model().config().llama.max_position_embeddings);
     let (records, shapes, bad) = usable_records(arguments, &batcher)?;
-    let settings = json!({
-        "flags": flags,
-        "base": { "folder": arguments.base, "fingerprint": base.report().fingerprint, "dtype": base.model().dtype() },
-        "data": arguments.data,
-        "images": arguments.images,
-        "template": arguments.version.to_string(),
-        "model_max_length": arguments.model_max_length,
-        "lora": {
-            "continues": arguments.lora_path,
-            "r": lora.rank, "alpha": lora.alpha, "dropout": lora.dropout, "seed": lora.seed,
-            "target_modules": lora.targets.iter().map(LoraTarget::name).collect::<Vec<_>>(),
-        },
-        "training": training,
-        "world_size": arguments.device.count(),
-        "threads": rayon::current_num_threads(),
-    });
     let (on_bad_record, parts) = (training.on_bad_record, training.parts);
-    let mut trainer = Trainer::new(training)?.with_devices(others);
+    let mut trainer = Trainer::new(training)?
+        .with_devices(others)
+        .with_base(base_files(&base)?);
     ensure_it_fits(arguments, &trainer, &base, &lora, &shapes)?;
     if let Some(path) = &arguments.eval_data {
         let set = PaintingForm::load(path)?;
@@ -164,27 +189,21 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
             generation: GenerationConfig::greedy(160),
         });
     }
-    let mut run = match &arguments.resume {
-        Some(folder) => {
-            ensure_same_training(folder, &settings)?;
-            RunFolder::resume(folder)?
-        }
-        None => {
-            let run = RunFolder::create(run_folder(arguments.output_dir.as_deref()))?;
-            write_file(
-                &run.path().join(SETTINGS),
-                format!("{settings:#}\n").as_bytes(),
-            )?;
-            run
-        }
-    };
+    // Only now: what is refused leaves nothing behind.
+    let mut run = match resumed {
+        Some(run) => run,
+        None => RunFolder::create(folder).map_err(in_flags)?,
+    }
+    .with_flags(flags);
     for bad in bad {
         run.leave_out(bad, on_bad_record)?;
     }
-    println!(
-        "{} records, {} steps, {}; run folder {}",
+    let total_steps = trainer.total_steps(records.len());
+    let newest = TrainingCheckpoint::newest(&run.checkpoints())?;
+    let is_done = newest.is_some_and(|newest| newest.state.step >= total_steps);
+    say!(
+        "{} records, {total_steps} steps, {}; run folder {}",
         records.len(),
-        trainer.total_steps(records.len()),
         match (parts, &arguments.lora_path) {
             (TrainableParts::PROJECTOR, _) => "the projector".to_owned(),
             (TrainableParts::LORA, None) => format!("adapter of rank {}", lora.rank),
@@ -195,53 +214,120 @@ fn run(arguments: &Arguments, flags: &[String]) -> anyhow::Result<()> {
         run.path().display()
     );
 
-    let before = test.as_ref().map(|test| examine(&base, test)).transpose()?;
-    let mut progress = Progress::new(arguments.full_screen)?;
-    let observe = |event: &TrainEvent| progress.show(event);
-    let origin = base.origin();
-    let (model, result) = if parts == TrainableParts::LORA {
-        let start = base.model().clone();
-        let adapted = match arguments.lora_path {
-            Some(_) => start,
-            None => start.apply_lora(&lora),
-        };
-        let adapter = AdapterWriting { origin: &origin };
-        let model =
-            trainer.train_adapter(adapted, adapter, &records, &batcher, &mut run, observe)?;
-        (model, run.adapter())
-    } else {
-        let start = base.model().clone();
-        let model = trainer.train(start, None, &records, &batcher, &mut run, observe)?;
-        let result = if parts == TrainableParts::PROJECTOR {
-            let folder = run.path().join("projector");
-            save_projector(&model, &folder)?;
-            folder
-        } else {
-            let folder = run.path().join("model");
-            let options = SaveOptions {
-                companions: Some(arguments.base.clone()),
-                ..SaveOptions::default()
-            };
-            save_model(&model, &folder, &options)?;
-            folder
-        };
-        (model, result)
+    let before = match &test {
+        Some(test) if !is_done => Some(examine(&base, test, &CancelToken::new())?),
+        _ => None,
+    };
+    interrupt::outlive_terminal()?;
+    let cancel = interrupt::first_asks()?;
+    let trainer = trainer.with_cancel(cancel.clone());
+    let mut progress = Progress::new(arguments.full_screen, &cancel)?;
+    let trained = train(
+        arguments,
+        &trainer,
+        &base,
+        &lora,
+        &records,
+        &batcher,
+        &mut run,
+        |event| {
+            progress.show(event);
+        },
+    );
+    drop(progress);
+    let (model, result) = match trained {
+        Err(error) => match error.downcast::<TrainError>() {
+            Ok(TrainError::Interrupted { step, .. }) => {
+                let run = run.path().display();
+                note!("stopped after step {step}; go on with finetune --resume {run}");
+                return Ok(true);
+            }
+            Ok(error) => return Err(in_flags(error)),
+            Err(error) => return Err(error),
+        },
+        Ok(trained) => trained,
     };
     if run.bad_count() > 0 {
-        println!(
+        say!(
             "{} records were left out; they are listed in {}",
             run.bad_count(),
             run.bad_records().display()
         );
     }
-    println!("result {}, page {}", result.display(), run.page().display());
+    if is_done {
+        let run = run.path().display();
+        say!(
+            "{run} is done after {total_steps} steps; --num_train_epochs or --max_steps trains longer"
+        );
+    }
+    say!("result {}, page {}", result.display(), run.page().display());
     let finetuned = base.with_model(model);
     if let (Some(test), Some(before)) = (test, before) {
-        let after = examine(&finetuned, &test)?;
+        let after = examine(&finetuned, &test, &cancel)?;
+        if cancel.is_cancelled() {
+            note!("stopped; the training is done, its result was not compared with the base");
+            return Ok(true);
+        }
         compare(&test, &before, &after, &run)?;
         run.write_page(&paintings, true)?;
     }
-    Ok(())
+    Ok(false)
+}
+
+/// Trains what is to be trained, and writes it: the model, and where its result is.
+#[allow(clippy::too_many_arguments, reason = "all that a training takes")]
+fn train(
+    arguments: &Arguments,
+    trainer: &Trainer,
+    base: &GalleryGpt,
+    lora: &LoraConfig,
+    records: &[Record],
+    batcher: &Batcher,
+    run: &mut RunFolder,
+    observe: impl FnMut(&TrainEvent),
+) -> anyhow::Result<(GalleryModel, PathBuf)> {
+    let start = base.model().clone();
+    let parts = trainer.config().parts;
+    if parts == TrainableParts::LORA {
+        let adapted = match arguments.lora_path {
+            Some(_) => start,
+            None => start.apply_lora(lora),
+        };
+        let origin = base.origin();
+        let adapter = AdapterWriting { origin: &origin };
+        let model = trainer.train_adapter(adapted, adapter, records, batcher, run, observe)?;
+        return Ok((model, run.adapter()));
+    }
+    let model = trainer.train(start, None, records, batcher, run, observe)?;
+    let own = |name: &str| Destination::new(run.path().join(name)).overwriting(true);
+    let result = if parts == TrainableParts::PROJECTOR {
+        let folder = own("projector");
+        save_projector(&model, folder.clone())?;
+        folder
+    } else {
+        let folder = own("model");
+        let options = SaveOptions {
+            companions: Some(arguments.base.clone()),
+            ..SaveOptions::default()
+        };
+        save_model(&model, folder.clone(), &options)?;
+        folder
+    };
+    Ok((model, result.path().to_owned()))
+}
+
+/// The files that a training begins from, and their SHA-256: the base's, and those of an adapter that is trained further.
+fn base_files(base: &GalleryGpt) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut files = base.report().identity()?.files;
+    let adapter = base.adapter_file().map(|adapter| adapter.used.iter());
+    for (_, file) in adapter.into_iter().flatten() {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let name = format!("adapter/{name}");
+        if let Entry::Vacant(entry) = files.entry(name) {
+            entry.insert(sha256_file(file)?);
+        }
+    }
+    Ok(files)
 }
 
 /// A picture to ask about as the training goes on.
@@ -271,17 +357,17 @@ fn usable_records(
         let counts = kinds
             .iter()
             .map(|(kind, (count, _))| format!("{count} {kind}"));
-        println!("records: {}", counts.collect::<Vec<_>>().join(", "));
+        say!("records: {}", counts.collect::<Vec<_>>().join(", "));
     }
     if let Some(first) = repeated.first() {
-        eprintln!(
+        note!(
             "{}: {} ids occur more than once; {first}",
             arguments.data.display(),
             repeated.len()
         );
     }
     for bad in bad.iter().take(20) {
-        eprintln!("{}: {bad}", arguments.data.display());
+        note!("{}: {bad}", arguments.data.display());
     }
     if !bad.is_empty() && arguments.on_bad_record == BadRecordPolicy::Fail {
         bail!(
@@ -305,101 +391,5 @@ fn run_folder(wanted: Option<&Path>) -> PathBuf {
             .map(|number| PathBuf::from(format!("runs/finetune-{number}")))
             .find(|path| !path.exists())
             .expect("some number is free"),
-    }
-}
-
-/// A bar on a terminal, or a screen; a line now and then elsewhere.
-struct Progress {
-    bar: ProgressBar,
-    screen: Option<Screen>,
-}
-
-impl Progress {
-    fn new(full_screen: bool) -> anyhow::Result<Self> {
-        let style = ProgressStyle::with_template(
-            "{bar:30} {pos}/{len} steps, {elapsed} gone, {eta} left, {msg}",
-        )?;
-        ensure!(
-            !full_screen || std::io::stdout().is_terminal(),
-            "--full_screen needs a terminal"
-        );
-        Ok(Self {
-            bar: ProgressBar::new(0).with_style(style),
-            screen: full_screen.then(Screen::new).transpose()?,
-        })
-    }
-
-    fn say(&mut self, message: String) {
-        match &mut self.screen {
-            Some(screen) => screen.view.say(message),
-            None => self.bar.suspend(|| println!("{message}")),
-        }
-    }
-
-    fn show(&mut self, event: &TrainEvent) {
-        match event {
-            TrainEvent::Started {
-                total_steps,
-                parameters,
-            } => {
-                self.bar.set_length(*total_steps as u64);
-                match &mut self.screen {
-                    Some(screen) => screen.view.total_steps = *total_steps,
-                    None => self.bar.enable_steady_tick(Duration::from_millis(500)),
-                }
-                self.say(format!("{parameters} trainable parameters"));
-            }
-            TrainEvent::Step {
-                report,
-                tokens_per_second,
-                data_wait,
-            } => {
-                if let Some(screen) = &mut self.screen {
-                    screen.view.step(report, *tokens_per_second, *data_wait);
-                } else {
-                    self.step(report.step, report.loss, *tokens_per_second);
-                }
-            }
-            TrainEvent::Resumed { step } => {
-                self.bar.reset_eta();
-                self.say(format!("going on after step {step}"));
-            }
-            TrainEvent::Evaluated { step, loss } => {
-                if let Some(screen) = &mut self.screen {
-                    screen.view.validated(*step, *loss);
-                }
-                self.say(format!("step {step}: validation loss {loss:.3}"));
-            }
-            TrainEvent::StoppedEarly {
-                best_step,
-                best_loss,
-                ..
-            } => self.say(format!(
-                "stopped: no better than {best_loss:.3} at step {best_step} for too long"
-            )),
-            TrainEvent::LeftOut { record, count } => {
-                self.say(format!("left out ({count} so far): {record}"));
-            }
-            TrainEvent::Saved { .. } => {}
-            TrainEvent::Finished { steps, seconds } => {
-                self.screen = None;
-                self.bar.finish_and_clear();
-                println!("{steps} steps in {seconds:.0} s");
-            }
-        }
-        if self.screen.as_mut().is_some_and(|screen| !screen.draw()) {
-            self.screen = None;
-        }
-    }
-
-    fn step(&self, step: usize, loss: f64, tokens_per_second: f64) {
-        let message = format!("loss {loss:.3}, {tokens_per_second:.0} tokens/s");
-        if !std::io::stderr().is_terminal()
-            && (step.is_multiple_of(20) || Some(step as u64) == self.bar.length())
-        {
-            println!("step {step}: {message}");
-        }
-        self.bar.set_message(message);
-        self.bar.set_position(step as u64);
     }
 }

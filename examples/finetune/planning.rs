@@ -6,7 +6,7 @@ use gallery_gpt::{
     data::RecordShape,
     model::GalleryModelConfig,
     prelude::*,
-    train::{AttentionMemory, PlannedModel, TrainableParts, less_memory},
+    train::{AttentionMemory, AvailableMemory, PlannedModel, TrainableParts, less_memory},
     vision::ImageProcessorConfig,
 };
 
@@ -35,7 +35,7 @@ pub(crate) fn show_plan(arguments: &Arguments) -> anyhow::Result<()> {
     .within_context(config.llama.max_position_embeddings);
     let (_, shapes, bad) = usable_records(arguments, &batcher)?;
     if !bad.is_empty() {
-        println!("{} records would be left out", bad.len());
+        say!("{} records would be left out", bad.len());
     }
     let small = checkpoint.parameters() < 1_000_000_000;
     let bytes = match options.dtype {
@@ -47,19 +47,22 @@ pub(crate) fn show_plan(arguments: &Arguments) -> anyhow::Result<()> {
     let trainer = Trainer::new(training)?.with_devices(others);
     let model = planned(arguments, &trainer, &config, &lora, bytes);
     let plan = trainer.plan(&model, &shapes);
-    println!("{plan}");
-    let Some(there) = arguments
-        .device_memory
-        .map(|gigabytes| (gigabytes * 1e9) as u64)
-        .or_else(|| free_memory(arguments))
-    else {
+    say!("{plan}");
+    let there = match arguments.device_memory {
+        Some(gigabytes) => Some(AvailableMemory {
+            bytes: (gigabytes * 1e9) as u64,
+            bound: "device_memory".to_owned(),
+        }),
+        None => free_memory(arguments),
+    };
+    let Some(memory) = there else {
         return Ok(());
     };
+    let there = memory.bytes;
     let peak = plan.memory.peak;
-    println!(
-        "{:.2} GB of {:.2} GB: {}",
+    say!(
+        "{:.2} GB of {memory}: {}",
         peak as f64 / 1e9,
-        there as f64 / 1e9,
         if peak <= there {
             "it fits"
         } else {
@@ -68,17 +71,17 @@ pub(crate) fn show_plan(arguments: &Arguments) -> anyhow::Result<()> {
     );
     if peak > there {
         for flag in less_memory(trainer.config()) {
-            println!("  {flag}");
+            say!("  {flag}");
         }
     }
     // Every block that is run again costs time, so no more of them than the memory asks for.
     match trainer.least_recompute(&model, &shapes, there) {
-        Some(0) => println!("--gradient_checkpointing off fits, and is fastest"),
+        Some(0) => say!("--gradient_checkpointing off fits, and is fastest"),
         Some(again) if again < config.llama.num_hidden_layers => {
-            println!("--gradient_checkpointing {again} fits, and is fastest");
+            say!("--gradient_checkpointing {again} fits, and is fastest");
         }
-        Some(_) => println!("--gradient_checkpointing blocks is needed"),
-        None => println!("it does not fit with all blocks run again either"),
+        Some(_) => say!("--gradient_checkpointing blocks is needed"),
+        None => say!("it does not fit with all blocks run again either"),
     }
     Ok(())
 }
@@ -123,25 +126,17 @@ pub(crate) fn ensure_it_fits(
     let needed = (memory.peak - memory.weights) * arguments.device.count() as u64;
     if let Some(free) = free_memory(arguments) {
         ensure!(
-            needed <= free,
-            "out of memory before it begins: {:.2} GB more are needed and {:.2} GB are free. What helps: {}",
+            needed <= free.bytes,
+            "out of memory before it begins: {:.2} GB more are needed, of {free}. What helps: {}",
             needed as f64 / 1e9,
-            free as f64 / 1e9,
             less_memory(trainer.config()).join("; ")
         );
     }
     Ok(())
 }
 
-/// Bytes that a program may take here, where the system says so.
-fn free_memory(arguments: &Arguments) -> Option<u64> {
-    if !arguments.device.first().is_cpu() {
-        return None;
-    }
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kilobytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kilobytes * 1024)
+/// What a program may take here, where the system says so.
+fn free_memory(arguments: &Arguments) -> Option<AvailableMemory> {
+    let is_cpu = arguments.device.first().is_cpu();
+    is_cpu.then(AvailableMemory::now).flatten()
 }

@@ -2,13 +2,21 @@
 
 use std::{
     collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
-use gallery_gpt::train::StepReport;
+use gallery_gpt::{
+    model::CancelToken,
+    train::{CurvePoint, StepReport},
+};
 use ratatui::{
     DefaultTerminal, Frame,
-    crossterm::event::{self, Event, KeyCode},
+    crossterm::event::{self, Event, KeyCode, KeyModifiers},
     layout::{Constraint, Layout},
     style::{Color, Style},
     symbols::Marker,
@@ -24,6 +32,8 @@ pub(crate) struct View {
     pub(crate) total_steps: usize,
     losses: Vec<(f64, f64)>,
     validations: Vec<(f64, f64)>,
+    /// Steps.
+    done: usize,
     last: Option<(StepReport, f64, f64)>,
     messages: VecDeque<String>,
     began: Option<(Instant, usize)>,
@@ -40,7 +50,25 @@ impl View {
     pub(crate) fn step(&mut self, report: &StepReport, tokens_per_second: f64, data_wait: f64) {
         self.began.get_or_insert((Instant::now(), report.step));
         self.losses.push((report.step as f64, report.loss));
+        self.done = report.step;
         self.last = Some((report.clone(), tokens_per_second, data_wait));
+    }
+
+    /// The curve so far, of a run that is gone on with.
+    pub(crate) fn resumed(
+        &mut self,
+        step: usize,
+        losses: &[CurvePoint],
+        validation: &[CurvePoint],
+    ) {
+        let points = |points: &[CurvePoint]| {
+            let points = points.iter();
+            points
+                .map(|point| (point.step as f64, point.loss))
+                .collect()
+        };
+        (self.losses, self.validations) = (points(losses), points(validation));
+        self.done = step;
     }
 
     pub(crate) fn validated(&mut self, step: usize, loss: f64) {
@@ -59,17 +87,17 @@ impl View {
         let rows = [
             Constraint::Length(3),
             Constraint::Min(8),
-            Constraint::Length(3),
+            Constraint::Length(4),
             Constraint::Length(MESSAGES as u16 + 2),
         ];
         let [progress, chart, figures, messages] = Layout::vertical(rows).areas(frame.area());
-        let done = self.last.as_ref().map_or(0, |(report, ..)| report.step);
+        let done = self.done;
         let left = self
             .left()
             .map(|left| format!(", {} s left", left.as_secs()))
             .unwrap_or_default();
         let gauge = Gauge::default()
-            .block(Block::bordered().title("gallery-gpt, finetune (q leaves this view)"))
+            .block(Block::bordered().title("finetune: q leave view, Ctrl-C stop and save"))
             .gauge_style(Style::new().fg(Color::Yellow))
             .ratio((done as f64 / self.total_steps.max(1) as f64).min(1.0))
             .label(format!("{done}/{} steps{left}", self.total_steps));
@@ -77,7 +105,7 @@ impl View {
         self.draw_losses(frame, chart);
         let line = self.last.as_ref().map(|(report, tokens, wait)| {
             format!(
-                "loss {:.4}  norm {:.3}  rate {:.2e}  projector {:.2e}  {tokens:.0} tokens/s  waited {:.0} ms  supervised {:.0} %",
+                "loss {:.4}  norm {:.3}  rate {:.2e}  projector {:.2e}\n{tokens:.0} tokens/s  waited {:.0} ms  supervised {:.0} %",
                 report.loss,
                 report.grad_norm,
                 report.learning_rate,
@@ -88,7 +116,13 @@ impl View {
         });
         let figure = Paragraph::new(line.unwrap_or_default());
         frame.render_widget(figure.block(Block::bordered().title("last step")), figures);
-        let lines: Vec<Line<'_>> = self.messages.iter().map(Line::raw).collect();
+        let width = messages.width.saturating_sub(2).max(1);
+        let lines = self
+            .messages
+            .iter()
+            .flat_map(|text| broken(text, width.into()));
+        let lines: Vec<Line<'_>> = lines.map(Line::raw).collect();
+        let lines = lines[lines.len().saturating_sub(MESSAGES)..].to_vec();
         let list = Paragraph::new(lines).block(Block::bordered().title("messages"));
         frame.render_widget(list, messages);
     }
@@ -129,38 +163,77 @@ impl View {
     }
 }
 
+/// A message in lines of a width.
+fn broken(text: &str, width: usize) -> Vec<String> {
+    let letters: Vec<char> = text.chars().collect();
+    letters
+        .chunks(width)
+        .map(|line| line.iter().collect())
+        .collect()
+}
+
 /// A screen of its own for as long as it lives.
 pub(crate) struct Screen {
     terminal: DefaultTerminal,
+    wanted: Arc<AtomicBool>,
     pub(crate) view: View,
 }
 
 impl Screen {
-    /// Takes the terminal.
-    pub(crate) fn new() -> anyhow::Result<Self> {
-        Ok(Self {
+    /// Takes the terminal. Its keys are read on a thread of their own, however long a step takes: Ctrl-C, which the terminal does
+    /// not turn into a signal now, cancels the training, and the second one ends the program.
+    pub(crate) fn new(cancel: &CancelToken) -> anyhow::Result<Self> {
+        let wanted = Arc::new(AtomicBool::new(true));
+        let screen = Self {
             terminal: ratatui::try_init()?,
+            wanted: Arc::clone(&wanted),
             view: View::default(),
-        })
+        };
+        let cancel = cancel.clone();
+        thread::spawn(move || read_keys(&wanted, &cancel));
+        Ok(screen)
     }
 
     /// Draws; returns whether it is still wanted.
     pub(crate) fn draw(&mut self) -> bool {
         let drawn = self.terminal.draw(|frame| self.view.draw(frame)).is_ok();
-        let mut wanted = drawn;
-        while event::poll(Duration::ZERO).unwrap_or(false) {
-            if let Ok(Event::Key(key)) = event::read()
-                && matches!(key.code, KeyCode::Char('q') | KeyCode::Esc)
-            {
-                wanted = false;
-            }
-        }
-        wanted
+        drawn && self.wanted.load(Ordering::Relaxed)
     }
+}
+
+fn read_keys(wanted: &AtomicBool, cancel: &CancelToken) {
+    while wanted.load(Ordering::Relaxed) {
+        let key = match event::poll(Duration::from_millis(100)) {
+            Ok(false) => continue,
+            Ok(true) => event::read(),
+            // The terminal has gone.
+            Err(_) => return,
+        };
+        let Ok(Event::Key(key)) = key else { continue };
+        let is_interrupt =
+            key.code == KeyCode::Char('c') && key.modifiers.contains(KeyModifiers::CONTROL);
+        if is_interrupt && cancel.is_cancelled() {
+            ratatui::restore();
+            leave();
+        } else if is_interrupt {
+            cancel.cancel();
+        } else if matches!(key.code, KeyCode::Char('q') | KeyCode::Esc) {
+            wanted.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+#[allow(
+    clippy::exit,
+    reason = "the second Ctrl-C leaves at once, as the signal does elsewhere"
+)]
+fn leave() -> ! {
+    std::process::exit(i32::from(crate::INTERRUPTED))
 }
 
 impl Drop for Screen {
     fn drop(&mut self) {
+        self.wanted.store(false, Ordering::Relaxed);
         ratatui::restore();
     }
 }
@@ -191,16 +264,39 @@ mod tests {
         }
         view.validated(4, 0.75);
         view.say("step 4: validation loss 0.750".to_owned());
-        let mut terminal = Terminal::new(TestBackend::new(120, 30)).expect("a screen in memory");
+        view.say(format!(
+            "left out: {}the end of it",
+            "a long cause, ".repeat(12)
+        ));
+        let mut terminal = Terminal::new(TestBackend::new(60, 30)).expect("a screen in memory");
         terminal.draw(|frame| view.draw(frame)).expect("a drawing");
         let shown = terminal.backend().to_string();
         for expected in [
+            "the end of it",
+            "q leave view, Ctrl-C stop and save",
+            "rate 1.00e-3  projector 2.00e-5",
             "4/8 steps",
             "loss 0.5000",
             "1234 tokens/s",
             "supervised 50 %",
             "validation loss 0.750",
         ] {
+            assert!(shown.contains(expected), "no {expected} in\n{shown}");
+        }
+    }
+
+    #[test]
+    fn a_resumed_run_shows_its_curve_so_far() {
+        let mut view = View {
+            total_steps: 8,
+            ..View::default()
+        };
+        let losses = [1, 2, 3].map(|step| CurvePoint { step, loss: 7.25 });
+        view.resumed(3, &losses, &losses[..1]);
+        let mut terminal = Terminal::new(TestBackend::new(100, 30)).expect("a screen in memory");
+        terminal.draw(|frame| view.draw(frame)).expect("a drawing");
+        let shown = terminal.backend().to_string();
+        for expected in ["3/8 steps", "7.25", "validation"] {
             assert!(shown.contains(expected), "no {expected} in\n{shown}");
         }
     }

@@ -4,12 +4,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use gallery_gpt::{
-    checkpoint::write_file, data::Batch, model::GalleryModel, prelude::*, train::evaluate_loss,
+    checkpoint::write_file,
+    data::Batch,
+    model::{CancelToken, GalleryModel},
+    prelude::*,
+    train::evaluate_loss,
 };
 use gallery_gpt_scenes::{Claims, QUESTIONS, Scene, TEST_SEED};
 use serde_json::json;
 
-use crate::arguments::{Arguments, SAMPLE};
+use crate::arguments::{Arguments, RECORDS, SAMPLE};
 
 /// The sample's test paintings, with the scenes they were drawn from.
 pub(crate) struct Test {
@@ -28,7 +32,12 @@ pub(crate) struct Figures {
 pub(crate) const QUESTION: &str = QUESTIONS[3];
 
 pub(crate) fn sample_test_set(arguments: &Arguments) -> anyhow::Result<Option<Test>> {
-    if arguments.images != Path::new(SAMPLE) {
+    let is_sample = |path: &Path, name: &str| {
+        let sample = Path::new(SAMPLE).join(name).canonicalize();
+        sample.is_ok_and(|sample| path.canonicalize().is_ok_and(|path| path == sample))
+    };
+    // With records of one's own they would say nothing of these.
+    if !is_sample(&arguments.images, "") || !is_sample(&arguments.data, RECORDS) {
         return Ok(None);
     }
     let files = [
@@ -52,7 +61,12 @@ pub(crate) fn sample_test_set(arguments: &Arguments) -> anyhow::Result<Option<Te
     Ok(Some(test))
 }
 
-pub(crate) fn examine(gallery: &GalleryGpt, test: &Test) -> anyhow::Result<Figures> {
+/// What a model writes about the paintings, and how much of it is true.
+pub(crate) fn examine(
+    gallery: &GalleryGpt,
+    test: &Test,
+    cancel: &CancelToken,
+) -> anyhow::Result<Figures> {
     let mut batch = Batch::default();
     let mut prompts = Vec::new();
     for (path, references) in test.pictures.iter().zip(&test.references) {
@@ -71,7 +85,9 @@ pub(crate) fn examine(gallery: &GalleryGpt, test: &Test) -> anyhow::Result<Figur
         }
     }
     let model: &GalleryModel = gallery.model();
-    let written = Generator::new(model, GenerationConfig::greedy(160)).generate(&prompts)?;
+    let written = Generator::new(model, GenerationConfig::greedy(160))
+        .with_cancel(cancel.clone())
+        .generate(&prompts)?;
     let texts: Vec<String> = written.iter().map(|row| gallery.answer(row)).collect();
     let mut claims = Claims::default();
     for (text, scene) in texts.iter().zip(&test.scenes) {
@@ -96,15 +112,15 @@ pub(crate) fn compare(
     run: &RunFolder,
 ) -> anyhow::Result<()> {
     let shown = 0;
-    println!("\n{} {}", test.pictures[shown].display(), QUESTION);
+    say!("\n{} {}", test.pictures[shown].display(), QUESTION);
     for (name, text) in [
         ("reference", &test.references[shown][0]),
         ("base", &before.texts[shown]),
         ("finetuned", &after.texts[shown]),
     ] {
-        println!("\n{name:>10}  {text}");
+        say!("\n{name:>10}  {text}");
     }
-    println!(
+    say!(
         "\n{} test paintings   loss   colour and place words that are true   facts named",
         test.scenes.len()
     );
@@ -112,7 +128,7 @@ pub(crate) fn compare(
     for (name, figures) in [("base", before), ("finetuned", after)] {
         let precision = figures.claims.precision().unwrap_or(0.0);
         let recall = figures.claims.recall();
-        println!(
+        say!(
             "{name:>17} {:>6.3} {:>37.1} % {:>11.1} %",
             figures.loss,
             100.0 * precision,

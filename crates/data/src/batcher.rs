@@ -106,6 +106,24 @@ impl Batcher {
         &self.picture_folder
     }
 
+    /// The template of the conversations.
+    #[must_use]
+    pub fn template(&self) -> &Template {
+        &self.template
+    }
+
+    /// What makes pictures ready.
+    #[must_use]
+    pub fn processor(&self) -> &ImageProcessor {
+        &self.processor
+    }
+
+    /// Longest record in tokens, pictures expanded.
+    #[must_use]
+    pub fn model_max_length(&self) -> usize {
+        self.model_max_length
+    }
+
     /// Ids and labels of a record, without opening its pictures.
     ///
     /// # Errors

@@ -426,12 +426,25 @@ fn settings_and_losses_of_training() {
     state.step(&[batch(vec![-100, -100, 5, 6], 0.5)]).unwrap();
 
     let folder = tempfile::tempdir().unwrap();
-    RunFolder::create(folder.path().join("run")).unwrap();
-    let again = RunFolder::create(folder.path().join("run"));
-    assert!(
-        matches!(again, Err(TrainError::Write { .. })),
-        "an earlier run is not overwritten"
-    );
+    // One that never began is nothing; an earlier run is not overwritten, and neither is anything else.
+    for _ in 0..2 {
+        RunFolder::create(folder.path().join("run")).unwrap();
+    }
+    for (name, holds) in [("run", "holds a run"), ("mine", "thesis.txt")] {
+        let path = folder.path().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        let file = if name == "run" {
+            "log.jsonl"
+        } else {
+            "thesis.txt"
+        };
+        std::fs::write(path.join(file), "a line\n").unwrap();
+        let error = RunFolder::create(&path).unwrap_err().to_string();
+        assert!(error.contains(holds), "{error}");
+        assert_eq!(std::fs::read(path.join(file)).unwrap(), b"a line\n");
+    }
+    let error = RunFolder::resume(folder.path().join("run")).unwrap_err();
+    assert!(matches!(error, TrainError::NoRun { .. }), "{error}");
 }
 
 #[test]

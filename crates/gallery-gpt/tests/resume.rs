@@ -116,7 +116,7 @@ fn whole_parts_go_on_too() {
         crash_after(&crashed, &config, &records, 3);
         let mut resumed = None;
         train(&crashed, &config, &records, 0.0, |event| {
-            if let TrainEvent::Resumed { step } = event {
+            if let TrainEvent::Resumed { step, .. } = event {
                 resumed = Some(*step);
             }
         })

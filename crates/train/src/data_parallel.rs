@@ -24,7 +24,7 @@ use gallery_gpt_model::GalleryModel;
 
 use crate::{
     TrainError, TrainingCheckpoint, TrainingConfig, global_norm,
-    out_of_memory::{catch, message},
+    memory::{catch, message},
     replica::{Rates, Replica, Share, ShareGradients},
 };
 

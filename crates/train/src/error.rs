@@ -169,6 +169,64 @@ pub enum TrainError {
         /// Now.
         now: String,
     },
+    /// A folder that a run cannot begin in.
+    #[error("{run} holds a run already{}", if *whole {
+        "; resume it, or name another folder"
+    } else {
+        ", but not its settings (config.json), so nothing can go on with it; name another folder"
+    })]
+    HoldsRun {
+        /// The folder.
+        run: PathBuf,
+        /// Whether its settings are there.
+        whole: bool,
+    },
+    /// A folder without a run to go on with.
+    #[error("no run in {run} to go on with: {found}")]
+    NoRun {
+        /// The folder.
+        run: PathBuf,
+        /// What is wrong with it.
+        found: String,
+    },
+    /// Another process trains in the folder.
+    #[error(
+        "{run} is in use: {} has had it for {}; wait for it, or end it",
+        pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}")),
+        duration(*seconds)
+    )]
+    Locked {
+        /// The folder.
+        run: PathBuf,
+        /// The process, if it is known.
+        pid: Option<u32>,
+        /// For how long.
+        seconds: u64,
+    },
+    /// The disk is too small for what the run will keep.
+    #[error(
+        "{folder} is on a disk with {:.1} MB free, and the run will keep up to {:.1} MB there; make room, or keep fewer checkpoints (save_total_limit)",
+        *free as f64 / 1e6, *needed as f64 / 1e6
+    )]
+    DiskFull {
+        /// The run's folder.
+        folder: PathBuf,
+        /// Bytes it will add.
+        needed: u64,
+        /// Bytes there are.
+        free: u64,
+    },
+    /// The training was asked to stop, and did.
+    #[error("stopped after step {step}, as asked; {} has all of it", checkpoint.display())]
+    Interrupted {
+        /// Steps done.
+        step: usize,
+        /// The checkpoint it goes on from.
+        checkpoint: PathBuf,
+    },
+    /// Adapters are to be trained of a model that has none.
+    #[error("the model has no LoRA adapters to train; apply LoRA to it before the training")]
+    NoAdapter,
     /// A file of the run could not be written.
     #[error("cannot write {path}: {source}")]
     Write {
@@ -183,6 +241,14 @@ pub enum TrainError {
     /// The adapter could not be written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+}
+
+fn duration(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        _ => format!("{} h", seconds / 3600),
+    }
 }
 
 fn last_good(checkpoint: Option<&Path>) -> String {

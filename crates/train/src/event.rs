@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::StepReport;
+use crate::{CurvePoint, StepReport};
 
 /// Something that happened.
 #[derive(Clone, Debug)]
@@ -18,6 +18,10 @@ pub enum TrainEvent {
     Resumed {
         /// Steps done by then.
         step: usize,
+        /// The losses of the steps that were logged by then.
+        losses: Vec<CurvePoint>,
+        /// The validation losses by then.
+        validation: Vec<CurvePoint>,
     },
     /// A record is left out.
     LeftOut {

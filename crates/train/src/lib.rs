@@ -35,19 +35,17 @@ mod error;
 mod event;
 mod gradients;
 mod loss;
+mod memory;
 mod optimizer;
-mod out_of_memory;
 mod page;
 mod param_group;
-mod plan;
 mod replica;
-mod run_folder;
+mod run;
 mod samples;
 mod schedule;
 mod script;
 mod step;
 mod trainer;
-mod training_checkpoint;
 
 pub use config::{LossMean, MicroBatches, OnBadRecord, Trainable, TrainableParts, TrainingConfig};
 pub use curve::{CurvePoint, write_curve};
@@ -55,13 +53,18 @@ pub use error::{TrainError, TrainingConfigError};
 pub use event::TrainEvent;
 pub use gradients::{Dropout, GradientOptions, Gradients, Recompute, gradients};
 pub use loss::CrossEntropy;
-pub use out_of_memory::less_memory;
+pub use memory::{
+    AttentionMemory, AvailableMemory, MemoryPlan, PlannedModel, TrainingPlan, flops_per_token,
+    less_memory,
+};
 pub use param_group::{ParamGroups, clip_global_norm, global_norm};
-pub use plan::{AttentionMemory, MemoryPlan, PlannedModel, TrainingPlan, flops_per_token};
-pub use run_folder::{EvaluationLine, LogLine, RunFolder, SpeedLine};
+pub use run::{
+    AdapterWriting, CheckpointState, EvaluationLine, LogLine, LogState, LoraSettings,
+    PictureDigest, PictureEvidence, RecordDigest, RunFolder, RunSettings, SpeedLine,
+    TrainingCheckpoint,
+};
 pub use samples::{SampleLine, SamplePainting, Samples};
 pub use schedule::{Schedule, SchedulerType};
 pub use script::{ReportTo, ScriptArguments, deepspeed_clipping};
 pub use step::{StepReport, TrainState, evaluate_loss};
 pub use trainer::Trainer;
-pub use training_checkpoint::{AdapterWriting, CheckpointState, TrainingCheckpoint};

@@ -1,6 +1,7 @@
 //! Epochs over records.
 
 use std::{
+    collections::BTreeMap,
     sync::mpsc::{SyncSender, sync_channel},
     thread,
     time::Instant,
@@ -9,14 +10,16 @@ use std::{
 use burn::{module::Module, tensor::Device};
 use gallery_gpt_checkpoint::{AdapterLayout, ensure_savable_adapter, save_adapter};
 use gallery_gpt_data::{BadRecord, Batch, Batcher, Record, RecordLength, Sampler};
-use gallery_gpt_model::GalleryModel;
+use gallery_gpt_model::{CancelToken, GalleryModel};
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use sha2::{Digest, Sha256};
 
 use crate::{
-    AdapterWriting, CheckpointState, EvaluationLine, LogLine, OnBadRecord, RunFolder, Samples,
-    SpeedLine, TrainError, TrainEvent, TrainState, TrainingCheckpoint, TrainingConfig,
-    flops_per_token, out_of_memory::catch, step::summed_loss,
+    AdapterWriting, CheckpointState, EvaluationLine, LogLine, LogState, LoraSettings, OnBadRecord,
+    RecordDigest, RunFolder, RunSettings, Samples, SpeedLine, TrainError, TrainEvent, TrainState,
+    Trainable, TrainingCheckpoint, TrainingConfig, flops_per_token,
+    memory::{Kept, catch, ensure_room},
+    run::own,
+    step::summed_loss,
 };
 
 /// Batches decoded ahead of the step that needs them.
@@ -37,6 +40,8 @@ pub struct Trainer {
     validation: Vec<Record>,
     samples: Option<Samples>,
     devices: Vec<Device>,
+    base: BTreeMap<String, String>,
+    cancel: CancelToken,
 }
 
 impl Trainer {
@@ -51,6 +56,8 @@ impl Trainer {
             validation: Vec::new(),
             samples: None,
             devices: Vec::new(),
+            base: BTreeMap::new(),
+            cancel: CancelToken::new(),
         })
     }
 
@@ -80,6 +87,21 @@ impl Trainer {
     #[must_use]
     pub fn with_devices(mut self, devices: Vec<Device>) -> Self {
         self.devices = devices;
+        self
+    }
+
+    /// The base's files and their SHA-256: a run that goes on with other ones is refused by the name of the file.
+    #[must_use]
+    pub fn with_base(mut self, files: BTreeMap<String, String>) -> Self {
+        self.base = files;
+        self
+    }
+
+    /// Stops the training when it is cancelled: the step at work is finished, a checkpoint is written, and
+    /// [`TrainError::Interrupted`] says where it is.
+    #[must_use]
+    pub fn with_cancel(mut self, cancel: CancelToken) -> Self {
+        self.cancel = cancel;
         self
     }
 
@@ -115,8 +137,9 @@ impl Trainer {
     /// On a CPU with as many threads, a training that was killed anywhere and went on leaves the same bytes as one that was not.
     ///
     /// # Errors
-    /// A record that cannot be used, a loss that is no number, records other than those the run began with, or a file that cannot
-    /// be read or written. What the run folder holds by then is whole.
+    /// A record that cannot be used, a loss that is no number, anything by which this is another training than the one that the run
+    /// began with, a disk without room for what will be kept, or a file that cannot be read or written; [`TrainError::Interrupted`]
+    /// where it was cancelled. What the run folder holds by then is whole.
     pub fn train(
         &self,
         model: GalleryModel,
@@ -136,6 +159,11 @@ impl Trainer {
                 marks.map_err(|cause| BadRecord::of(record, cause))?;
             }
         }
+        if adapter.is_some() {
+            ensure_adapted(&model)?;
+        }
+        let settings = self.run_settings(&model, records, batcher, run)?;
+        run.begin(settings)?;
         let total_steps = self.total_steps(records.len());
         let mut state =
             TrainState::new(model, &self.config, total_steps)?.with_devices(&self.devices)?;
@@ -143,43 +171,35 @@ impl Trainer {
             total_steps,
             parameters: state.groups().parameters,
         });
-        let fingerprint = fingerprint(records);
         let mut last = TrainingCheckpoint::newest(&run.checkpoints())?;
         if let Some(checkpoint) = &last {
-            let CheckpointState {
-                step, log_bytes, ..
-            } = checkpoint.state;
-            if checkpoint.state.records_fingerprint != fingerprint {
-                let describe = |count: usize, print: &str| format!("{count} ({})", &print[..12]);
-                return Err(TrainError::Changed {
-                    run: run.path().to_owned(),
-                    what: "the set of records".to_owned(),
-                    then: describe(
-                        checkpoint.state.records,
-                        &checkpoint.state.records_fingerprint,
-                    ),
-                    now: describe(records.len(), &fingerprint),
-                });
-            }
+            let CheckpointState { step, log, .. } = &checkpoint.state;
             state = state.restore(checkpoint)?;
-            run.rewind(step, log_bytes)?;
-            observe(&TrainEvent::Resumed { step });
+            run.rewind(*step, log)?;
+            let (losses, validation) = run.points();
+            observe(&TrainEvent::Resumed {
+                step: *step,
+                losses,
+                validation,
+            });
         } else {
-            run.rewind(0, 0)?;
+            run.rewind(0, &LogState::empty())?;
         }
-        let save = |state: &TrainState, run: &RunFolder| {
+        ensure_room(run, self.kept(&state, total_steps))?;
+        let save = |state: &TrainState, run: &RunFolder, interim: bool| {
             let checkpoint = CheckpointState {
                 step: state.steps_done(),
-                records: records.len(),
-                records_fingerprint: fingerprint.clone(),
-                log_bytes: run.sync()?,
+                interim,
+                log: run.sync()?,
             };
             let keep = self.config.save_total_limit;
             TrainingCheckpoint::write(&run.checkpoints(), state, adapter, checkpoint, keep)
         };
-        self.sample(&state, run)?;
+        if state.steps_done() == 0 && !self.cancel.is_cancelled() {
+            self.sample(&state, run)?;
+        }
         if self.config.save_steps.is_some() && last.is_none() {
-            last = Some(save(&state, run)?);
+            last = Some(save(&state, run, false)?);
         }
 
         let device = state.model().device();
@@ -195,10 +215,24 @@ impl Trainer {
             // As a run that has stopped stays stopped.
             let mut stopped = self.out_of_patience(run).is_some();
             while state.steps_done() < total_steps && !stopped {
+                if self.cancel.is_cancelled() {
+                    let step = state.steps_done();
+                    let checkpoint = match last {
+                        Some(checkpoint) if checkpoint.state.step == step => checkpoint,
+                        _ => save(&state, run, true)?,
+                    };
+                    return Err(TrainError::Interrupted {
+                        step,
+                        checkpoint: checkpoint.path,
+                    });
+                }
                 let waiting = Instant::now();
                 let Ok(Prepared { batches, bad }) = receive.recv() else {
                     break;
                 };
+                if self.cancel.is_cancelled() {
+                    continue;
+                }
                 let data_wait = waiting.elapsed().as_secs_f64();
                 for bad in bad {
                     let (record, before) = (bad.to_string(), run.bad_count());
@@ -259,7 +293,7 @@ impl Trainer {
                         && run.is_best(step)
                     {
                         let model = state.model().valid();
-                        save_adapter(&model, origin, run.best(), AdapterLayout::Peft)?;
+                        save_adapter(&model, origin, own(&run.best()), AdapterLayout::Peft)?;
                     }
                     if let Some(best) = self.out_of_patience(run) {
                         (stopped, last_step) = (true, true);
@@ -275,7 +309,7 @@ impl Trainer {
                 }
                 let due = |every: usize| step.is_multiple_of(every) || last_step;
                 if self.config.save_steps.is_some_and(due) {
-                    let checkpoint = save(&state, run)?;
+                    let checkpoint = save(&state, run, false)?;
                     observe(&TrainEvent::Saved {
                         step,
                         path: checkpoint.path.clone(),
@@ -294,6 +328,59 @@ impl Trainer {
         let paintings = self.samples.as_ref();
         run.write_page(paintings.map_or(&[], |samples| &samples.paintings), true)?;
         Ok(state.into_model())
+    }
+
+    /// What this training is, for the run's settings: compared with what the run began with, if it did.
+    fn run_settings(
+        &self,
+        model: &GalleryModel,
+        records: &[Record],
+        batcher: &Batcher,
+        run: &RunFolder,
+    ) -> Result<RunSettings, TrainError> {
+        let began = run.settings()?;
+        let began = began.as_ref();
+        let validation = (!self.validation.is_empty()).then(|| {
+            let like = began.and_then(|began| began.validation.as_ref());
+            RecordDigest::of(&self.validation, batcher, like)
+        });
+        let mut training = self.config.clone();
+        // The run is where its settings are.
+        training.script.output_dir = None;
+        Ok(RunSettings {
+            flags: Vec::new(),
+            base: self.base.clone(),
+            dtype: format!("{:?}", model.dtype()),
+            model: RunSettings::model(model.config()),
+            lora: LoraSettings::of(model),
+            image_processor: format!("{:?}", batcher.processor().config()),
+            template: batcher.template().name.to_owned(),
+            model_max_length: batcher.model_max_length(),
+            training,
+            world_size: self.world_size(),
+            threads: rayon::current_num_threads(),
+            records: RecordDigest::of(records, batcher, began.map(|began| &began.records)),
+            validation,
+        })
+    }
+
+    /// What the run folder will hold.
+    fn kept(&self, state: &TrainState, total_steps: usize) -> Kept {
+        let save_steps = self.config.save_steps;
+        let saved = save_steps.map_or(0, |every| 2 + total_steps / every);
+        let whole = self.config.parts.language_model == Trainable::Full;
+        let steps = total_steps / self.config.logging_steps;
+        Kept {
+            trained: state.groups().parameters as u64,
+            result: if whole {
+                state.model().num_params() as u64
+            } else {
+                0
+            },
+            checkpoints: saved.min(self.config.save_total_limit) as u64,
+            best: !self.validation.is_empty(),
+            steps: steps as u64,
+        }
     }
 
     /// Asks about the sample paintings, once a step, and brings the page up to date.
@@ -400,43 +487,20 @@ impl Trainer {
         run: &mut RunFolder,
         observe: impl FnMut(&TrainEvent),
     ) -> Result<GalleryModel, TrainError> {
+        ensure_adapted(&model)?;
         ensure_savable_adapter(&model)?;
         let model = self.train(model, Some(adapter), records, batcher, run, observe)?;
         let AdapterWriting { origin } = adapter;
-        save_adapter(&model, origin, run.adapter(), AdapterLayout::Peft)?;
+        save_adapter(&model, origin, own(&run.adapter()), AdapterLayout::Peft)?;
         Ok(model)
     }
 }
 
-/// A hash of the records and their order.
-fn fingerprint(records: &[Record]) -> String {
-    let mut hash = Sha256::new();
-    let mut add = |text: &[u8]| {
-        // With its length, so that no two lists of texts run together alike.
-        hash.update((text.len() as u64).to_le_bytes());
-        hash.update(text);
-    };
-    for record in records {
-        add(record.id.as_bytes());
-        let conversation = &record.conversation;
-        for count in [record.pictures.len(), conversation.turns.len()] {
-            add(&count.to_le_bytes());
-        }
-        for picture in &record.pictures {
-            add(picture.identity());
-        }
-        add(conversation
-            .system
-            .as_deref()
-            .unwrap_or_default()
-            .as_bytes());
-        for turn in &conversation.turns {
-            add(turn.role.record_name().as_bytes());
-            add(turn.text.as_bytes());
-        }
+/// Refuses a model that has no adapters, where adapters are to be trained.
+fn ensure_adapted(model: &GalleryModel) -> Result<(), TrainError> {
+    if model.language_model.has_lora() {
+        Ok(())
+    } else {
+        Err(TrainError::NoAdapter)
     }
-    hash.finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }

@@ -1,84 +1,63 @@
-//! What a run leaves behind: `log.jsonl` and `speed.jsonl` line by line, `evaluations.jsonl`, `samples.jsonl`,
+//! What a run leaves behind: `config.json`, `log.jsonl` and `speed.jsonl` line by line, `evaluations.jsonl`, `samples.jsonl`,
 //! `checkpoints/`, `bad_records.jsonl`, `best/`, and `loss.svg`, `page.html` and `adapter/` when it is done.
 //!
 //! What a step did is in `log.jsonl`, and depends on settings and records alone; how fast it was is in `speed.jsonl`.
 
 use std::{
     collections::HashSet,
-    fs::{File, OpenOptions},
-    io::Write,
+    fs::{self, File, OpenOptions},
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
-use gallery_gpt_checkpoint::write_file;
+use gallery_gpt_checkpoint::{CheckpointError, write_file};
 use gallery_gpt_data::BadRecord;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
+use super::{
+    EvaluationLine, LogLine, RunSettings, SpeedLine,
+    checkpoint::clear_leftovers,
+    hex,
+    lines::{append, keep_lines},
+    lock::{LOCK, RunLock},
+};
 use crate::{
     CurvePoint, OnBadRecord, SampleLine, SamplePainting, TrainError, curve::loss_chart, page::Page,
-    training_checkpoint::clear_leftovers, write_curve,
+    write_curve,
 };
 
-/// One line of the log: what a step did.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct LogLine {
-    /// One-based step.
-    pub step: usize,
-    /// Times over the records so far.
-    pub epoch: f64,
-    /// Loss.
-    pub loss: f64,
-    /// Global gradient norm before clipping.
-    pub grad_norm: f64,
-    /// Rate of everything but the projector.
-    pub learning_rate: f64,
-    /// Rate of the projector.
-    pub mm_projector_lr: f64,
-    /// Tokens the loss saw.
-    pub supervised_tokens: usize,
-    /// Tokens read.
-    pub tokens: usize,
-}
-
-/// How fast a step was.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SpeedLine {
-    /// One-based step.
-    pub step: usize,
-    /// Tokens per second.
-    pub tokens_per_second: f64,
-    /// Seconds waited for the batch.
-    pub data_wait: f64,
-    /// Operations a second of the decoder, in 10^12 ([`flops_per_token`](crate::flops_per_token)), waiting included.
-    pub tflops: f64,
-    /// Their share of what the device can do (model FLOPs utilization), if that is known.
-    pub mfu: Option<f64>,
-    /// Bytes that the device's memory pool has taken, if it has one: where these grow from step to step, a run will end without memory.
-    #[serde(default)]
-    pub device_memory: Option<u64>,
-}
-
-/// A look at the validation records.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EvaluationLine {
-    /// Steps done by then.
-    pub step: usize,
-    /// Mean loss per supervised token.
-    pub loss: f64,
-}
-
-/// A folder of a run.
+/// A folder of a run. As long as it lives, no other process can take the folder.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    log: File,
-    speed: File,
+    flags: Vec<String>,
     lines: Vec<LogLine>,
     speeds: Vec<SpeedLine>,
     evaluations: Vec<EvaluationLine>,
     samples: Vec<SampleLine>,
     /// Positions of the records in the list of bad ones.
     bad: HashSet<usize>,
+    _lock: RunLock,
+}
+
+/// What a checkpoint knows of the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogState {
+    /// Its bytes by then.
+    pub bytes: u64,
+    /// Their SHA-256.
+    pub sha256: String,
+}
+
+impl LogState {
+    /// Before the first line.
+    pub(crate) fn empty() -> Self {
+        Self {
+            bytes: 0,
+            sha256: hex(&Sha256::digest(b"")),
+        }
+    }
 }
 
 /// A line of the list of records that are left out.
@@ -89,65 +68,101 @@ struct BadLine {
     cause: String,
 }
 
+const SETTINGS: &str = "config.json";
 const BAD: &str = "bad_records.jsonl";
 const LOG: &str = "log.jsonl";
 const SPEED: &str = "speed.jsonl";
 const EVALUATIONS: &str = "evaluations.jsonl";
 const SAMPLES: &str = "samples.jsonl";
+const CHECKPOINTS: &str = "checkpoints";
+
+/// What the folder may hold of a run that was ended before it began.
+const BEFORE_IT_BEGINS: [&str; 4] = [LOCK, BAD, LOG, SPEED];
 
 impl RunFolder {
-    /// Makes the folder and empty logs in it.
+    /// Makes the folder and takes it. A run begins in it with its settings, which the trainer writes; a folder whose run never came
+    /// so far is as good as a new one.
     ///
     /// # Errors
-    /// The folder cannot be written, or holds an earlier run.
+    /// The folder cannot be written, another process has it, or it holds an earlier run or anything else.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self, TrainError> {
         let path = path.into();
-        let open = |name: &str| {
-            let file = path.join(name);
-            let open = std::fs::create_dir_all(&path)
-                .and_then(|()| OpenOptions::new().append(true).create_new(true).open(&file));
-            open.map_err(|source| TrainError::Write { path: file, source })
-        };
-        Ok(Self {
-            log: open(LOG)?,
-            speed: open(SPEED)?,
-            path,
-            lines: Vec::new(),
-            speeds: Vec::new(),
-            evaluations: Vec::new(),
-            samples: Vec::new(),
-            bad: HashSet::new(),
-        })
+        Self::ensure_free(&path)?;
+        fs::create_dir_all(&path).map_err(|source| TrainError::Write {
+            path: path.clone(),
+            source,
+        })?;
+        let run = Self::take(path)?;
+        // A process that had it until now may have begun a run in it.
+        if run.path.join(SETTINGS).exists() {
+            return Err(TrainError::HoldsRun {
+                whole: true,
+                run: run.path,
+            });
+        }
+        for name in [BAD, LOG, SPEED] {
+            let file = run.path.join(name);
+            match fs::remove_file(&file) {
+                Err(source) if source.kind() != ErrorKind::NotFound => {
+                    return Err(TrainError::Write { path: file, source });
+                }
+                _ => {}
+            }
+        }
+        Ok(run)
     }
 
-    /// Opens the folder of a run that ended before it was done; [`Trainer`](crate::Trainer) then goes on from its newest
-    /// checkpoint, or from the beginning if it had none.
+    /// Whether a run can begin in a folder: there is none, or it is empty but for what a run leaves that never began. Nothing is made.
     ///
     /// # Errors
-    /// There is no run, or its logs cannot be written.
+    /// The folder holds an earlier run or anything else.
+    pub fn ensure_free(path: impl AsRef<Path>) -> Result<(), TrainError> {
+        let path = path.as_ref();
+        let entries = match fs::read_dir(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            entries => entries.and_then(Iterator::collect::<Result<Vec<_>, _>>),
+        };
+        let entries = entries.map_err(|source| TrainError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let names = entries.iter().map(fs::DirEntry::file_name);
+        let names = names.map(|name| name.to_string_lossy().into_owned());
+        let names: Vec<String> = names
+            .filter(|name| !name.starts_with(".partial-"))
+            .collect();
+        let is_run = names
+            .iter()
+            .any(|name| name == SETTINGS || name == CHECKPOINTS);
+        if is_run || fs::metadata(path.join(LOG)).is_ok_and(|log| log.len() > 0) {
+            return Err(TrainError::HoldsRun {
+                run: path.to_owned(),
+                whole: path.join(SETTINGS).is_file(),
+            });
+        }
+        let foreign = |name: &String| !BEFORE_IT_BEGINS.contains(&name.as_str());
+        let found: Vec<String> = names.into_iter().filter(foreign).collect();
+        if found.is_empty() {
+            return Ok(());
+        }
+        Err(CheckpointError::Foreign {
+            path: path.to_owned(),
+            found,
+        }
+        .into())
+    }
+
+    /// Takes the folder of a run that was begun; [`Trainer`](crate::Trainer) then goes on from its newest checkpoint, or from the
+    /// beginning if it had none.
+    ///
+    /// # Errors
+    /// There is no run, or another process has it.
     pub fn resume(path: impl Into<PathBuf>) -> Result<Self, TrainError> {
         let path = path.into();
-        let open = |name: &str| {
-            let file = path.join(name);
-            // Killed between the two, the second is not there yet.
-            let open = OpenOptions::new()
-                .append(true)
-                .create(name == SPEED)
-                .open(&file);
-            open.map_err(|source| TrainError::Write { path: file, source })
-        };
-        let mut run = Self {
-            log: open(LOG)?,
-            speed: open(SPEED)?,
-            path,
-            lines: Vec::new(),
-            speeds: Vec::new(),
-            evaluations: Vec::new(),
-            samples: Vec::new(),
-            bad: HashSet::new(),
-        };
+        RunSettings::read(&path)?;
+        let mut run = Self::take(path)?;
         // A last line may be cut; its record will be found bad again.
-        let list = std::fs::read_to_string(run.bad_records()).unwrap_or_default();
+        let list = fs::read_to_string(run.bad_records()).unwrap_or_default();
         let lines = list
             .lines()
             .filter_map(|line| serde_json::from_str(line).ok());
@@ -157,22 +172,69 @@ impl RunFolder {
         Ok(run)
     }
 
+    fn take(path: PathBuf) -> Result<Self, TrainError> {
+        Ok(Self {
+            _lock: RunLock::take(&path)?,
+            path,
+            flags: Vec::new(),
+            lines: Vec::new(),
+            speeds: Vec::new(),
+            evaluations: Vec::new(),
+            samples: Vec::new(),
+            bad: HashSet::new(),
+        })
+    }
+
+    /// Notes in the settings, when the run begins, what its program has to be called with to go on with it.
+    #[must_use]
+    pub fn with_flags(mut self, flags: Vec<String>) -> Self {
+        self.flags = flags;
+        self
+    }
+
+    /// What the run was begun with; nothing before it begins.
+    pub(crate) fn settings(&self) -> Result<Option<RunSettings>, TrainError> {
+        let there = self.path.join(SETTINGS).exists();
+        there.then(|| RunSettings::read(&self.path)).transpose()
+    }
+
+    /// Begins a run with its settings, or goes on with one that they are the same as.
+    ///
+    /// # Errors
+    /// They make another training than the run was begun with, or cannot be written.
+    pub(crate) fn begin(&self, mut settings: RunSettings) -> Result<(), TrainError> {
+        if let Some(began) = self.settings()? {
+            // As they would be read back: a number may be another in its last digit.
+            began.ensure_same(&settings.as_written(&self.path)?, &self.path)?;
+        } else {
+            settings.flags.clone_from(&self.flags);
+            settings.write(&self.path)?;
+        }
+        for name in [LOG, SPEED] {
+            let path = self.path.join(name);
+            let open = OpenOptions::new().append(true).create(true).open(&path);
+            open.map_err(|source| TrainError::Write { path, source })?;
+        }
+        Ok(())
+    }
+
     /// Cuts the logs back to a checkpoint: what was done after it is done again.
     ///
     /// # Errors
     /// The log is shorter than it was, or a file cannot be cut.
-    pub(crate) fn rewind(&mut self, step: usize, log_bytes: u64) -> Result<(), TrainError> {
+    pub(crate) fn rewind(&mut self, step: usize, log: &LogState) -> Result<(), TrainError> {
         let file = self.path.join(LOG);
-        let text = std::fs::read(&file).map_err(|source| TrainError::Read {
+        let text = fs::read(&file).map_err(|source| TrainError::Read {
             path: file.clone(),
             source,
         })?;
-        let Some(kept) = text.get(..log_bytes as usize) else {
+        let kept = text.get(..log.bytes as usize);
+        let Some(kept) = kept.filter(|kept| hex(&Sha256::digest(kept)) == log.sha256) else {
             return Err(TrainError::Damaged {
                 path: file,
                 found: format!(
-                    "{} bytes, but the checkpoint of step {step} knows {log_bytes}",
-                    text.len()
+                    "it does not begin with the {} bytes that the checkpoint of step {step} knows",
+                    log.bytes
                 ),
             });
         };
@@ -184,8 +246,8 @@ impl RunFolder {
             path: file.clone(),
             found: error.to_string(),
         })?;
-        self.log
-            .set_len(log_bytes)
+        let open = OpenOptions::new().write(true).open(&file);
+        open.and_then(|file| file.set_len(log.bytes))
             .map_err(|source| TrainError::Write { path: file, source })?;
         // Of the others, the whole lines of the steps that stay.
         let path = self.path.join(SPEED);
@@ -203,7 +265,7 @@ impl RunFolder {
     /// The line cannot be written.
     pub fn evaluated(&mut self, line: EvaluationLine) -> Result<(), TrainError> {
         self.evaluations.push(line);
-        append(&self.path.join(EVALUATIONS), &line)
+        append(&self.path.join(EVALUATIONS), &line, true)
     }
 
     /// Notes what was written of the sample paintings.
@@ -211,7 +273,7 @@ impl RunFolder {
     /// # Errors
     /// The line cannot be written.
     pub fn sampled(&mut self, line: SampleLine) -> Result<(), TrainError> {
-        append(&self.path.join(SAMPLES), &line)?;
+        append(&self.path.join(SAMPLES), &line, true)?;
         self.samples.push(line);
         Ok(())
     }
@@ -245,15 +307,16 @@ impl RunFolder {
         self.path.join("best")
     }
 
-    /// Makes sure that the log is on disk, and tells its length.
-    pub(crate) fn sync(&self) -> Result<u64, TrainError> {
-        let length = self.log.sync_all().and_then(|()| self.log.metadata());
-        length
-            .map(|metadata| metadata.len())
-            .map_err(|source| TrainError::Write {
-                path: self.path.join(LOG),
-                source,
-            })
+    /// Makes sure that the log is on disk, and tells what it is by now.
+    pub(crate) fn sync(&self) -> Result<LogState, TrainError> {
+        let path = self.path.join(LOG);
+        let log = File::open(&path).and_then(|file| file.sync_all());
+        let log = log.and_then(|()| fs::read(&path));
+        let log = log.map_err(|source| TrainError::Read { path, source })?;
+        Ok(LogState {
+            bytes: log.len() as u64,
+            sha256: hex(&Sha256::digest(&log)),
+        })
     }
 
     /// Where it is.
@@ -301,7 +364,7 @@ impl RunFolder {
                 id: record.id.clone(),
                 cause: record.cause.to_string(),
             };
-            append(&list, &line)?;
+            append(&list, &line, true)?;
         }
         if self.bad.len() > most {
             return Err(TrainError::TooManyBadRecords {
@@ -317,7 +380,7 @@ impl RunFolder {
     /// Where the checkpoints go.
     #[must_use]
     pub fn checkpoints(&self) -> PathBuf {
-        self.path.join("checkpoints")
+        self.path.join(CHECKPOINTS)
     }
 
     /// Adds a line to each log.
@@ -327,16 +390,8 @@ impl RunFolder {
     pub fn log(&mut self, line: &LogLine, speed: &SpeedLine) -> Result<(), TrainError> {
         self.lines.push(line.clone());
         self.speeds.push(speed.clone());
-        let write = |mut log: &File, name, text: serde_json::Result<String>| {
-            text.map_err(std::io::Error::other)
-                .and_then(|text| log.write_all(format!("{text}\n").as_bytes()))
-                .map_err(|source| TrainError::Write {
-                    path: self.path.join(name),
-                    source,
-                })
-        };
-        write(&self.log, LOG, serde_json::to_string(line))?;
-        write(&self.speed, SPEED, serde_json::to_string(speed))
+        append(&self.path.join(LOG), line, false)?;
+        append(&self.path.join(SPEED), speed, false)
     }
 
     /// Draws the curves of what was logged.
@@ -348,7 +403,8 @@ impl RunFolder {
         write_curve(&self.curve(), "training loss", &points, &validation)
     }
 
-    fn points(&self) -> (Vec<CurvePoint>, Vec<CurvePoint>) {
+    /// The losses of the steps and of the validations so far.
+    pub(crate) fn points(&self) -> (Vec<CurvePoint>, Vec<CurvePoint>) {
         let points = self.lines.iter();
         let points = points.map(|line| CurvePoint {
             step: line.step,
@@ -381,7 +437,7 @@ impl RunFolder {
             source: std::io::Error::other(error.to_string()),
         };
         let json = |name: &str| {
-            let bytes = std::fs::read(self.path.join(name)).ok()?;
+            let bytes = fs::read(self.path.join(name)).ok()?;
             serde_json::from_slice(&bytes).ok()
         };
         let page = Page {
@@ -391,58 +447,11 @@ impl RunFolder {
             speed: &self.speeds,
             paintings,
             samples: &self.samples,
-            settings: json("config.json"),
+            settings: json(SETTINGS),
             results: json("test.json"),
             left_out: self.bad.len(),
             finished,
         };
         Ok(write_file(&self.page(), page.html().as_bytes())?)
     }
-}
-
-/// Adds a line to a file and makes sure that it is on disk.
-fn append(path: &Path, line: &impl Serialize) -> Result<(), TrainError> {
-    let write = || {
-        let text = serde_json::to_string(line).map_err(std::io::Error::other)?;
-        let mut file = OpenOptions::new().append(true).create(true).open(path)?;
-        file.write_all(format!("{text}\n").as_bytes())?;
-        file.sync_all()
-    };
-    write().map_err(|source| TrainError::Write {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-/// Cuts a file of lines behind the last of those at its beginning that are whole and wanted; returns them. No file has no lines.
-fn keep_lines<L: DeserializeOwned>(
-    path: &Path,
-    wanted: impl Fn(&L) -> bool,
-) -> Result<Vec<L>, TrainError> {
-    let text = match std::fs::read_to_string(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        text => text.map_err(|source| TrainError::Read {
-            path: path.to_owned(),
-            source,
-        })?,
-    };
-    let mut kept = Vec::new();
-    let mut bytes = 0;
-    for line in text
-        .split_inclusive('\n')
-        .filter(|line| line.ends_with('\n'))
-    {
-        match serde_json::from_str(line) {
-            Ok(parsed) if wanted(&parsed) => kept.push(parsed),
-            _ => break,
-        }
-        bytes += line.len() as u64;
-    }
-    let file = OpenOptions::new().write(true).open(path);
-    file.and_then(|file| file.set_len(bytes))
-        .map_err(|source| TrainError::Write {
-            path: path.to_owned(),
-            source,
-        })?;
-    Ok(kept)
 }

@@ -1,4 +1,6 @@
-//! Trainings: resuming, locking, weighting.
+//! Trainings: weighting, command lines; and what becomes of a run, in a file of its own.
+
+mod runs;
 
 use burn::tensor::Device;
 use gallery_gpt::{

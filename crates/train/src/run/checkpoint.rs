@@ -5,12 +5,13 @@
 //! - `adapter/`, in PEFT's form with the projector, where adapters are trained; `trained.safetensors`, every trained parameter under
 //!   its path in the model, where whole parts are;
 //! - `optimizer.safetensors`, Adam's moments under the paths of their parameters;
-//! - `state.json`: the step, what the records were, and how long the log was.
+//! - `state.json`: the step, what the log was, and the SHA-256 of every file, its own included. Nothing is taken from a checkpoint
+//!   of which one byte is another.
 //!
 //! The rest follows from the settings and the step: the rate, the order of the records and dropout's masks are functions of them.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs,
     path::{Path, PathBuf},
 };
@@ -20,12 +21,15 @@ use burn::{
     tensor::{Tensor, TensorData},
 };
 use gallery_gpt_checkpoint::{
-    AdapterLayout, AdapterOrigin, AtomicFolder, LoadOptions, load_adapter, save_adapter, write_file,
+    AdapterLayout, AdapterOrigin, AtomicFolder, Destination, LoadOptions, load_adapter,
+    save_adapter, write_file,
 };
 use gallery_gpt_model::GalleryModel;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
+use super::{LogState, hex, inputs::contents};
 use crate::{TrainError, TrainState, optimizer::Optimizer};
 
 /// What a checkpoint says of itself.
@@ -33,12 +37,49 @@ use crate::{TrainError, TrainState, optimizer::Optimizer};
 pub struct CheckpointState {
     /// Steps done.
     pub step: usize,
-    /// Records trained on.
-    pub records: usize,
-    /// A hash of them and their order.
-    pub records_fingerprint: String,
-    /// Bytes of the log by then.
-    pub log_bytes: u64,
+    /// Whether it is between two of those that `save_steps` asks for, because the training was asked to stop. The next one takes its
+    /// place.
+    pub interim: bool,
+    /// The log by then.
+    pub log: LogState,
+}
+
+/// `state.json`.
+#[derive(Serialize, Deserialize)]
+struct StateFile {
+    #[serde(flatten)]
+    state: CheckpointState,
+    /// Every other file, as its path with `/`, and its SHA-256.
+    files: BTreeMap<String, String>,
+    /// SHA-256 of this file with this field empty.
+    sha256: String,
+}
+
+impl StateFile {
+    /// The file's text, its own digest filled in.
+    fn text(mut self) -> serde_json::Result<String> {
+        self.sha256.clear();
+        self.sha256 = hex(&Sha256::digest(serde_json::to_string_pretty(&self)?));
+        Ok(format!("{}\n", serde_json::to_string_pretty(&self)?))
+    }
+
+    /// Reads the file of a checkpoint.
+    fn read(checkpoint: &Path) -> Result<Self, TrainError> {
+        let path = checkpoint.join(STATE);
+        let bytes = fs::read(&path).map_err(read_error(&path))?;
+        let damaged = |found: String| TrainError::Damaged {
+            path: path.clone(),
+            found,
+        };
+        let parse = || serde_json::from_slice::<Self>(&bytes);
+        let file = parse().map_err(|error| damaged(error.to_string()))?;
+        let text = parse().and_then(Self::text);
+        if text.map_err(|error| damaged(error.to_string()))?.as_bytes() != bytes {
+            let found = "it does not have the SHA-256 that it was written with".to_owned();
+            return Err(damaged(found));
+        }
+        Ok(file)
+    }
 }
 
 /// A checkpoint on disk.
@@ -59,27 +100,51 @@ pub struct AdapterWriting<'a> {
 
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
+/// By which the folder is known as ours; it says nothing of the training.
+const LIST: &str = "gallery_gpt.json";
 const TRAINED: &str = "trained.safetensors";
 
 impl TrainingCheckpoint {
     /// The newest checkpoint under a folder. What is not whole is not there: a checkpoint is moved into place when it is.
     ///
     /// # Errors
-    /// The newest one cannot be read.
+    /// The newest one cannot be read, or a file of it is not what was written, to the byte.
     pub fn newest(folder: &Path) -> Result<Option<Self>, TrainError> {
         let Some((_, path)) = checkpoints(folder)?.pop() else {
             return Ok(None);
         };
-        let file = path.join(STATE);
-        let bytes = fs::read(&file).map_err(read_error(&file))?;
-        let state = serde_json::from_slice(&bytes).map_err(|error| TrainError::Damaged {
-            path: file,
-            found: error.to_string(),
-        })?;
+        let StateFile { state, files, .. } = StateFile::read(&path)?;
+        if path.file_name() != Some(checkpoint_name(state.step).as_ref()) {
+            return Err(TrainError::Damaged {
+                found: format!("it is of step {}", state.step),
+                path,
+            });
+        }
+        let found = digests(&path)?;
+        for name in files.keys().chain(found.keys()) {
+            let (expected, found) = (files.get(name), found.get(name));
+            if expected != found {
+                return Err(TrainError::Damaged {
+                    path: path.join(name),
+                    found: match (expected, found) {
+                        (_, None) => "it is not there any more",
+                        (None, _) => "the checkpoint was written without it",
+                        _ => "it does not have the SHA-256 that it was written with",
+                    }
+                    .to_owned(),
+                });
+            }
+        }
         Ok(Some(Self { path, state }))
     }
 
-    /// Writes one, then removes the oldest beyond `keep`.
+    /// The bytes of the checkpoints in a folder.
+    pub(crate) fn bytes(folder: &Path) -> u64 {
+        let files = checkpoints(folder).unwrap_or_default().into_iter();
+        files.map(|(_, path)| bytes_of(&path)).sum()
+    }
+
+    /// Writes one, then removes those it takes the place of: an interim one, and the oldest beyond `keep`.
     ///
     /// # Errors
     /// A file cannot be written.
@@ -90,8 +155,8 @@ impl TrainingCheckpoint {
         state: CheckpointState,
         keep: usize,
     ) -> Result<Self, TrainError> {
-        let path = folder.join(format!("step-{:08}", state.step));
-        let partial = AtomicFolder::new(&path)?;
+        let path = folder.join(checkpoint_name(state.step));
+        let partial = AtomicFolder::new(own(&path))?;
         match adapter {
             Some(AdapterWriting { origin }) => {
                 let model = train_state.model().valid();
@@ -106,15 +171,24 @@ impl TrainingCheckpoint {
             source: std::io::Error::other(error.to_string()),
         })?;
         write_file(&partial.file(OPTIMIZER), &moments)?;
-        let json = serde_json::to_string_pretty(&state).map_err(|error| TrainError::Write {
+        let file = StateFile {
+            state: state.clone(),
+            files: digests(&partial.file(""))?,
+            sha256: String::new(),
+        };
+        let text = file.text().map_err(|error| TrainError::Write {
             path: path.clone(),
             source: error.into(),
         })?;
-        write_file(&partial.file(STATE), format!("{json}\n").as_bytes())?;
+        write_file(&partial.file(STATE), text.as_bytes())?;
         partial.commit()?;
-        let mut all = checkpoints(folder)?;
-        all.truncate(all.len().saturating_sub(keep.max(1)));
-        for (_, old) in all {
+        let (interim, mut kept): (Vec<_>, Vec<_>) = checkpoints(folder)?
+            .into_iter()
+            .filter(|(_, other)| *other != path)
+            .partition(|(_, other)| StateFile::read(other).is_ok_and(|file| file.state.interim));
+        let keep = keep.max(1) - usize::from(!state.interim);
+        kept.truncate(kept.len().saturating_sub(keep));
+        for (_, old) in interim.into_iter().chain(kept) {
             remove(&old)?;
         }
         Ok(Self { path, state })
@@ -163,6 +237,53 @@ impl TrainingCheckpoint {
         let bytes = fs::read(&path).map_err(read_error(&path))?;
         optimizer.read(model, &bytes, &path)
     }
+}
+
+fn checkpoint_name(step: usize) -> String {
+    format!("step-{step:08}")
+}
+
+/// A folder of the run's own, which is written over whatever is there.
+pub(crate) fn own(path: &Path) -> Destination {
+    Destination::new(path).overwriting(true)
+}
+
+/// Every file under a folder.
+fn files(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).map_err(read_error(&folder))? {
+            let path = entry.map_err(read_error(&folder))?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push(path);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Bytes of a file, or of all files under a folder; what is not there has none.
+pub(crate) fn bytes_of(path: &Path) -> u64 {
+    let size = |path: &PathBuf| fs::metadata(path).map_or(0, |metadata| metadata.len());
+    files(path).unwrap_or_default().iter().map(size).sum()
+}
+
+/// The SHA-256 of every file of a checkpoint but its state, and the list that a folder of ours has at its top.
+fn digests(checkpoint: &Path) -> Result<BTreeMap<String, String>, TrainError> {
+    let mut found = BTreeMap::new();
+    for path in files(checkpoint)? {
+        let parts = path.strip_prefix(checkpoint).unwrap_or(&path).iter();
+        let parts: Vec<_> = parts.map(|part| part.to_string_lossy()).collect();
+        let name = parts.join("/");
+        if name != STATE && name != LIST {
+            let digest = contents(&path).map_err(read_error(&path))?;
+            found.insert(name, hex(&digest));
+        }
+    }
+    Ok(found)
 }
 
 /// The checkpoints under a folder, oldest first.

@@ -1,0 +1,105 @@
+//! Whether a disk has room for all that a run will keep, before its first step.
+
+use std::path::Path;
+
+use crate::{RunFolder, TrainError, TrainingCheckpoint, run::bytes_of};
+
+/// Logs, settings, curve and page of a small run.
+const PAGES: u64 = 1 << 20;
+/// Of a step, in both logs.
+const LINES: u64 = 600;
+
+/// What a run will keep.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept {
+    /// Numbers that are trained, in f32.
+    pub(crate) trained: u64,
+    /// Numbers of the whole model where it is the result, none where its trained part is.
+    pub(crate) result: u64,
+    /// Checkpoints at a time.
+    pub(crate) checkpoints: u64,
+    /// Whether the best adapter is kept.
+    pub(crate) best: bool,
+    /// Steps that are logged.
+    pub(crate) steps: u64,
+}
+
+impl Kept {
+    /// Bytes on disk at the moment that needs most.
+    fn bytes(&self) -> u64 {
+        let weights = 4 * self.trained;
+        // With Adam's two moments.
+        let checkpoint = 3 * weights;
+        // One more of each is there in full before it takes the place of an older one.
+        let checkpoints = match self.checkpoints {
+            0 => 0,
+            kept => (kept + 1) * checkpoint,
+        };
+        let best = if self.best { 2 * weights } else { 0 };
+        let result = if self.result > 0 {
+            4 * self.result
+        } else {
+            weights
+        };
+        checkpoints + best + result + PAGES + LINES * self.steps
+    }
+}
+
+/// Refuses to begin a run that its disk has no room for.
+///
+/// # Errors
+/// Less is free than the run will add to what it holds.
+pub(crate) fn ensure_room(run: &RunFolder, kept: Kept) -> Result<(), TrainError> {
+    let there = TrainingCheckpoint::bytes(&run.checkpoints())
+        + bytes_of(&run.best())
+        + bytes_of(&run.adapter());
+    let needed = kept.bytes().saturating_sub(there);
+    match free(run.path()) {
+        Some(free) if free < needed => Err(TrainError::DiskFull {
+            folder: run.path().to_owned(),
+            needed,
+            free,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes that may still be written under a folder, where the system says so.
+#[cfg(unix)]
+fn free(folder: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+#[cfg(not(unix))]
+fn free(_folder: &Path) -> Option<u64> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_is_kept_is_counted() {
+        let run = Kept {
+            trained: 1_000_000,
+            result: 0,
+            checkpoints: 2,
+            best: true,
+            steps: 100,
+        };
+        // Three checkpoints of 12 MB, the best twice, the adapter.
+        assert_eq!(
+            run.bytes() - PAGES - 100 * LINES,
+            36_000_000 + 8_000_000 + 4_000_000
+        );
+        let alone = Kept {
+            checkpoints: 0,
+            best: false,
+            result: 7_000_000_000,
+            ..run
+        };
+        assert_eq!(alone.bytes() - PAGES - 100 * LINES, 28_000_000_000);
+    }
+}

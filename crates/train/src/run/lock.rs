@@ -1,0 +1,105 @@
+//! One process at a time in a run folder.
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::{ErrorKind, Read, Write},
+    path::Path,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::TrainError;
+
+/// Its name in a run folder. The file stays; what counts is the system's lock on it, which a process loses when it ends, however
+/// it ends.
+pub(super) const LOCK: &str = "lock";
+
+/// A run folder that no other process takes as long as this lives.
+#[derive(Debug)]
+pub(super) struct RunLock(File);
+
+/// Who has it, for messages.
+#[derive(Serialize, Deserialize)]
+struct Holder {
+    pid: u32,
+    /// In seconds since 1970.
+    since: u64,
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+impl RunLock {
+    /// Takes a folder.
+    ///
+    /// # Errors
+    /// Another process has it, or the lock cannot be written.
+    pub(super) fn take(run: &Path) -> Result<Self, TrainError> {
+        let path = run.join(LOCK);
+        let write_error = |source| TrainError::Write {
+            path: path.clone(),
+            source,
+        };
+        let mut open = OpenOptions::new();
+        open.read(true).write(true).create(true).truncate(false);
+        let mut file = open.open(&path).map_err(write_error)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut text = String::new();
+                let _ = file.read_to_string(&mut text);
+                let holder: Option<Holder> = serde_json::from_str(&text).ok();
+                return Err(TrainError::Locked {
+                    run: run.to_owned(),
+                    pid: holder.as_ref().map(|holder| holder.pid),
+                    seconds: holder.map_or(0, |holder| now().saturating_sub(holder.since)),
+                });
+            }
+            // A file system without locks: nothing can be held on to.
+            Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(source)) => return Err(write_error(source)),
+        }
+        let holder = Holder {
+            pid: std::process::id(),
+            since: now(),
+        };
+        let text = serde_json::to_string(&holder).map_err(|error| write_error(error.into()))?;
+        file.set_len(0)
+            .and_then(|()| file.write_all(text.as_bytes()))
+            .map_err(write_error)?;
+        Ok(Self(file))
+    }
+}
+
+impl Drop for RunLock {
+    fn drop(&mut self) {
+        // Nobody has it any more; the lock itself goes with the file's handle.
+        let _ = self.0.set_len(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+    use super::*;
+
+    #[test]
+    fn a_folder_is_taken_once_and_free_again_afterwards() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = RunLock::take(folder.path()).unwrap();
+        let second = RunLock::take(folder.path()).unwrap_err();
+        let pid = std::process::id();
+        assert!(
+            matches!(second, TrainError::Locked { pid: Some(found), seconds: 0..60, .. } if found == pid),
+            "{second}"
+        );
+        assert!(second.to_string().contains(&pid.to_string()), "{second}");
+        drop(first);
+        assert_eq!(std::fs::read(folder.path().join(LOCK)).unwrap(), b"");
+        RunLock::take(folder.path()).unwrap();
+    }
+}

@@ -1,0 +1,322 @@
+//! What a run was begun with, written as `config.json` before anything else and compared when it goes on.
+
+use std::{collections::BTreeMap, path::Path};
+
+use gallery_gpt_checkpoint::write_file;
+use gallery_gpt_model::{GalleryModel, GalleryModelConfig};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::RecordDigest;
+use crate::{TrainError, TrainingConfig};
+
+/// What a run was begun with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunSettings {
+    /// What its program has to be called with to go on; empty where a program of its own began it.
+    pub flags: Vec<String>,
+    /// The base's weights and the files beside them, each with its SHA-256, as far as the trainer was told.
+    pub base: BTreeMap<String, String>,
+    /// Number type of the frozen weights.
+    pub dtype: String,
+    /// Sizes and constants of the model.
+    pub model: Value,
+    /// The adapters, if there are any.
+    pub lora: Vec<LoraSettings>,
+    /// How pictures are made ready.
+    pub image_processor: String,
+    /// The conversation template.
+    pub template: String,
+    /// Longest record in tokens, pictures expanded.
+    pub model_max_length: usize,
+    /// The settings of the training.
+    pub training: TrainingConfig,
+    /// Devices.
+    pub world_size: usize,
+    /// Threads.
+    pub threads: usize,
+    /// The records.
+    pub records: RecordDigest,
+    /// The validation records, if there are any.
+    pub validation: Option<RecordDigest>,
+}
+
+/// Settings that some adapters share, under PEFT's names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LoraSettings {
+    /// Rank.
+    pub r: usize,
+    /// Numerator of the scale.
+    pub lora_alpha: f64,
+    /// Whether the scale is divided by the root of the rank.
+    pub use_rslora: bool,
+    /// Share of the inputs that is dropped.
+    pub lora_dropout: f64,
+    /// Seed of their first values.
+    pub seed: u64,
+    /// Adapted linears.
+    pub target_modules: Vec<String>,
+    /// How many of them there are in all blocks.
+    pub linears: usize,
+}
+
+impl LoraSettings {
+    /// Those of a model: usually all adapters share one.
+    pub(crate) fn of(model: &GalleryModel) -> Vec<Self> {
+        let mut all: Vec<Self> = Vec::new();
+        for (_, target, adapter) in model.language_model.adapters() {
+            let lora = adapter.config();
+            let same = |other: &&mut Self| {
+                (
+                    other.r,
+                    other.lora_alpha,
+                    other.use_rslora,
+                    other.lora_dropout,
+                    other.seed,
+                ) == (
+                    lora.rank,
+                    lora.alpha,
+                    lora.use_rslora,
+                    lora.dropout,
+                    lora.seed,
+                )
+            };
+            let name = target.name().to_owned();
+            if let Some(settings) = all.iter_mut().find(same) {
+                settings.linears += 1;
+                if !settings.target_modules.contains(&name) {
+                    settings.target_modules.push(name);
+                }
+            } else {
+                all.push(Self {
+                    r: lora.rank,
+                    lora_alpha: lora.alpha,
+                    use_rslora: lora.use_rslora,
+                    lora_dropout: lora.dropout,
+                    seed: lora.seed,
+                    target_modules: vec![name],
+                    linears: 1,
+                });
+            }
+        }
+        all
+    }
+}
+
+const FILE: &str = "config.json";
+
+/// Settings that leave the training the same, or only make it longer.
+const MAY_DIFFER: [&str; 23] = [
+    "training.num_train_epochs",
+    "training.max_steps",
+    "training.save_steps",
+    "training.save_total_limit",
+    "training.on_bad_record",
+    "training.early_stopping_patience",
+    "training.dataloader_num_workers",
+    // Ways to compute the same step: what helps after a run without memory has to be allowed.
+    "training.micro_batches",
+    "training.gradient_checkpointing",
+    "training.packing",
+    "training.pad_to_multiple_of",
+    "training.ddp_timeout",
+    "training.tf32",
+    // As many micro-batches in a step, by whatever devices, are the same training.
+    "training.gradient_accumulation_steps",
+    "training.peak_tflops",
+    "training.report_to",
+    // Where things are: what is in them is compared.
+    "training.model_name_or_path",
+    "training.data_path",
+    "training.image_folder",
+    "training.vision_tower",
+    "training.deepspeed",
+    // The template and the length in force, and the number type, are compared by themselves.
+    "training.model_max_length",
+    "training.bf16",
+];
+
+impl RunSettings {
+    /// What the run in a folder was begun with.
+    ///
+    /// # Errors
+    /// The folder holds no run, or its settings cannot be read.
+    pub fn read(run: &Path) -> Result<Self, TrainError> {
+        let none = |found: String| TrainError::NoRun {
+            run: run.to_owned(),
+            found,
+        };
+        let path = run.join(FILE);
+        let text = match std::fs::read(&path) {
+            Err(_) if !run.exists() => return Err(none("there is no such folder".to_owned())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(none(format!("it has no {FILE}")));
+            }
+            Err(source) => return Err(TrainError::Read { path, source }),
+            Ok(text) => text,
+        };
+        serde_json::from_slice(&text).map_err(|error| {
+            none(format!(
+                "its {FILE} is damaged or of another version of this library ({error})"
+            ))
+        })
+    }
+
+    fn text(&self, run: &Path) -> Result<String, TrainError> {
+        let text = serde_json::to_string_pretty(self).map_err(|error| TrainError::Write {
+            path: run.join(FILE),
+            source: error.into(),
+        })?;
+        Ok(format!("{text}\n"))
+    }
+
+    pub(super) fn write(&self, run: &Path) -> Result<(), TrainError> {
+        Ok(write_file(&run.join(FILE), self.text(run)?.as_bytes())?)
+    }
+
+    /// As they are once they were written and read.
+    pub(super) fn as_written(&self, run: &Path) -> Result<Self, TrainError> {
+        serde_json::from_str(&self.text(run)?).map_err(|error| TrainError::NoRun {
+            run: run.to_owned(),
+            found: error.to_string(),
+        })
+    }
+
+    /// The numbers of a model that its weights do not show, as JSON.
+    pub(crate) fn model(config: &GalleryModelConfig) -> Value {
+        json!({
+            "llama": config.llama,
+            "vision": config.vision,
+            "projector": config.projector.to_string(),
+            "select_layer": format!("{:?}", config.select_layer),
+            "select_feature": format!("{:?}", config.select_feature),
+            "aspect_ratio": config.aspect_ratio.to_string(),
+        })
+    }
+
+    /// Refuses what would be another training than the one that was begun.
+    ///
+    /// # Errors
+    /// The first setting that differs and may not, by its name.
+    pub(super) fn ensure_same(&self, now: &Self, run: &Path) -> Result<(), TrainError> {
+        let changed = |what: &str, then: String, now: String| TrainError::Changed {
+            run: run.to_owned(),
+            what: what.to_owned(),
+            then,
+            now,
+        };
+        let per_step =
+            |settings: &Self| settings.training.gradient_accumulation_steps * settings.world_size;
+        if per_step(self) != per_step(now) {
+            return Err(changed(
+                "the number of micro-batches of a step, gradient_accumulation_steps on all devices together,",
+                per_step(self).to_string(),
+                per_step(now).to_string(),
+            ));
+        }
+        // Numbers first: they say more than the digest of the file they stand in.
+        let parts = |settings: &Self| {
+            json!({
+                "training": settings.training,
+                "lora": settings.lora,
+                "template": settings.template,
+                "model_max_length": settings.model_max_length,
+                "dtype": settings.dtype,
+                "model": settings.model,
+                "image_processor": settings.image_processor,
+            })
+        };
+        if let Some((what, then, now)) = difference("", &parts(self), &parts(now)) {
+            return Err(changed(&what, then.to_string(), now.to_string()));
+        }
+        let (then, here) = (&self.base, &now.base);
+        for name in then.keys().chain(here.keys()) {
+            let digest = |files: &BTreeMap<String, String>| {
+                files
+                    .get(name)
+                    .map_or_else(|| "not there".to_owned(), |sha256| short(sha256))
+            };
+            if then.get(name) != here.get(name) {
+                let what = format!("the base's {name}");
+                return Err(changed(&what, digest(then), digest(here)));
+            }
+        }
+        self.records
+            .ensure_same("training", Some(&now.records), changed)?;
+        match (&self.validation, &now.validation) {
+            (Some(then), now) => then.ensure_same("validation", now.as_ref(), changed),
+            (None, Some(now)) => Err(changed(
+                "the set of validation records",
+                "none".to_owned(),
+                format!("one of {}", now.count),
+            )),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+impl RecordDigest {
+    fn ensure_same(
+        &self,
+        which: &str,
+        now: Option<&Self>,
+        changed: impl Fn(&str, String, String) -> TrainError,
+    ) -> Result<(), TrainError> {
+        let Some(now) = now else {
+            let what = format!("the set of {which} records");
+            return Err(changed(
+                &what,
+                format!("one of {}", self.count),
+                "none".to_owned(),
+            ));
+        };
+        let say =
+            |digest: &Self, sha256: &str| format!("{} records, {}", digest.count, short(sha256));
+        for (what, part) in [
+            (
+                "texts of the",
+                (|digest| &digest.texts) as fn(&Self) -> &String,
+            ),
+            ("tokens, by tokenizer and template, of the", |digest| {
+                &digest.tokens
+            }),
+            ("pictures of the", |digest| &digest.pictures.sha256),
+        ] {
+            if part(self) != part(now) {
+                let what = format!("the {what} {which} records");
+                return Err(changed(&what, say(self, part(self)), say(now, part(now))));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The start of a digest, enough to tell two apart by eye.
+fn short(sha256: &str) -> String {
+    let digits = sha256.strip_prefix("sha256:").unwrap_or(sha256);
+    format!("SHA-256 {}", digits.get(..12).unwrap_or(digits))
+}
+
+/// The first value that differs and may not, with its path.
+fn difference(at: &str, then: &Value, now: &Value) -> Option<(String, Value, Value)> {
+    if then == now || MAY_DIFFER.contains(&at) {
+        return None;
+    }
+    if let (Value::Array(then), Value::Array(now)) = (then, now)
+        && let ([then], [now]) = (&then[..], &now[..])
+    {
+        return difference(at, then, now);
+    }
+    let (Some(then_fields), Some(now_fields)) = (then.as_object(), now.as_object()) else {
+        return Some((at.to_owned(), then.clone(), now.clone()));
+    };
+    let names = then_fields.keys().chain(now_fields.keys());
+    names.into_iter().find_map(|name| {
+        let inner = if at.is_empty() {
+            name.clone()
+        } else {
+            format!("{at}.{name}")
+        };
+        difference(&inner, &then[name], &now[name])
+    })
+}
