@@ -37,6 +37,7 @@ use gallery_gpt::{
 use gallery_gpt_scenes::QUESTIONS;
 use image::ImageFormat;
 use indicatif::{ProgressBar, ProgressStyle};
+use pictures::say_turned;
 use rate::say_rate;
 use serde_json::{Map, Value, json};
 use terminal::Stopped;
@@ -63,6 +64,9 @@ struct Arguments {
     /// File of JSON lines for the answers, `-` for standard output; pictures that are in it already are not asked about again.
     #[arg(long)]
     output: Option<PathBuf>,
+    /// Turn pictures as their EXIF says; the model was trained on them as they are stored.
+    #[arg(long)]
+    apply_orientation: bool,
     /// Pictures at a time, where there are many.
     #[arg(long, default_value_t = 8)]
     batch_size: usize,
@@ -103,6 +107,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Destination::new(file).apart_from(&pictures).check_file()?;
     }
     let gallery = arguments.model.load()?;
+    let gallery = gallery.with_apply_orientation(arguments.apply_orientation);
     let cancel = interrupt::first_asks()?;
     let question = &arguments.question;
     if let (Some(file), Some(phrase)) = (&arguments.attention, &arguments.phrase) {
@@ -122,10 +127,13 @@ fn answer_one(
     config: &GenerationConfig,
     cancel: CancelToken,
 ) -> anyhow::Result<()> {
-    let pictures = pictures
+    let pixels = pictures
         .iter()
         .map(|path| gallery.processor().process_file(path));
-    let prompt = gallery.prompt(question, pictures.collect::<Result<_, _>>()?)?;
+    let prompt = gallery.prompt(question, pixels.collect::<Result<_, _>>()?)?;
+    for path in pictures {
+        say_turned(gallery.processor(), path);
+    }
     let mut output = Wrapping::new();
     if config.num_beams > 1 {
         let generator = gallery.generator(config).with_cancel(cancel);
@@ -196,6 +204,7 @@ fn attend(
     file: &Path,
 ) -> anyhow::Result<()> {
     let format = attention_format(file)?;
+    say_turned(gallery.processor(), picture);
     let picture = gallery.processor().open(picture)?;
     let prompt = gallery.prompt(question, vec![gallery.processor().process(&picture)])?;
     let written = gallery
@@ -251,6 +260,7 @@ fn answer_all(
         for (number, path) in batch {
             match gallery.processor().process_file(path) {
                 Ok(picture) => {
+                    say_turned(gallery.processor(), path);
                     let mut prompt = gallery.prompt(&arguments.question, vec![picture])?;
                     // Its own random numbers, whatever batch it is in.
                     prompt.stream = *number;

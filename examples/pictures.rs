@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
+use gallery_gpt::vision::{ImageProcessor, list_pictures};
 
 /// Files as they are, folders' pictures and what fits a pattern by name; each once. What a folder has besides is named on standard
 /// error.
@@ -35,22 +36,28 @@ pub(crate) fn named(arguments: &[String]) -> anyhow::Result<Vec<PathBuf>> {
     Ok(pictures)
 }
 
-/// The pictures of a folder; what else it has is named.
+/// The pictures of a folder, told by their contents; what else it has is named.
 fn in_folder(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    const ENDINGS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "bmp", "gif"];
-    let mut found = Vec::new();
-    let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
-    for entry in entries {
-        let path = entry?.path();
-        let ending = path
-            .extension()
-            .map(|end| end.to_string_lossy().to_lowercase());
-        if path.is_file() && ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str())) {
-            found.push(path);
-        } else {
-            note!("left out: {}", path.display());
-        }
+    let listing = list_pictures(folder)?;
+    for left_out in &listing.left_out {
+        note!("left out: {left_out}");
     }
-    found.sort();
-    Ok(found)
+    Ok(listing.pictures)
+}
+
+/// Says where a picture wants to be turned and is not.
+pub(crate) fn say_turned(processor: &ImageProcessor, path: &Path) {
+    if processor.config().apply_orientation {
+        return;
+    }
+    let orientation = processor.info(path).map(|info| info.orientation);
+    if let Ok(orientation) = orientation
+        && !orientation.is_upright()
+    {
+        note!(
+            "{} carries {} that is not applied, as in training; --apply_orientation applies it",
+            path.display(),
+            orientation.description()
+        );
+    }
 }

@@ -158,6 +158,10 @@ impl GalleryGpt {
                 "image_aspect_ratio",
                 json!(self.processor().config().aspect_ratio.to_string()),
             ),
+            (
+                "apply_orientation",
+                json!(self.processor().config().apply_orientation),
+            ),
             ("dtype", json!(format!("{:?}", self.model().dtype()))),
             (
                 "load_8bit",

@@ -206,6 +206,13 @@ impl GalleryGpt {
         &self.processor
     }
 
+    /// Turns pictures as their EXIF says, or leaves them as they are stored, which is what the models were trained on.
+    #[must_use]
+    pub fn with_apply_orientation(mut self, apply: bool) -> Self {
+        self.processor = self.processor.with_apply_orientation(apply);
+        self
+    }
+
     /// Makes batches of records for a training of this model: with its tokenizer, template and image processor, of pictures under
     /// `image_folder`. Records of more than `model_max_length` tokens, or more than the model's context, are bad records.
     #[must_use]
