@@ -36,6 +36,7 @@ use gallery_gpt::{
     text::Role,
 };
 use gallery_gpt_scenes::QUESTIONS;
+use hub_cache::{TINY_BASE, model_folder};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use terminal::Stopped;
@@ -142,6 +143,13 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     ensure!(arguments.resamples > 0, "--resamples must be at least 1");
     ensure!(arguments.batch_size > 0, "--batch_size must be at least 1");
+    for references in &arguments.references {
+        ensure!(
+            !references.starts_with(SAMPLE) || references.exists(),
+            "{} is not there: the sample is relative; run in the repository or give --references",
+            references.display()
+        );
+    }
     let test = TestSet::load(&arguments.references)?;
     for bad in &test.bad {
         note!("left out of the test set: {bad}");
@@ -259,8 +267,10 @@ fn predictions(
     let mut systems = Vec::new();
     let run_models = arguments.predictions.is_empty();
     if run_models || arguments.base.is_some() || arguments.adapter.is_some() {
-        let base = arguments.base.clone();
-        let base = base.unwrap_or_else(|| "datasets/tiny-base".into());
+        let base = match &arguments.base {
+            Some(base) => base.clone(),
+            None => model_folder(TINY_BASE).map_err(anyhow::Error::msg)?,
+        };
         let gallery = GalleryGpt::load(&base, &arguments.device.device()?)?;
         let cancel = interrupt::first_asks()?;
         if run_models && arguments.images.starts_with(SAMPLE) {

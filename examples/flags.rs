@@ -8,15 +8,14 @@ use std::{
     str::FromStr,
 };
 
-use anyhow::ensure;
+use anyhow::anyhow;
 use clap::Args;
 use gallery_gpt::{
     model::EarlyStopping,
     prelude::*,
     text::{TemplateKind, UnknownTemplate},
 };
-
-const TINY_BASE: &str = "datasets/tiny-base";
+use hub_cache::TINY_BASE;
 
 /// Which model.
 #[derive(Args)]
@@ -50,7 +49,7 @@ pub(crate) struct ModelFlags {
 
 impl ModelFlags {
     /// The base's folder, and the adapter if there is one.
-    pub(crate) fn paths(&self) -> (&Path, Option<&Path>) {
+    fn paths(&self) -> (&Path, Option<&Path>) {
         match (self.base.as_deref(), self.adapter.as_deref()) {
             (None, Some(model)) if is_whole_model(model) => (model, None),
             (base, adapter) => (base.unwrap_or(Path::new(TINY_BASE)), adapter),
@@ -70,7 +69,9 @@ impl ModelFlags {
             ConvMode::Guess => TemplateKind::guess_as_run_llava(&self.name())?,
         };
         let (base, adapter) = self.paths();
-        ensure_default(base)?;
+        if self.base.is_none() && base == Path::new(TINY_BASE) {
+            hub_cache::model_folder(TINY_BASE).map_err(|error| anyhow!("{TINY_BASE}: {error}"))?;
+        }
         let options = LoadOptions {
             dtype: self.dtype,
             vision_tower: self.vision_tower.clone(),
@@ -97,15 +98,6 @@ impl ModelFlags {
         }
         Ok(gallery)
     }
-}
-
-/// Refuses the default base in words that help, where there is none.
-pub(crate) fn ensure_default(base: &Path) -> anyhow::Result<()> {
-    ensure!(
-        base != Path::new(TINY_BASE) || base.exists(),
-        "{TINY_BASE} is not there: the default base is relative; run in the repository or give --base"
-    );
-    Ok(())
 }
 
 /// Whether a folder holds a model rather than something to put on one.

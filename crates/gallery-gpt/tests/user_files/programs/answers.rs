@@ -213,10 +213,19 @@ fn flags_and_pictures_are_taken_as_people_type_them() {
 fn outside_of_the_repository_the_default_base_is_explained() {
     let scratch = tempfile::tempdir().unwrap();
     let picture = root().join(IMAGES).join("test_0.jpg");
-    for name in ["caption", "chat"] {
+    let picture = picture.display().to_string();
+    for (name, arguments) in [
+        ("caption", &[picture.as_str()][..]),
+        ("chat", &[&picture]),
+        ("inspect", &[]),
+        ("merge", &["--adapter", "ad", "--output_dir", "out"]),
+        ("convert", &["--layout", "llava", "--output_dir", "out"]),
+        ("validate_dataset", &[]),
+        ("evaluate", &[]),
+    ] {
         let mut command = program(name);
-        command.current_dir(scratch.path()).arg(&picture);
-        refused(&mut command, "run in the repository or give --base");
+        command.current_dir(scratch.path()).args(arguments);
+        refused(&mut command, "run in the repository or give --");
     }
 }
 
@@ -367,4 +376,49 @@ fn questions_are_answered_by_one_model_and_meet_their_scores() {
     refused(&mut again(&[]), "notes.md");
     succeeded(&mut again(&["--overwrite"]));
     assert_eq!(fs::read_to_string(path("scores/notes.md")).unwrap(), "mine");
+}
+
+#[test]
+fn no_question_leads_out_of_the_picture_folder() {
+    let scratch = tempfile::tempdir().unwrap();
+    let picture = root().join(IMAGES).join("test_0.jpg");
+    fs::create_dir(scratch.path().join("images")).unwrap();
+    for name in ["images/in.jpg", "out.jpg"] {
+        fs::copy(&picture, scratch.path().join(name)).unwrap();
+    }
+    let absolute = scratch.path().join("images/in.jpg").display().to_string();
+    for (image, words) in [
+        ("in.jpg", None),
+        (&absolute, None),
+        ("../out.jpg", Some("leads out of the picture folder")),
+        (
+            "../../../../../../etc/hostname",
+            Some("leads out of the picture folder"),
+        ),
+        (
+            "https://example.org/a.jpg",
+            Some("https://example.org/a.jpg"),
+        ),
+        ("missing.jpg", Some("missing.jpg")),
+    ] {
+        let (questions, answers) = (scratch.path().join("q"), scratch.path().join("a"));
+        let line = serde_json::json!({"question_id": 1, "image": image, "text": "Describe."});
+        fs::write(&questions, line.to_string()).unwrap();
+        let mut command = program("answer_questions");
+        command
+            .args(["--max_new_tokens", "2", "--question-file"])
+            .arg(&questions);
+        command
+            .arg("--image-folder")
+            .arg(scratch.path().join("images"));
+        command.arg("--answers-file").arg(&answers);
+        match words {
+            None => {
+                succeeded(&mut command);
+                assert_eq!(lines(&answers).len(), 1);
+                fs::remove_file(&answers).unwrap();
+            }
+            Some(words) => refused(&mut command, words),
+        }
+    }
 }
