@@ -52,19 +52,18 @@ pub fn save_projector(
 /// # Errors
 /// The model has no adapter, or one went into weights of the base that no adapter's folder here holds.
 pub fn ensure_savable_adapter(model: &GalleryModel) -> Result<(), CheckpointError> {
-    if !model.language_model.has_lora() {
-        return Err(CheckpointError::NoAdapter);
-    }
     let changed = model.changed_base().iter();
     let modules: Vec<String> = changed
         .filter(|module| !is_projector(module))
         .cloned()
         .collect();
-    if modules.is_empty() {
-        Ok(())
-    } else {
-        Err(CheckpointError::ChangedBase { modules })
+    if !modules.is_empty() {
+        return Err(CheckpointError::ChangedBase { modules });
     }
+    if !model.language_model.has_lora() {
+        return Err(CheckpointError::NoAdapter);
+    }
+    Ok(())
 }
 
 /// Writes the adapter and the projector of a model as a folder of either layout. Ranks, alphas, dropout and targets are those of
