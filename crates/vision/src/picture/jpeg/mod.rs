@@ -220,6 +220,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn many_scans_of_a_large_picture_are_refused_at_once() {
+        let frame = [0xFF, 0xC2, 0, 11, 8, 0x32, 0xC8, 0x32, 0xC8, 1, 1, 0x11, 0];
+        let scan = [0xFF, START_OF_SCAN, 0, 8, 1, 1, 0, 0, 0, 0];
+        let file = |scans: usize| [&[0xFF, 0xD8][..], &frame, &scan.repeat(scans)].concat();
+        let limits = ImageLimits::default();
+        let refused = |scans| match Jpeg::open(&file(scans), &limits).err() {
+            Some(Fault::Unsupported(found)) => found.contains("scans"),
+            _ => false,
+        };
+        assert!(refused(30));
+        // This one is refused for what it lacks.
+        assert!(!refused(3));
+    }
+
+    #[test]
     fn scans_are_counted_behind_segments_and_data() {
         let comment = [0xFF, 0xFE, 0, 4, 0xFF, START_OF_SCAN];
         let frame = [0xFF, 0xC0, 0, 8, 8, 0, 1, 0, 1, 1];
