@@ -12,11 +12,21 @@ use serde_json::{Value, json};
 /// What came back.
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    /// The lines of the head, in small letters.
+    pub(crate) head: Vec<String>,
     /// The body; of a stream, its lines.
     pub(crate) body: Vec<u8>,
 }
 
+#[allow(dead_code, reason = "each program looks at some of it")]
 impl Answer {
+    /// The value of a header.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.iter();
+        let mut values = lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        values.next().map(str::trim)
+    }
+
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
@@ -55,27 +65,48 @@ pub(crate) fn post(
     body: &[u8],
     hang_up_after: Option<usize>,
 ) -> anyhow::Result<Answer> {
-    let mut socket = TcpStream::connect(address).context("connect")?;
     // HTTP/1.0: the body is not chunked and ends with the connection.
     let head = format!(
         "POST {path} HTTP/1.0\r\nhost: {address}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
+    let mut socket = TcpStream::connect(address).context("connect")?;
     socket.write_all(head.as_bytes()).context("write")?;
     // A server that refuses a body early may close before all of it is written; its answer is what counts.
     let _ = socket.write_all(body);
+    answer(socket, hang_up_after)
+}
+
+/// Sends a request without a body, with lines of the head of its own.
+#[allow(dead_code, reason = "not every program asks without a body")]
+pub(crate) fn ask(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    head: &[&str],
+) -> anyhow::Result<Answer> {
+    let mut socket = TcpStream::connect(address).context("connect")?;
+    let lines: String = head.iter().map(|line| format!("{line}\r\n")).collect();
+    write!(socket, "{method} {path} HTTP/1.0\r\n{lines}\r\n").context("write")?;
+    answer(socket, None)
+}
+
+/// Reads an answer to its end, or so many lines of its body.
+pub(crate) fn answer(socket: TcpStream, lines: Option<usize>) -> anyhow::Result<Answer> {
     let mut reader = BufReader::new(socket);
     let mut line = String::new();
     reader.read_line(&mut line).context("no answer")?;
     let Some(status) = line.split(' ').nth(1).and_then(|code| code.parse().ok()) else {
         bail!("no HTTP status in {line:?}");
     };
+    let mut head = Vec::new();
     while !line.trim().is_empty() {
         line.clear();
         reader.read_line(&mut line)?;
+        head.push(line.trim().to_ascii_lowercase());
     }
     let mut body = Vec::new();
-    match hang_up_after {
+    match lines {
         None => {
             reader.read_to_end(&mut body)?;
         }
@@ -85,5 +116,5 @@ pub(crate) fn post(
             }
         }
     }
-    Ok(Answer { status, body })
+    Ok(Answer { status, head, body })
 }

@@ -1,5 +1,6 @@
-//! The server under load: many clients on loopback, a third of them hanging up, broken pictures among them. Every whole answer is
-//! compared with the library's own, and the memory of the process is watched. With a Python that has `openai` and `playwright`, the
+//! The server under load: many clients on loopback, a third of them hanging up, broken pictures among them, and beside them clients
+//! that send half a head or half a body, or a byte at a time. Every whole answer is compared with the library's own; the memory of
+//! the process, and how long `/health` takes, are watched. With a Python that has `openai` and `playwright`, the
 //! page and the API are tried by a browser and OpenAI's own client first.
 //!
 //! ```sh
@@ -19,25 +20,26 @@ mod memory;
 mod server;
 
 use std::{
-    net::SocketAddr,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
     path::PathBuf,
     process::Command,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use gallery_gpt::prelude::*;
+use gallery_gpt::{prelude::*, vision::ImageLimits};
 use gallery_gpt_scenes::QUESTIONS;
-use http_client::{post, user};
+use http_client::{ask, post, user};
 use indicatif::{ProgressBar, ProgressStyle};
 use memory::resident;
 use serde_json::json;
-use server::Limits;
+use server::{Access, BodyLimits, ConnectionLimits, Limits};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -51,6 +53,9 @@ struct Arguments {
     /// Clients at a time.
     #[arg(long, default_value_t = 64)]
     clients: usize,
+    /// Clients that never finish a request, a third of each kind.
+    #[arg(long, default_value_t = 96)]
+    half_open: usize,
     /// Requests that may wait.
     #[arg(long, default_value_t = 32)]
     queue: usize,
@@ -109,9 +114,21 @@ fn main() -> anyhow::Result<()> {
 
     let limits = Limits {
         queue: arguments.queue,
-        body: 1 << 20,
         pictures: 4,
+        picture: ImageLimits::default(),
+        body: BodyLimits {
+            bytes: 1 << 20,
+            in_flight: 48 << 20,
+            time: Duration::from_secs(30),
+            pause: Duration::from_secs(10),
+        },
         deadline: Duration::from_secs(120),
+    };
+    // Fewer than there are clients in all: the half-open ones have to give way.
+    let connections = ConnectionLimits {
+        connections: arguments.clients + arguments.half_open / 2 + 2,
+        head: Duration::from_secs(10),
+        answer: Duration::from_secs(130),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -120,13 +137,11 @@ fn main() -> anyhow::Result<()> {
     let listener = runtime.block_on(tokio::net::TcpListener::bind(("127.0.0.1", 0)))?;
     let address = listener.local_addr()?;
     let defaults = GenerationConfig::greedy(512);
-    let (router, worker) = server::serve(gallery, "tiny-base".to_owned(), defaults, limits);
+    let name = "tiny-base".to_owned();
+    let (router, worker) = server::serve(gallery, name, defaults, limits, Access::default());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let serving = runtime.spawn(async {
-        axum::serve(listener, router)
-            .with_graceful_shutdown(async { drop(stopped.await) })
-            .await
-    });
+    let stopped = async { drop(stopped.await) };
+    let serving = runtime.spawn(server::listen(listener, router, connections, None, stopped));
 
     if let (Some(python), Some(chromium)) = (&arguments.python, &arguments.chromium) {
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../benches/serve.py");
@@ -138,12 +153,79 @@ fn main() -> anyhow::Result<()> {
         ensure!(status.success(), "the clients in Python failed");
     }
 
-    load(&arguments, address, &known)?;
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let half_open = scope.spawn(|| half_open(arguments.half_open, address, &done));
+        let health = scope.spawn(|| watch_health(address, &done));
+        let loaded = load(&arguments, address, &known);
+        done.store(true, Ordering::Relaxed);
+        let joined = half_open.join().is_ok() && health.join().is_ok();
+        ensure!(joined, "a client beside the load panicked");
+        loaded
+    })?;
+    let mut half = TcpStream::connect(address)?;
+    half.write_all(b"POST /v1/ch")?;
+    let began = Instant::now();
     drop(stop);
-    runtime.block_on(serving)??;
+    runtime.block_on(serving)?;
     ensure!(worker.join().is_ok(), "the model's thread panicked");
-    println!("stopped: the queue was done and the model's thread ended without a panic");
+    println!(
+        "stopped in {:.1} s with half a request open: the queue was done and the model's thread ended without a panic",
+        began.elapsed().as_secs_f64()
+    );
     Ok(())
+}
+
+/// Keeps so many connections open that never bring a whole request, until it is done.
+fn half_open(clients: usize, address: SocketAddr, done: &AtomicBool) {
+    let promise = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100000\r\n\r\n";
+    let open = |number: usize| {
+        let mut socket = TcpStream::connect(address).ok()?;
+        let begin = if number.is_multiple_of(3) {
+            "POST /v1/ch"
+        } else {
+            promise
+        };
+        socket.write_all(begin.as_bytes()).ok()?;
+        socket.set_nonblocking(true).ok()?;
+        Some(socket)
+    };
+    let mut sockets: Vec<_> = (0..clients).map(open).collect();
+    let mut ended = 0;
+    while !done.load(Ordering::Relaxed) {
+        for (number, socket) in sockets.iter_mut().enumerate() {
+            let alive = socket.as_mut().is_some_and(|socket| {
+                let waits = |error: std::io::Error| error.kind() == std::io::ErrorKind::WouldBlock;
+                let trickles = number % 3 != 1 || socket.write_all(b" ").is_ok();
+                trickles && socket.read(&mut [0; 64]).is_err_and(waits)
+            });
+            if !alive {
+                ended += 1;
+                *socket = open(number);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    println!(
+        "{clients} half-open clients beside them were ended {ended} times, and came again each time"
+    );
+}
+
+/// Asks whether the server is well, again and again, until it is done.
+fn watch_health(address: SocketAddr, done: &AtomicBool) {
+    let (mut longest, mut failures, mut count) = (Duration::ZERO, 0, 0);
+    while !done.load(Ordering::Relaxed) {
+        let began = Instant::now();
+        let well = ask(address, "GET", "/health", &[]).is_ok_and(|answer| answer.body == b"ok");
+        longest = longest.max(began.elapsed());
+        count += 1;
+        failures += usize::from(!well);
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    println!(
+        "/health: {count} times, {failures} without an answer, {:.2} s at most",
+        longest.as_secs_f64()
+    );
 }
 
 fn load(arguments: &Arguments, address: SocketAddr, known: &[Known]) -> anyhow::Result<()> {

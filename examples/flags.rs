@@ -49,7 +49,7 @@ pub(crate) struct ModelFlags {
 
 impl ModelFlags {
     /// The base's folder, and the adapter if there is one.
-    fn paths(&self) -> (&Path, Option<&Path>) {
+    pub(crate) fn paths(&self) -> (&Path, Option<&Path>) {
         match (self.base.as_deref(), self.adapter.as_deref()) {
             (None, Some(model)) if is_whole_model(model) => (model, None),
             (base, adapter) => (base.unwrap_or(Path::new(TINY_BASE)), adapter),

@@ -87,6 +87,11 @@ pub(crate) fn is_closed() -> bool {
     CLOSED.load(Ordering::Relaxed)
 }
 
+/// Whether all that was said to standard output is written.
+pub(crate) fn is_written() -> bool {
+    !is_closed() && FAILED.get().is_none()
+}
+
 /// Runs a program and says what went wrong.
 pub(crate) fn main(program: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
     let mut done = program();

@@ -1,6 +1,14 @@
-//! The page and OpenAI's chat completions over one model: routes, limits, and what is said when something cannot be done.
+//! The page and OpenAI's chat completions over one model: routes, and the way of a request through them.
 
+mod body;
+mod buffer;
+pub(crate) mod data_uri;
+mod guard;
+mod listen;
+pub(crate) mod neutral;
 mod openai;
+mod refusal;
+mod request;
 mod worker;
 
 use std::{
@@ -13,18 +21,27 @@ use std::{
 };
 
 use axum::{
-    Json, Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, Path, State, rejection::BytesRejection},
-    http::{HeaderMap, StatusCode, header},
-    response::{Html, IntoResponse, Response, Sse, sse},
+    Extension, Json, Router,
+    body::Body,
+    extract::{Path, State},
+    http::{HeaderMap, Method, Uri, header},
+    middleware::{from_fn, from_fn_with_state},
+    response::{IntoResponse, Response, Sse, sse},
     routing::{get, post},
 };
-use gallery_gpt::{model::CancelToken, prelude::*, text::Role};
-use openai::{ChatRequest, Reply};
+use gallery_gpt::{model::CancelToken, prelude::*, text::Role, vision::ImageLimits};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::{StreamExt, wrappers::UnboundedReceiverStream};
+
+pub(crate) use body::BodyLimits;
+use body::Room;
+pub(crate) use guard::Access;
+use listen::Connection;
+pub(crate) use listen::{ConnectionLimits, listen};
+use openai::Reply;
+use refusal::Refusal;
+pub(crate) use request::{ChatRequest, RequestLimits};
 use worker::{Event, Job, Task};
 
 /// What a server allows.
@@ -32,10 +49,12 @@ use worker::{Event, Job, Task};
 pub(crate) struct Limits {
     /// Jobs that wait for the model; one more is told that the server is busy.
     pub(crate) queue: usize,
-    /// Bytes of a request.
-    pub(crate) body: usize,
     /// Pictures of a request.
     pub(crate) pictures: usize,
+    /// What each of them may cost.
+    pub(crate) picture: ImageLimits,
+    /// What the body of a request may cost.
+    pub(crate) body: BodyLimits,
     /// From a request to the end of its answer.
     pub(crate) deadline: Duration,
 }
@@ -43,8 +62,13 @@ pub(crate) struct Limits {
 /// What every handler knows.
 struct Server {
     name: String,
+    context: usize,
     defaults: GenerationConfig,
     limits: Limits,
+    request: RequestLimits,
+    room: Room,
+    /// One request is parsed at a time: together they would take more memory than their bodies' room.
+    parsing: Arc<Semaphore>,
     jobs: mpsc::Sender<Job>,
     started: u64,
     requests: AtomicU64,
@@ -56,92 +80,75 @@ pub(crate) fn serve(
     name: String,
     defaults: GenerationConfig,
     limits: Limits,
+    access: Access,
 ) -> (Router, std::thread::JoinHandle<()>) {
     let (jobs, queue) = mpsc::channel(limits.queue);
-    let worker = std::thread::spawn(move || worker::work(&gallery, queue));
-    let body = limits.body;
+    let context = gallery.model().config().llama.max_position_embeddings;
+    let request = RequestLimits {
+        text: context.saturating_mul(longest_token(&gallery)),
+        pictures: limits.pictures,
+    };
+    let picture = limits.picture;
+    let worker = std::thread::spawn(move || worker::work(&gallery, picture, queue));
     let server = Server {
         name,
+        context,
         defaults,
+        request,
+        room: Room::new(limits.body),
         limits,
+        parsing: Arc::new(Semaphore::new(1)),
         jobs,
         started: seconds(),
         requests: AtomicU64::new(0),
     };
-    let router = Router::new()
-        .route("/", get(async || Html(include_str!("page.html"))))
-        .route("/health", get(async || "ok"))
+    let access = Arc::new(access);
+    let page = |kind, text: &'static str| get(async move || ([(header::CONTENT_TYPE, kind)], text));
+    let mut router = Router::new()
         .route("/v1/models", get(models))
         .route("/v1/models/{*name}", get(model))
         .route("/v1/chat/completions", post(completions))
         .route("/attention", post(attention))
-        .layer(DefaultBodyLimit::max(body))
+        .route_layer(from_fn_with_state(access.clone(), guard::key_holders_only))
+        .route(
+            "/",
+            page("text/html; charset=utf-8", include_str!("page.html")),
+        )
+        .route(
+            "/page.css",
+            page("text/css; charset=utf-8", include_str!("page.css")),
+        )
+        .route(
+            "/page.js",
+            page("text/javascript; charset=utf-8", include_str!("page.js")),
+        )
+        .route("/health", get(async || "ok"))
+        .fallback(async |method: Method, uri: Uri| {
+            Refusal::no_such_path(method.as_str(), uri.path())
+        })
+        .method_not_allowed_fallback(async |method: Method, uri: Uri| {
+            Refusal::wrong_method(method.as_str(), uri.path())
+        })
         .with_state(Arc::new(server));
+    if let Some(cross_origin) = access.cross_origin() {
+        router = router.layer(cross_origin);
+    }
+    let router = router
+        .layer(from_fn_with_state(access, guard::own_pages_only))
+        .layer(from_fn(guard::strict));
     (router, worker)
+}
+
+/// The most bytes of text that one token stands for: a text longer than so many for each token of the context cannot be read.
+fn longest_token(gallery: &GalleryGpt) -> usize {
+    let tokenizer = gallery.tokenizer();
+    let tokens = (0..tokenizer.vocab_size()).filter_map(|id| tokenizer.token(id as u32));
+    tokens.map(|token| token.len()).max().unwrap_or(1)
 }
 
 fn seconds() -> u64 {
     let now = SystemTime::UNIX_EPOCH.elapsed();
     now.map_or(0, |now| now.as_secs())
-}
-
-/// Why a request is not answered, in OpenAI's shape.
-#[derive(Debug)]
-pub(crate) struct Refusal {
-    status: StatusCode,
-    kind: &'static str,
-    message: String,
-}
-
-impl Refusal {
-    fn new(status: StatusCode, kind: &'static str, message: String) -> Self {
-        Self {
-            status,
-            kind,
-            message,
-        }
-    }
-
-    pub(crate) fn invalid(message: String) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
-    }
-
-    pub(crate) fn internal(message: String) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message)
-    }
-
-    pub(crate) fn too_late() -> Self {
-        let message = "the deadline passed before the answer was whole".to_owned();
-        Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", message)
-    }
-
-    fn busy(waiting: usize) -> Self {
-        let message = format!("busy: {waiting} requests wait already; try again in a moment");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
-    }
-
-    fn stopping() -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "stopping",
-            "the server is stopping".to_owned(),
-        )
-    }
-
-    fn json(&self) -> Value {
-        json!({ "error": { "message": self.message, "type": self.kind, "param": null, "code": self.kind } })
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let mut response = (self.status, Json(self.json())).into_response();
-        if self.kind == "busy" {
-            let soon = header::HeaderValue::from_static("1");
-            response.headers_mut().insert(header::RETRY_AFTER, soon);
-        }
-        response
-    }
 }
 
 async fn models(State(server): State<Arc<Server>>) -> Json<Value> {
@@ -152,37 +159,43 @@ async fn model(
     State(server): State<Arc<Server>>,
     Path(name): Path<String>,
 ) -> Result<Json<Value>, Refusal> {
-    server.knows(Some(&name))?;
+    if name != server.name {
+        return Err(Refusal::no_such_model(&name, &server.name));
+    }
     Ok(Json(server.description()))
 }
 
 async fn completions(
     State(server): State<Arc<Server>>,
+    Extension(connection): Extension<Arc<Connection>>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Body,
 ) -> Result<Response, Refusal> {
-    let request = server.read(&headers, body)?;
-    let config = request.config(&server.defaults)?;
-    let mut running = server.submit(&request, Role::User, Task::Answer(config))?;
+    let (request, asked) = server.read(&headers, body, &connection).await?;
+    let config = openai::config(&request, &server.defaults)?;
+    let (stream, include_usage) = (request.stream, request.include_usage);
+    let mut running = server.submit(request, asked, Role::User, Task::Answer(config))?;
     let reply = server.reply();
     // The first event tells whether there is an answer at all.
     let mut event = running.next().await?;
     if let Event::Refused(refusal) = event {
         return Err(refusal);
     }
-    if request.stream {
-        let chunks = chunks(reply, event, running, request.include_usage());
+    if stream {
+        let chunks = chunks(reply, event, running, include_usage);
         let chunks = chunks.map(|data| Ok::<_, Infallible>(sse::Event::default().data(data)));
         return Ok(Sse::new(chunks)
             .keep_alive(sse::KeepAlive::default())
             .into_response());
     }
-    let mut text = String::new();
+    let (mut text, mut notes) = (String::new(), Vec::new());
     loop {
         match event {
             Event::Piece(piece) => text.push_str(&piece),
+            Event::Notes(said) => notes = said,
             Event::End { finish, usage } => {
-                return Ok(Json(reply.completion(text.trim(), finish, usage)).into_response());
+                let answer = reply.completion(text.trim(), &notes, finish, usage);
+                return Ok(Json(answer).into_response());
             }
             Event::Overlay(_) => {}
             Event::Refused(refusal) => return Err(refusal),
@@ -201,12 +214,13 @@ fn chunks(
     let (sender, chunks) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         let mut event = Ok(first);
-        let mut pieces = 0;
+        let mut begun = false;
         loop {
             let (data, ended) = match event {
+                Ok(Event::Notes(notes)) => (vec![reply.notes(&notes).to_string()], false),
                 Ok(Event::Piece(piece)) => {
-                    pieces += 1;
-                    (vec![reply.piece(&piece, pieces == 1).to_string()], false)
+                    let first = !std::mem::replace(&mut begun, true);
+                    (vec![reply.piece(&piece, first).to_string()], false)
                 }
                 Ok(Event::End { finish, usage }) => {
                     let mut last = vec![reply.end(finish).to_string()];
@@ -233,21 +247,33 @@ fn chunks(
 
 async fn attention(
     State(server): State<Arc<Server>>,
+    Extension(connection): Extension<Arc<Connection>>,
     headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
+    body: Body,
 ) -> Result<Response, Refusal> {
-    let request = server.read(&headers, body)?;
-    let phrase = request.phrase.clone().filter(|phrase| !phrase.is_empty());
-    let phrase = phrase
-        .ok_or_else(|| Refusal::invalid("phrase: expected words of the answer".to_owned()))?;
-    let mut running = server.submit(&request, Role::Assistant, Task::Attend(phrase))?;
-    match running.next().await? {
-        Event::Overlay(file) => Ok(([(header::CONTENT_TYPE, "image/png")], file).into_response()),
-        Event::Refused(refusal) => Err(refusal),
-        Event::Piece(_) | Event::End { .. } => {
-            Err(Refusal::internal("an answer came for a picture".to_owned()))
+    let (mut request, asked) = server.read(&headers, body, &connection).await?;
+    let phrase = request.phrase.take().filter(|phrase| !phrase.is_empty());
+    let phrase =
+        phrase.ok_or_else(|| Refusal::invalid("phrase", "phrase: expected words of the answer"))?;
+    let mut running = server.submit(request, asked, Role::Assistant, Task::Attend(phrase))?;
+    loop {
+        match running.next().await? {
+            Event::Overlay(file) => {
+                return Ok(([(header::CONTENT_TYPE, "image/png")], file).into_response());
+            }
+            Event::Refused(refusal) => return Err(refusal),
+            Event::Notes(_) => {}
+            Event::Piece(_) | Event::End { .. } => {
+                return Err(Refusal::internal("an answer came for a picture"));
+            }
         }
     }
+}
+
+/// When a request was made, and the room its body takes.
+struct Asked {
+    deadline: Instant,
+    room: Option<OwnedSemaphorePermit>,
 }
 
 /// A job from the side of the one who waits. Dropped, it is cancelled.
@@ -276,76 +302,60 @@ impl Drop for Running {
 
 impl Server {
     fn description(&self) -> Value {
-        json!({ "id": self.name, "object": "model", "created": self.started, "owned_by": "gallery-gpt" })
+        json!({
+            "id": self.name, "object": "model", "created": self.started, "owned_by": "gallery-gpt",
+            "max_model_len": self.context,
+            "defaults": {
+                "temperature": self.defaults.temperature,
+                "max_tokens": self.defaults.max_new_tokens,
+            },
+        })
     }
 
-    fn knows(&self, model: Option<&str>) -> Result<(), Refusal> {
-        match model {
-            Some(name) if name != self.name => {
-                let message = format!("model: there is no {name:?} here, only {:?}", self.name);
-                Err(Refusal::new(
-                    StatusCode::NOT_FOUND,
-                    "model_not_found",
-                    message,
-                ))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn read(
+    /// Takes the body and reads it, away from the threads that serve the connections.
+    async fn read(
         &self,
         headers: &HeaderMap,
-        body: Result<Bytes, BytesRejection>,
-    ) -> Result<ChatRequest, Refusal> {
-        // A page of another origin cannot send this type without asking first, and is not allowed to.
-        let kind = headers
-            .get(header::CONTENT_TYPE)
-            .and_then(|kind| kind.to_str().ok());
-        if !kind.is_some_and(|kind| kind.starts_with("application/json")) {
-            let message = format!("content-type: found {kind:?}, expected application/json");
-            return Err(Refusal::new(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "invalid_request_error",
-                message,
-            ));
-        }
-        let body = body.map_err(|rejection| {
-            let message = if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                format!(
-                    "the request has more than the {} bytes this server takes",
-                    self.limits.body
-                )
-            } else {
-                rejection.body_text()
+        body: Body,
+        connection: &Connection,
+    ) -> Result<(ChatRequest, Asked), Refusal> {
+        let deadline = Instant::now() + self.limits.deadline;
+        let taken = self.room.take(headers, body, connection).await?;
+        let room = taken.room;
+        let limits = self.request;
+        let parsing = self.parsing.clone();
+        let parsed = async {
+            let turn = parsing.acquire_owned().await;
+            let parse = move || {
+                let request = ChatRequest::parse(&taken.bytes, &limits);
+                drop((taken.bytes, turn));
+                request
             };
-            Refusal::new(rejection.status(), "invalid_request_error", message)
-        })?;
-        let mut json = serde_json::Deserializer::from_slice(&body);
-        let request: ChatRequest = serde_path_to_error::deserialize(&mut json)
-            .map_err(|error| Refusal::invalid(error.to_string()))?;
-        self.knows(request.model.as_deref())?;
-        Ok(request)
+            tokio::task::spawn_blocking(parse).await
+        };
+        let parsed = tokio::time::timeout_at(deadline.into(), parsed).await;
+        let request = parsed
+            .map_err(|_| Refusal::too_late())?
+            .map_err(|_| Refusal::internal("the reading of the request failed"))??;
+        Ok((request, Asked { deadline, room }))
     }
 
     /// Puts a job in the queue. `last` is who must have spoken last.
-    fn submit(&self, request: &ChatRequest, last: Role, task: Task) -> Result<Running, Refusal> {
-        let (conversation, pictures) = request.conversation(self.limits.pictures)?;
-        if conversation
-            .turns
-            .last()
-            .is_none_or(|turn| turn.role != last)
-        {
-            let message =
-                format!("messages: expected the last one to be of the {last:?}").to_lowercase();
-            return Err(Refusal::invalid(message));
-        }
+    fn submit(
+        &self,
+        request: ChatRequest,
+        asked: Asked,
+        last: Role,
+        task: Task,
+    ) -> Result<Running, Refusal> {
+        let (conversation, pictures) = openai::conversation(request.messages, last)?;
         let cancel = CancelToken::new();
-        let deadline = Instant::now() + self.limits.deadline;
+        let deadline = asked.deadline;
         let (sender, events) = mpsc::unbounded_channel();
         let job = Job {
             conversation,
             pictures,
+            room: asked.room,
             task,
             cancel: cancel.clone(),
             deadline,

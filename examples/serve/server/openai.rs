@@ -1,218 +1,113 @@
-//! The shapes of OpenAI's chat completions, as far as a model that reads paintings has use for them.
+//! Between OpenAI's chat completions and the library: a request as a conversation and settings, an answer as JSON.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use gallery_gpt::{model::FinishReason, prelude::*, text::image_question};
-use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use gallery_gpt::{
+    model::{FinishReason, GenerationError},
+    prelude::*,
+    text::{IMAGE_PLACEHOLDER, IMAGE_TOKEN, Role, image_question, literal_image},
+};
+use serde_json::{Value, json};
 
-use super::Refusal;
+use super::{
+    Refusal,
+    buffer::Buffer,
+    request::{ChatRequest, Message},
+};
 
-/// A request, before anything in it is believed.
-#[derive(Deserialize)]
-pub(crate) struct ChatRequest {
-    pub(crate) model: Option<String>,
+/// The settings: the server's, changed by the request's.
+pub(crate) fn config(
+    request: &ChatRequest,
+    defaults: &GenerationConfig,
+) -> Result<GenerationConfig, Refusal> {
+    let mut config = defaults.clone();
+    config.temperature = request.temperature.unwrap_or(config.temperature);
+    config.top_p = request.top_p.unwrap_or(config.top_p);
+    config.top_k = request.top_k.unwrap_or(config.top_k);
+    config.repetition_penalty = request
+        .repetition_penalty
+        .unwrap_or(config.repetition_penalty);
+    config.no_repeat_ngram_size = request
+        .no_repeat_ngram_size
+        .unwrap_or(config.no_repeat_ngram_size);
+    config.seed = request.seed.unwrap_or_else(|| {
+        // As many clients expect, an answer without a seed is another one each time.
+        let now = std::time::SystemTime::UNIX_EPOCH.elapsed();
+        now.map_or(0, |now| now.as_nanos() as u64)
+    });
+    // Many clients send a wish that suits larger models: the answer then ends at the server's own limit, with `length`.
+    let most = defaults.max_new_tokens;
+    config.max_new_tokens = request.max_tokens.unwrap_or(most).min(most);
+    config.stop_strings.clone_from(&request.stop);
+    config.validate().map_err(|error| {
+        let param = match error {
+            GenerationError::Config { field, .. } => field,
+            _ => "messages",
+        };
+        Refusal::invalid(param, error.to_string())
+    })?;
+    Ok(config)
+}
+
+/// The conversation, with a line of `<image>` for each picture of a turn, and the pictures' files. `last` is who must have spoken
+/// last.
+pub(crate) fn conversation(
     messages: Vec<Message>,
-    #[serde(default)]
-    pub(crate) stream: bool,
-    temperature: Option<f32>,
-    top_p: Option<f32>,
-    top_k: Option<usize>,
-    repetition_penalty: Option<f32>,
-    max_tokens: Option<usize>,
-    max_completion_tokens: Option<usize>,
-    stop: Option<Stop>,
-    seed: Option<u64>,
-    stream_options: Option<StreamOptions>,
-    /// Words of the last message, where attention is asked for.
-    pub(crate) phrase: Option<String>,
-    #[serde(flatten)]
-    rest: Map<String, Value>,
-}
-
-#[derive(Deserialize)]
-struct Message {
-    role: String,
-    content: Content,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Content {
-    Text(String),
-    Parts(Vec<Part>),
-}
-
-#[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum Part {
-    Text { text: String },
-    ImageUrl { image_url: ImageUrl },
-}
-
-#[derive(Deserialize)]
-struct ImageUrl {
-    url: String,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Stop {
-    One(String),
-    Several(Vec<String>),
-}
-
-#[derive(Deserialize)]
-struct StreamOptions {
-    #[serde(default)]
-    include_usage: bool,
-}
-
-/// Settings that change nothing here at the value given, or that only name the caller.
-fn changes_nothing(name: &str, value: &Value) -> bool {
-    match name {
-        "user" | "metadata" | "store" | "safety_identifier" | "prompt_cache_key" => true,
-        "n" => *value == json!(1),
-        "logprobs" | "parallel_tool_calls" => *value == json!(false),
-        "presence_penalty" | "frequency_penalty" => value.as_f64() == Some(0.0),
-        "response_format" => value["type"] == "text",
-        _ => value.is_null(),
-    }
-}
-
-impl ChatRequest {
-    /// Whether the last chunk of a stream counts tokens.
-    pub(crate) fn include_usage(&self) -> bool {
-        let options = self.stream_options.as_ref();
-        options.is_some_and(|options| options.include_usage)
-    }
-
-    /// The settings: the server's, changed by the request's.
-    pub(crate) fn config(&self, defaults: &GenerationConfig) -> Result<GenerationConfig, Refusal> {
-        if let Some((name, value)) = self
-            .rest
-            .iter()
-            .find(|(name, value)| !changes_nothing(name, value))
-        {
-            return Err(Refusal::invalid(format!(
-                "{name}: {value} is not supported here"
-            )));
-        }
-        let mut config = defaults.clone();
-        config.temperature = self.temperature.unwrap_or(config.temperature);
-        config.top_p = self.top_p.unwrap_or(config.top_p);
-        config.top_k = self.top_k.unwrap_or(config.top_k);
-        config.repetition_penalty = self.repetition_penalty.unwrap_or(config.repetition_penalty);
-        config.seed = self.seed.unwrap_or_else(|| {
-            // As many clients expect, an answer without a seed is another one each time.
-            let now = std::time::SystemTime::UNIX_EPOCH.elapsed();
-            now.map_or(0, |now| now.as_nanos() as u64)
-        });
-        if let Some(tokens) = self.max_completion_tokens.or(self.max_tokens) {
-            if tokens > defaults.max_new_tokens {
-                return Err(Refusal::invalid(format!(
-                    "max_tokens: {tokens} is more than this server writes ({})",
-                    defaults.max_new_tokens
-                )));
-            }
-            config.max_new_tokens = tokens;
-        }
-        config.stop_strings = match &self.stop {
-            None => Vec::new(),
-            Some(Stop::One(stop)) => vec![stop.clone()],
-            Some(Stop::Several(stops)) => stops.clone(),
+    last: Role,
+) -> Result<(Conversation, Vec<Buffer>), Refusal> {
+    let mut conversation = Conversation::default();
+    let mut pictures = Vec::new();
+    let count = messages.len();
+    for (number, mut message) in messages.into_iter().enumerate() {
+        let own = message.pictures.len();
+        pictures.append(&mut message.pictures);
+        let expected = if conversation.turns.len() % 2 == 0 {
+            "user"
+        } else {
+            "assistant"
         };
-        config
-            .validate()
-            .map_err(|error| Refusal::invalid(error.to_string()))?;
-        Ok(config)
-    }
-
-    /// The conversation, with a line of `<image>` for each picture of a turn, and the pictures' files.
-    pub(crate) fn conversation(
-        &self,
-        most_pictures: usize,
-    ) -> Result<(Conversation, Vec<Vec<u8>>), Refusal> {
-        let mut conversation = Conversation::default();
-        let mut pictures = Vec::new();
-        for (number, message) in self.messages.iter().enumerate() {
-            let before = pictures.len();
-            let text = message.read(number, &mut pictures)?;
-            let own = pictures.len() - before;
-            let expected = if conversation.turns.len() % 2 == 0 {
-                "user"
-            } else {
-                "assistant"
-            };
-            match message.role.as_str() {
-                "system" | "developer" if number == 0 && own == 0 => {
-                    conversation = conversation.with_system(text);
-                }
-                role if role != expected => {
-                    return Err(Refusal::invalid(format!(
-                        "messages[{number}]: the role is {role:?}, expected {expected:?}; a system message may come first"
-                    )));
-                }
-                "user" => conversation = conversation.ask(image_question(&text, own)),
-                _ if own > 0 => {
-                    return Err(Refusal::invalid(format!(
-                        "messages[{number}]: an assistant's message has a picture"
-                    )));
-                }
-                _ => conversation = conversation.answer(text),
-            }
-        }
-        if conversation.turns.is_empty() {
-            return Err(Refusal::invalid(
-                "messages: there is none to answer".to_owned(),
-            ));
-        }
-        if pictures.len() > most_pictures {
-            return Err(Refusal::invalid(format!(
-                "messages: {} pictures, this server takes {most_pictures} a request",
-                pictures.len()
-            )));
-        }
-        Ok((conversation, pictures))
-    }
-}
-
-impl Message {
-    fn read(&self, number: usize, pictures: &mut Vec<Vec<u8>>) -> Result<String, Refusal> {
-        let parts = match &self.content {
-            Content::Text(text) => return Ok(text.clone()),
-            Content::Parts(parts) => parts,
+        let wrong = |what: &str| {
+            let param = format!("messages[{number}]");
+            let message = format!("{param}: {what}");
+            Err(Refusal::invalid(param, message))
         };
-        let mut texts = Vec::new();
-        for part in parts {
-            match part {
-                Part::Text { text } => texts.push(text.as_str()),
-                Part::ImageUrl { image_url } => {
-                    pictures.push(image_url.bytes().map_err(|reason| {
-                        Refusal::invalid(format!("messages[{number}]: image_url: {reason}"))
-                    })?);
-                }
+        match message.role.as_str() {
+            "system" | "developer" if number == 0 && own == 0 => {
+                conversation = conversation.with_system(literal_image(&message.text));
             }
+            role if role != expected => {
+                return wrong(&format!(
+                    "the role is {role:?}, expected {expected:?}; a system message may come first"
+                ));
+            }
+            "user" => conversation = conversation.ask(question(&message.text, own)),
+            _ if own > 0 => return wrong("an assistant's message has a picture"),
+            // The answer that is looked at is no part of a prompt.
+            _ if number + 1 == count => conversation = conversation.answer(message.text),
+            _ => conversation = conversation.answer(literal_image(&message.text)),
         }
-        Ok(texts.join("\n"))
     }
+    let expected = match last {
+        Role::User => "user",
+        Role::Assistant => "assistant",
+    };
+    if conversation
+        .turns
+        .last()
+        .is_none_or(|turn| turn.role != last)
+    {
+        let message = format!("messages: expected the last one to be of the {expected}");
+        return Err(Refusal::invalid("messages", message));
+    }
+    Ok((conversation, pictures))
 }
 
-impl ImageUrl {
-    /// The file in a `data:` URI. Nothing is fetched: a server that fetches what it is told to is a hole in a firewall.
-    fn bytes(&self) -> Result<Vec<u8>, String> {
-        let begins: String = self.url.chars().take(40).collect();
-        let data = self
-            .url
-            .strip_prefix("data:")
-            .and_then(|uri| uri.split_once(','));
-        let data = data.and_then(|(kind, data)| kind.ends_with(";base64").then_some(data));
-        let data = data.ok_or_else(|| {
-            format!("{begins:?} is no data URI; expected data:image/...;base64,...")
-        })?;
-        STANDARD
-            .decode(data)
-            .map_err(|error| format!("not base64 ({error})"))
+/// A question about pictures. Marks in it place them if there are as many; else they are text, and the pictures come first.
+fn question(text: &str, pictures: usize) -> String {
+    let marks = text.matches(IMAGE_TOKEN).count() + text.matches(IMAGE_PLACEHOLDER).count();
+    if marks == pictures {
+        return image_question(text, pictures);
     }
+    let pictures = format!("{IMAGE_TOKEN}\n").repeat(pictures);
+    pictures + &literal_image(text)
 }
 
 /// Who answers, and to which request.
@@ -248,9 +143,15 @@ fn finish_reason(finish: FinishReason) -> &'static str {
 }
 
 impl Reply {
-    /// The whole answer.
-    pub(crate) fn completion(&self, text: &str, finish: FinishReason, usage: Usage) -> Value {
-        json!({
+    /// The whole answer. `notes` is what the client should know of its pictures.
+    pub(crate) fn completion(
+        &self,
+        text: &str,
+        notes: &[String],
+        finish: FinishReason,
+        usage: Usage,
+    ) -> Value {
+        let mut answer = json!({
             "id": self.id, "object": "chat.completion", "created": self.created, "model": self.model,
             "choices": [{
                 "index": 0,
@@ -259,7 +160,11 @@ impl Reply {
                 "finish_reason": finish_reason(finish),
             }],
             "usage": usage.json(),
-        })
+        });
+        if !notes.is_empty() {
+            answer["notes"] = json!(notes);
+        }
+        answer
     }
 
     fn chunk(&self, choices: &Value, usage: Value) -> Value {
@@ -279,6 +184,13 @@ impl Reply {
         let choice =
             json!([{ "index": 0, "delta": delta, "logprobs": null, "finish_reason": null }]);
         self.chunk(&choice, Value::Null)
+    }
+
+    /// A chunk in front, with what the client should know of its pictures.
+    pub(crate) fn notes(&self, notes: &[String]) -> Value {
+        let mut chunk = self.piece("", true);
+        chunk["notes"] = json!(notes);
+        chunk
     }
 
     /// The end of a stream of pieces.

@@ -9,18 +9,23 @@ use std::{
 use gallery_gpt::{
     model::{CancelToken, FinishReason, GenerationError},
     prelude::*,
-    vision::PixelValues,
+    vision::{ImageError, ImageLimits, ImageProcessor, PixelValues},
 };
 use image::{ImageFormat, RgbImage};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::{Refusal, openai::Usage};
+use super::{Refusal, buffer::Buffer, openai::Usage};
+
+/// Pixels of the longer side of a picture that shows attention.
+const SHOWN: u32 = 1024;
 
 /// Something to do, and for whom.
 pub(crate) struct Job {
     pub(crate) conversation: Conversation,
     /// The pictures' files.
-    pub(crate) pictures: Vec<Vec<u8>>,
+    pub(crate) pictures: Vec<Buffer>,
+    /// The room that the files take, among all requests.
+    pub(crate) room: Option<OwnedSemaphorePermit>,
     pub(crate) task: Task,
     /// Set when nobody waits any more.
     pub(crate) cancel: CancelToken,
@@ -36,65 +41,93 @@ pub(crate) enum Task {
     Attend(String),
 }
 
-/// What comes of a job, in this order: pieces and an end, or a picture, or a refusal at any point.
+/// What comes of a job, in this order: notes, if there are any; pieces and an end, or a picture; or a refusal at any point.
 pub(crate) enum Event {
+    /// What the client should know of its pictures.
+    Notes(Vec<String>),
     Piece(String),
-    End { finish: FinishReason, usage: Usage },
+    End {
+        finish: FinishReason,
+        usage: Usage,
+    },
     Overlay(Vec<u8>),
     Refused(Refusal),
 }
 
 /// Does jobs until the queue is closed.
-pub(crate) fn work(gallery: &GalleryGpt, mut jobs: mpsc::Receiver<Job>) {
-    while let Some(job) = jobs.blocking_recv() {
+pub(crate) fn work(gallery: &GalleryGpt, limits: ImageLimits, mut jobs: mpsc::Receiver<Job>) {
+    let processor = gallery.processor().clone().with_limits(limits);
+    while let Some(mut job) = jobs.blocking_recv() {
         if job.cancel.is_cancelled() {
             continue;
         }
         // A panic is this job's end, not the server's.
-        let done = catch_unwind(AssertUnwindSafe(|| job.run(gallery)));
+        let done = catch_unwind(AssertUnwindSafe(|| job.run(gallery, &processor)));
         let refusal = match done {
             Ok(Ok(())) => continue,
             Ok(Err(refusal)) => refusal,
-            Err(_) => Refusal::internal("the model failed; the server's log says where".to_owned()),
+            Err(_) => Refusal::internal("the model failed; the server's log says where"),
         };
         let _ = job.events.send(Event::Refused(refusal));
     }
 }
 
 impl Job {
-    fn run(&self, gallery: &GalleryGpt) -> Result<(), Refusal> {
-        self.in_time()?;
-        let decoded = self.decoded(gallery)?;
-        let processor = gallery.processor();
-        let pixels: Vec<PixelValues> = decoded
-            .iter()
-            .map(|picture| processor.process(picture))
-            .collect();
+    fn run(&mut self, gallery: &GalleryGpt, processor: &ImageProcessor) -> Result<(), Refusal> {
+        self.is_wanted()?;
+        let pictures = self.pictures(processor)?;
         match &self.task {
-            Task::Answer(config) => self.answer(gallery, pixels, config),
-            Task::Attend(phrase) => self.attend(gallery, pixels, &decoded, phrase),
+            Task::Answer(config) => self.answer(gallery, pictures.pixels, config),
+            Task::Attend(phrase) => self.attend(gallery, pictures, phrase),
         }
     }
 
-    fn in_time(&self) -> Result<(), Refusal> {
-        if Instant::now() < self.deadline {
-            Ok(())
-        } else {
+    /// Whether someone waits, and there is time.
+    fn is_wanted(&self) -> Result<(), Refusal> {
+        if Instant::now() >= self.deadline {
             self.cancel.cancel();
-            Err(Refusal::too_late())
         }
+        if self.cancel.is_cancelled() {
+            return Err(Refusal::too_late());
+        }
+        Ok(())
     }
 
-    fn decoded(&self, gallery: &GalleryGpt) -> Result<Vec<RgbImage>, Refusal> {
-        let files = self.pictures.iter().enumerate();
-        files
-            .map(|(number, bytes)| {
-                gallery
-                    .processor()
-                    .decode(&format!("{number} of the request"), bytes)
-                    .map_err(|error| Refusal::invalid(error.to_string()))
-            })
-            .collect()
+    /// Decodes one picture after the other; each file and each decoded picture is dropped before the next.
+    fn pictures(&mut self, processor: &ImageProcessor) -> Result<Pictures, Refusal> {
+        let mut pictures = Pictures::default();
+        let files = std::mem::take(&mut self.pictures);
+        let count = files.len();
+        let mut notes = Vec::new();
+        for (number, file) in files.into_iter().enumerate() {
+            self.is_wanted()?;
+            let name = format!("{number} of the request");
+            let refused = |error: ImageError| Refusal::invalid("messages", error.to_string());
+            let orientation = processor
+                .info_of(&name, &file)
+                .map_err(refused)?
+                .orientation;
+            if !orientation.is_upright() && !processor.config().apply_orientation {
+                notes.push(format!(
+                    "picture {name} carries {} (EXIF), which is not applied: the model reads it as it is stored",
+                    orientation.description()
+                ));
+            }
+            if number + 1 == count && matches!(self.task, Task::Attend(_)) {
+                let picture = processor.decode(&name, &file).map_err(refused)?;
+                pictures.pixels.push(processor.process(&picture));
+                pictures.last = Some(shrunk(picture));
+            } else {
+                // Row by row: the whole picture is never in memory.
+                let pixels = processor.process_bytes(&name, &file).map_err(refused)?;
+                pictures.pixels.push(pixels);
+            }
+        }
+        self.room = None;
+        if !notes.is_empty() {
+            let _ = self.events.send(Event::Notes(notes));
+        }
+        Ok(pictures)
     }
 
     fn answer(
@@ -103,9 +136,7 @@ impl Job {
         pixels: Vec<PixelValues>,
         config: &GenerationConfig,
     ) -> Result<(), Refusal> {
-        let prompt = gallery
-            .continuation(&self.conversation, pixels)
-            .map_err(refused)?;
+        let prompt = gallery.continuation(&self.conversation, pixels)?;
         let patches = gallery.model().config().tokens_per_picture();
         let prompt_tokens = prompt.input_ids.len() + prompt.pictures.len() * (patches - 1);
         let mut config = config.clone();
@@ -115,15 +146,11 @@ impl Job {
         let mut stream = match started {
             // Nobody waits.
             Err(GalleryError::Generation(GenerationError::Cancelled)) => return Ok(()),
-            started => started.map_err(refused)?,
+            started => started?,
         };
         for piece in &mut stream {
-            self.in_time()?;
-            if self
-                .events
-                .send(Event::Piece(piece.map_err(refused)?))
-                .is_err()
-            {
+            self.is_wanted()?;
+            if self.events.send(Event::Piece(piece?)).is_err() {
                 return Ok(());
             }
         }
@@ -142,8 +169,7 @@ impl Job {
     fn attend(
         &self,
         gallery: &GalleryGpt,
-        pixels: Vec<PixelValues>,
-        pictures: &[RgbImage],
+        pictures: Pictures,
         phrase: &str,
     ) -> Result<(), Refusal> {
         let mut asked = self.conversation.clone();
@@ -151,18 +177,17 @@ impl Job {
         let answer = gallery
             .tokenizer()
             .encode(&answer)
-            .map_err(|error| Refusal::invalid(error.to_string()))?;
-        let prompt = gallery.continuation(&asked, pixels).map_err(refused)?;
-        let maps = gallery
-            .attention_maps(&prompt, &answer, phrase)
-            .map_err(refused)?;
-        let (Some(map), Some(picture)) = (maps.last(), pictures.last()) else {
+            .map_err(|error| Refusal::invalid("messages", error.to_string()))?;
+        let prompt = gallery.continuation(&asked, pictures.pixels)?;
+        let maps = gallery.attention_maps(&prompt, &answer, phrase)?;
+        let (Some(map), Some(picture)) = (maps.last(), pictures.last) else {
             return Err(Refusal::invalid(
-                "there is no picture to look at".to_owned(),
+                "messages",
+                "there is no picture to look at",
             ));
         };
         let mut file = Cursor::new(Vec::new());
-        map.overlay(gallery, picture)
+        map.overlay(gallery, &picture)
             .write_to(&mut file, ImageFormat::Png)
             .map_err(|error| Refusal::internal(error.to_string()))?;
         let _ = self.events.send(Event::Overlay(file.into_inner()));
@@ -170,11 +195,22 @@ impl Job {
     }
 }
 
-fn refused(error: GalleryError) -> Refusal {
-    match error {
-        GalleryError::Generation(GenerationError::NotFinite { .. }) => {
-            Refusal::internal(error.to_string())
-        }
-        error => Refusal::invalid(error.to_string()),
+/// The pictures of a job.
+#[derive(Default)]
+struct Pictures {
+    /// As the tower reads them.
+    pixels: Vec<PixelValues>,
+    /// The last one as it is shown, where attention is asked for.
+    last: Option<RgbImage>,
+}
+
+/// A picture as large as a screen shows it.
+fn shrunk(picture: RgbImage) -> RgbImage {
+    let (width, height) = picture.dimensions();
+    let longest = width.max(height);
+    if longest <= SHOWN {
+        return picture;
     }
+    let side = |side: u32| (u64::from(side) * u64::from(SHOWN) / u64::from(longest)).max(1) as u32;
+    image::imageops::thumbnail(&picture, side(width), side(height))
 }

@@ -1,0 +1,167 @@
+//! Who may ask: by which name the server is called, which pages may call it, and who knows its key.
+
+use std::{collections::HashSet, fmt, net::IpAddr, sync::Arc};
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, header, uri::Authority},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use subtle::ConstantTimeEq;
+use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
+
+use super::Refusal;
+
+/// Who may ask. By default every program on this machine, and the server's own page.
+#[derive(Clone, Default)]
+pub(crate) struct Access {
+    /// Names that the server goes by, beside those of this machine's loopback. A page of another site whose name was made to
+    /// point here (DNS rebinding) has a name that is not among them.
+    pub(crate) hosts: HashSet<String>,
+    /// Whether it goes by every IP address: where it listens on all of them. An address cannot be rebound.
+    pub(crate) any_address: bool,
+    /// Origins whose pages may ask, as browsers write them (`http://localhost:5173`); `*` is all.
+    pub(crate) origins: Vec<String>,
+    /// What has to come as `authorization: Bearer`.
+    pub(crate) key: Option<String>,
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access")
+            .field("hosts", &self.hosts)
+            .field("any_address", &self.any_address)
+            .field("origins", &self.origins)
+            .field("key", &self.key.as_ref().map(|_| "..."))
+            .finish()
+    }
+}
+
+impl Access {
+    /// Whether `host`, without its port, is a name of this server.
+    fn is_own(&self, host: &str) -> bool {
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        if host == "localhost" || host.ends_with(".localhost") || self.hosts.contains(&host) {
+            return true;
+        }
+        let address = host.trim_start_matches('[').trim_end_matches(']');
+        address
+            .parse::<IpAddr>()
+            .is_ok_and(|address| self.any_address || address.to_canonical().is_loopback())
+    }
+
+    fn lets(&self, origin: &str) -> bool {
+        let mut origins = self.origins.iter();
+        origins.any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin))
+    }
+
+    pub(crate) fn check(&self, request: &Request) -> Result<(), Refusal> {
+        let headers = request.headers();
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let mut own = None;
+        // HTTP/1.0 needs none; no browser leaves it out.
+        if let Some(host) = hosts.next() {
+            let authority = Authority::try_from(host.as_bytes()).ok();
+            let authority = authority.filter(|authority| {
+                self.is_own(authority.host()) && !authority.as_str().contains('@')
+            });
+            let authority = authority.filter(|_| hosts.next().is_none());
+            own = Some(authority.ok_or_else(|| Refusal::foreign_host(&shown(host)))?);
+        }
+        if let Some(host) = request.uri().host()
+            && !self.is_own(host)
+        {
+            return Err(Refusal::foreign_host(host));
+        }
+        for origin in headers.get_all(header::ORIGIN) {
+            let text = shown(origin);
+            let same = text.split_once("://").is_some_and(|(_, authority)| {
+                own.as_ref()
+                    .is_some_and(|own| own.as_str().eq_ignore_ascii_case(authority))
+            });
+            if !same && !self.lets(&text) {
+                return Err(Refusal::foreign_origin(&text));
+            }
+        }
+        Ok(())
+    }
+
+    fn knows(&self, headers: &HeaderMap) -> bool {
+        let Some(key) = &self.key else {
+            return true;
+        };
+        let given = headers
+            .get(header::AUTHORIZATION)
+            .map(HeaderValue::as_bytes);
+        let given = given.filter(|given| {
+            given
+                .get(..7)
+                .is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "))
+        });
+        given.is_some_and(|given| given[7..].trim_ascii().ct_eq(key.as_bytes()).into())
+    }
+
+    /// What tells browsers which pages of other origins may ask; none if none may.
+    pub(crate) fn cross_origin(&self) -> Option<CorsLayer> {
+        if self.origins.is_empty() {
+            return None;
+        }
+        let access = self.clone();
+        let origins = AllowOrigin::predicate(move |origin, _| access.lets(&shown(origin)));
+        Some(
+            CorsLayer::new()
+                .allow_origin(origins)
+                .allow_methods(AllowMethods::mirror_request())
+                .allow_headers(AllowHeaders::mirror_request())
+                .allow_private_network(true),
+        )
+    }
+}
+
+fn shown(value: &HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}
+
+/// Refuses what comes by a foreign name or from a foreign page.
+pub(crate) async fn own_pages_only(
+    State(access): State<Arc<Access>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match access.check(&request) {
+        Ok(()) => next.run(request).await,
+        Err(refusal) => refusal.into_response(),
+    }
+}
+
+/// Refuses those who do not know the key.
+pub(crate) async fn key_holders_only(
+    State(access): State<Arc<Access>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if access.knows(request.headers()) {
+        next.run(request).await
+    } else {
+        Refusal::no_key().into_response()
+    }
+}
+
+/// What every answer says to browsers: no script, style or picture from elsewhere, no frame around, no guessing of types.
+pub(crate) async fn strict(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' blob: data:; \
+             base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+        ),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}

@@ -1,0 +1,102 @@
+//! Settings of other servers that ask for nothing at the value given, so that leaving them out changes no answer.
+
+use serde_json::{Value, json};
+
+/// A value longer than this asks for something.
+const LONGEST: usize = 4096;
+
+/// Whether a field that is not used here changes no answer at this value, given as JSON text.
+pub(crate) fn changes_nothing(name: &str, json: &str) -> bool {
+    // What only names the caller, or tells a server how to keep and find what it has done.
+    if let "user"
+    | "metadata"
+    | "store"
+    | "safety_identifier"
+    | "prompt_cache_key"
+    | "prompt_cache_retention"
+    | "cache_prompt"
+    | "request_id"
+    | "priority" = name
+    {
+        return true;
+    }
+    if is_empty(json) {
+        return is_empty_nothing(name);
+    }
+    if json.len() > LONGEST {
+        return false;
+    }
+    let Ok(value) = serde_json::from_str::<Value>(json) else {
+        return false;
+    };
+    let number = value.as_f64();
+    let text = value.as_str();
+    let flag = value.as_bool();
+    match name {
+        // One answer, every sampler beside the known ones off.
+        "n" | "best_of" | "num_beams" | "length_penalty" | "typical_p" | "typical" | "tfs"
+        | "tfs_z" | "repeat_penalty" | "smoothing_curve" => number == Some(1.0),
+        "presence_penalty" | "frequency_penalty" | "min_p" | "top_a" | "mirostat"
+        | "mirostat_mode" | "epsilon_cutoff" | "eta_cutoff" | "xtc_probability"
+        | "dry_multiplier" | "dynatemp_range" | "smoothing_factor" | "min_tokens"
+        | "min_length" | "min_keep" | "top_logprobs" | "prompt_logprobs" => number == Some(0.0),
+        "top_n_sigma" | "n_predict" | "id_slot" | "slot_id" => {
+            number.is_some_and(|number| number < 0.0)
+        }
+        "logit_bias" => value
+            .as_object()
+            .is_some_and(|biases| biases.values().all(|bias| bias.as_f64() == Some(0.0))),
+        // What tunes samplers that are off, or tools there are none of.
+        "mirostat_tau"
+        | "mirostat_eta"
+        | "xtc_threshold"
+        | "dry_base"
+        | "dry_allowed_length"
+        | "dry_penalty_last_n"
+        | "dry_sequence_breakers"
+        | "dynatemp_exponent"
+        | "repeat_last_n"
+        | "parallel_tool_calls"
+        | "parse_tool_calls" => true,
+        "tool_choice" | "function_call" => matches!(text, Some("none" | "auto")),
+        // An answer that ends and is shown as here, and nothing beside it.
+        "use_beam_search"
+        | "early_stopping"
+        | "temperature_last"
+        | "ignore_eos"
+        | "ban_eos_token"
+        | "include_stop_str_in_output"
+        | "continue_final_message"
+        | "add_special_tokens"
+        | "echo"
+        | "return_tokens_as_token_ids"
+        | "return_token_ids"
+        | "return_progress"
+        | "timings_per_token"
+        | "enable_thinking" => flag == Some(false),
+        "skip_special_tokens" | "spaces_between_special_tokens" | "add_generation_prompt" => {
+            flag == Some(true)
+        }
+        "logprobs" => flag == Some(false) || number == Some(0.0),
+        "modalities" => value == json!(["text"]),
+        "response_format" => value["type"] == "text",
+        "thinking" => value["type"] == "disabled",
+        "reasoning_effort" => text == Some("none"),
+        "verbosity" => text == Some("medium"),
+        "service_tier" => matches!(text, Some("auto" | "default")),
+        _ => false,
+    }
+}
+
+/// Whether an empty value asks for nothing. For some fields there being one is the wish.
+fn is_empty_nothing(name: &str) -> bool {
+    !matches!(name, "web_search_options" | "audio" | "prediction")
+}
+
+/// Whether JSON text is `null`, `""`, `[]` or `{}`.
+pub(crate) fn is_empty(json: &str) -> bool {
+    let mut bytes = json.bytes().filter(|byte| !byte.is_ascii_whitespace());
+    let first = [bytes.next(), bytes.next(), bytes.next()];
+    let pair = |open, close| first == [Some(open), Some(close), None];
+    json == "null" || json == "\"\"" || pair(b'[', b']') || pair(b'{', b'}')
+}
