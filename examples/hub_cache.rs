@@ -11,16 +11,28 @@ use gallery_gpt::checkpoint::{CheckpointError, find_model};
 #[allow(dead_code, reason = "not every program names it in its code")]
 pub(crate) const TINY_BASE: &str = "datasets/tiny-base";
 
+/// The folder that is meant by a model's name, as [`cached_folder`] finds it; the default base has to be there.
+///
+/// # Errors
+/// The cache has several revisions and none of them is main, or the default base is not there.
+#[allow(dead_code, reason = "a resumed training has its base elsewhere")]
+pub(crate) fn model_folder(name: &str) -> Result<PathBuf, String> {
+    let folder = cached_folder(name)?;
+    if name == TINY_BASE && !folder.exists() {
+        return Err(
+            "the default base is relative: run in the repository or give --base".to_owned(),
+        );
+    }
+    Ok(folder)
+}
+
 /// The folder that is meant by a model's name: itself, or a snapshot in the hub's cache. What is neither stays as it is, for the
 /// program that opens it to say so.
 ///
 /// # Errors
-/// The cache has several revisions and none of them is main, or the default base is not there.
-pub(crate) fn model_folder(name: &str) -> Result<PathBuf, String> {
+/// The cache has several revisions and none of them is main.
+pub(crate) fn cached_folder(name: &str) -> Result<PathBuf, String> {
     match find_model(name, cache().as_deref()) {
-        Err(CheckpointError::NoFolder { .. }) if name == TINY_BASE => {
-            Err("the default base is relative: run in the repository or give --base".to_owned())
-        }
         Err(CheckpointError::NoFolder { path, .. }) => Ok(path),
         found => found.map_err(|error| error.to_string()),
     }

@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
     #[arg(long, alias = "resume_from_checkpoint")]
     pub(crate) resume: Option<PathBuf>,
     /// Folder of the base model, in any layout, with its tokenizer.
-    #[arg(long, alias = "model_name_or_path", default_value = BASE, value_parser = hub_cache::model_folder)]
+    #[arg(long, alias = "model_name_or_path", default_value = BASE, value_parser = hub_cache::cached_folder)]
     pub(crate) base: PathBuf,
     /// Training records (`train_samples_tuning.json`).
     #[arg(

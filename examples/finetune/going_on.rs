@@ -114,12 +114,13 @@ mod tests {
 
     #[test]
     fn a_run_is_gone_on_with_by_absolute_paths() {
+        std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
         let given = [
             "--data",
-            "mine.json",
+            "datasets/painting-form-mini/train_samples_tuning.json",
             "--sample_images",
-            "a.jpg",
-            "b.jpg",
+            "datasets/painting-form-mini/images/test_0.jpg",
+            "datasets/painting-form-mini/images/test_1.jpg",
             "--seed",
             "3",
             "--output_dir=x",
@@ -136,7 +137,7 @@ mod tests {
             (&again.base, &again.data),
             (&arguments.base, &arguments.data)
         );
-        assert!(again.data.is_absolute() && again.data.is_dir());
+        assert!(again.data.is_absolute() && again.data.is_file());
         assert_eq!((again.seed, again.sample_images.len()), (3, 2));
         assert!(again.sample_images.iter().all(|path| path.is_absolute()));
         assert_eq!((again.output_dir, again.resume), (None, None));

@@ -149,6 +149,7 @@ impl View {
         }
         let chart = Chart::new(sets)
             .block(Block::bordered().title("loss"))
+            .hidden_legend_constraints((Constraint::Ratio(1, 2), Constraint::Ratio(1, 2)))
             .x_axis(
                 Axis::default()
                     .bounds([0.0, steps])
