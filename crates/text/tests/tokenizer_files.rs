@@ -662,7 +662,7 @@ fn hostile_files_cost_little_time_and_memory() {
         );
         // Unoptimized code may take longer.
         assert!(
-            cfg!(debug_assertions) || took.as_secs_f64() < 5.0,
+            cfg!(debug_assertions) || took.as_secs_f64() < 1.0,
             "{name}: {took:?}"
         );
     }

@@ -13,7 +13,7 @@ use super::program;
 
 /// A hostile request may take so much memory beyond what the server had, and so long.
 const MEMORY: u64 = 64 << 20;
-const TIME: Duration = Duration::from_secs(6);
+const TIME: Duration = Duration::from_secs(2);
 
 /// `serve` on a free port; killed when it is dropped.
 struct Server {
@@ -423,7 +423,7 @@ fn a_second_signal_does_not_wait() {
         signal(&server, "-TERM");
         std::thread::sleep(Duration::from_millis(100));
         signal(&server, second);
-        let status = ended(&mut server, Duration::from_secs(5));
+        let status = ended(&mut server, Duration::from_secs(1));
         assert_eq!(
             status.and_then(|status| status.code()),
             Some(130),
