@@ -8,7 +8,6 @@ use std::{
 use gallery_gpt::checkpoint::{CheckpointError, find_model};
 
 /// The base of every program that is not told another.
-#[allow(dead_code, reason = "not every program names it in its code")]
 pub(crate) const TINY_BASE: &str = "datasets/tiny-base";
 
 /// The folder that is meant by a model's name, as [`cached_folder`] finds it; the default base has to be there.

@@ -3,7 +3,6 @@
 use std::{env::args_os, ffi::OsString};
 
 /// The arguments of this program, its name first, for `Parser::parse_from`: flags are in underscores, however they were typed.
-#[allow(dead_code, reason = "finetune adds the flags of an earlier run")]
 pub(crate) fn arguments() -> Vec<OsString> {
     underscored(args_os())
 }

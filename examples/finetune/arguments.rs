@@ -16,7 +16,6 @@ use gallery_gpt::{
 
 use crate::{hub_cache, spelling::boolean};
 
-const BASE: &str = "datasets/tiny-base";
 pub(crate) const SAMPLE: &str = "datasets/painting-form-mini";
 /// The sample's training records, in its folder.
 pub(crate) const RECORDS: &str = "train_samples_tuning.json";
@@ -31,7 +30,7 @@ pub(crate) struct Arguments {
     #[arg(long, alias = "resume_from_checkpoint")]
     pub(crate) resume: Option<PathBuf>,
     /// Folder of the base model, in any layout, with its tokenizer.
-    #[arg(long, alias = "model_name_or_path", default_value = BASE, value_parser = hub_cache::cached_folder)]
+    #[arg(long, alias = "model_name_or_path", default_value = hub_cache::TINY_BASE, value_parser = hub_cache::cached_folder)]
     pub(crate) base: PathBuf,
     /// Training records (`train_samples_tuning.json`).
     #[arg(
@@ -263,7 +262,7 @@ impl Arguments {
     /// Refuses defaults that are not there, in words that say that they are defaults.
     pub(crate) fn ensure_defaults_are_there(&self) -> anyhow::Result<()> {
         for (path, default, flag) in [
-            (&self.base, BASE, "--base"),
+            (&self.base, hub_cache::TINY_BASE, "--base"),
             (&self.images, SAMPLE, "--data and --images"),
         ] {
             if path.ends_with(default) && !path.exists() {

@@ -128,12 +128,7 @@ impl Predictions {
             path: path.to_owned(),
             source,
         })?;
-        let wrong = |place: String, expected, found: String| EvalError::Predictions {
-            path: path.to_owned(),
-            place,
-            expected,
-            found,
-        };
+        let wrong = wrong_in(path);
         let text = String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
             let line = error.as_bytes()[..at]
@@ -288,12 +283,7 @@ impl Predictions {
             path: path.to_owned(),
             source,
         })?;
-        let wrong = |place: String, expected, found: String| EvalError::Predictions {
-            path: path.to_owned(),
-            place,
-            expected,
-            found,
-        };
+        let wrong = wrong_in(path);
         let mut pictures = BTreeMap::new();
         let lines = text.trim_start_matches('\u{feff}').lines().enumerate();
         for (number, line) in lines.filter(|(_, line)| !line.trim().is_empty()) {
@@ -319,6 +309,16 @@ impl Predictions {
             name.clone_from(image);
         }
         Ok(self)
+    }
+}
+
+/// What is wrong at a place of a file.
+fn wrong_in(path: &Path) -> impl Fn(String, &'static str, String) -> EvalError + '_ {
+    |place, expected, found| EvalError::Predictions {
+        path: path.to_owned(),
+        place,
+        expected,
+        found,
     }
 }
 
