@@ -5,10 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 
-use super::{
-    element_type,
-    pickle::{Pickle, Value},
-};
+use super::{element_type, pickle::Pickle, value::Value};
 use crate::stored_tensor::Storage;
 
 /// The number that such a file begins with, little endian.

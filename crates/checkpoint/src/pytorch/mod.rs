@@ -6,6 +6,7 @@
 mod archive;
 mod legacy;
 mod pickle;
+mod value;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
@@ -13,7 +14,8 @@ use bytes::Bytes;
 
 use self::{
     archive::Archive,
-    pickle::{Pickle, PickledTensor, Value},
+    pickle::Pickle,
+    value::{PickledTensor, Value},
 };
 use crate::{
     CheckpointError, StoredTensor, TensorDtype,
