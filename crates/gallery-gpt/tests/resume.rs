@@ -278,6 +278,54 @@ fn broken_pictures_are_left_out_up_to_a_bound() {
 }
 
 #[test]
+fn the_best_adapter_is_verified_when_a_run_resumes() {
+    let root = tempfile::tempdir().unwrap();
+    let config = TrainingConfig {
+        eval_steps: 1,
+        ..interrupted::config()
+    };
+    let all = records(14).unwrap();
+    let (validation, records) = all.split_at(2);
+    let go = |last: usize| {
+        let more = More {
+            validation,
+            ..More::default()
+        };
+        train_with(root.path(), &config, records, more, |event| {
+            if let TrainEvent::Step { report, .. } = event {
+                assert!(report.step < last, "crash");
+            }
+        })
+    };
+    assert!(catch_unwind(AssertUnwindSafe(|| go(5))).is_err());
+
+    let best = root.path().join("best");
+    let weights = best.join("adapter_model.safetensors");
+    let written = std::fs::read(&weights).unwrap();
+    let mut changed = written.clone();
+    let middle = changed.len() / 2;
+    changed[middle] ^= 1;
+    std::fs::write(&weights, changed).unwrap();
+    let error = go(100).unwrap_err().to_string();
+    assert!(
+        error.contains("adapter_model.safetensors is not what was written"),
+        "{error}"
+    );
+
+    std::fs::write(&weights, written).unwrap();
+    let aside = root.path().join("aside");
+    std::fs::rename(&best, &aside).unwrap();
+    let error = go(100).unwrap_err().to_string();
+    assert!(
+        error.contains("best is not there") && error.contains("step"),
+        "{error}"
+    );
+
+    std::fs::rename(&aside, &best).unwrap();
+    go(100).unwrap();
+}
+
+#[test]
 fn a_training_stops_early_and_stays_stopped() {
     let root = tempfile::tempdir().unwrap();
     let config = TrainingConfig {

@@ -111,6 +111,16 @@ pub enum TrainError {
         /// What is wrong with it.
         found: String,
     },
+    /// The adapter of a run's best evaluation is gone.
+    #[error(
+        "{path} is not there, though the evaluation at step {step} is the best so far; put it back, or remove the checkpoints from that step on to have it trained again"
+    )]
+    NoBest {
+        /// Where it was.
+        path: PathBuf,
+        /// The step of the evaluation.
+        step: usize,
+    },
     /// The device has no memory left.
     #[error("out of memory in step {step}: {cause}. What helps: {advice}{}", last_good(checkpoint.as_deref()))]
     OutOfMemory {

@@ -176,6 +176,9 @@ impl Trainer {
             let CheckpointState { step, log, .. } = &checkpoint.state;
             state = state.restore(checkpoint)?;
             run.rewind(*step, log)?;
+            if adapter.is_some() {
+                run.ensure_best()?;
+            }
             let (losses, validation) = run.points();
             observe(&TrainEvent::Resumed {
                 step: *step,

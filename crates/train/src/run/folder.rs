@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gallery_gpt_checkpoint::{CheckpointError, write_file};
+use gallery_gpt_checkpoint::{CheckpointError, verify_folder, write_file};
 use gallery_gpt_data::BadRecord;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -305,6 +305,24 @@ impl RunFolder {
     #[must_use]
     pub fn best(&self) -> PathBuf {
         self.path.join("best")
+    }
+
+    /// Makes sure that the adapter of the best evaluation so far is there, as it was written.
+    ///
+    /// # Errors
+    /// It is not there, or one of its files is not what was written.
+    pub(crate) fn ensure_best(&self) -> Result<(), TrainError> {
+        let Some((_, best)) = self.best_look() else {
+            return Ok(());
+        };
+        let path = self.best();
+        if !path.is_dir() {
+            return Err(TrainError::NoBest {
+                path,
+                step: best.step,
+            });
+        }
+        Ok(verify_folder(path)?)
     }
 
     /// Makes sure that the log is on disk, and tells what it is by now.
