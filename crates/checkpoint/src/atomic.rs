@@ -29,12 +29,10 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
         _ => Path::new("."),
     };
     fs::create_dir_all(folder).map_err(write_error(folder))?;
-    let mut file = tempfile::Builder::new()
-        .prefix(PARTIAL)
+    let mut file = partial_builder(0o666)
         .tempfile_in(folder)
         .map_err(write_error(path))?;
     file.write_all(bytes).map_err(write_error(path))?;
-    make_public(file.path(), 0o644).map_err(write_error(path))?;
     file.as_file().sync_all().map_err(write_error(path))?;
     file.persist(path)
         .map_err(|error| error.error)
@@ -42,16 +40,21 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
     sync_folder(folder)
 }
 
-/// Temporary files and folders are private; finished ones are not.
-#[cfg(unix)]
-fn make_public(path: &Path, mode: u32) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(mode))
-}
-
-#[cfg(not(unix))]
-fn make_public(_path: &Path, _mode: u32) -> std::io::Result<()> {
-    Ok(())
+/// What makes partial files and folders: temporary ones are private unless told otherwise, and these become the finished ones, so
+/// they get the mode that the process's umask leaves.
+#[cfg_attr(
+    not(unix),
+    allow(unused_variables, reason = "other systems have no modes")
+)]
+fn partial_builder(mode: u32) -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(PARTIAL);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(mode));
+    }
+    builder
 }
 
 fn sync_folder(folder: &Path) -> Result<(), CheckpointError> {
@@ -72,21 +75,19 @@ fn exchange(_a: &Path, _b: &Path) -> bool {
     false
 }
 
-/// Makes a folder and all in it public, and syncs it.
+/// Syncs a folder and all in it.
 fn finish_folder(folder: &Path) -> Result<(), CheckpointError> {
     for entry in fs::read_dir(folder).map_err(write_error(folder))? {
         let path = entry.map_err(write_error(folder))?.path();
         if path.is_dir() {
             finish_folder(&path)?;
         } else {
-            make_public(&path, 0o644)
-                .and_then(|()| File::open(&path))
+            File::open(&path)
                 .and_then(|file| file.sync_all())
                 .map_err(write_error(&path))?;
         }
     }
-    sync_folder(folder)?;
-    make_public(folder, 0o755).map_err(write_error(folder))
+    sync_folder(folder)
 }
 
 /// A folder that appears whole or not at all, with a list of its files in `gallery_gpt.json` by which it is known as ours later.
@@ -110,8 +111,7 @@ impl AtomicFolder {
         let parent = target.parent().unwrap_or(&target);
         fs::create_dir_all(parent).map_err(write_error(parent))?;
         let begin = |folder| {
-            tempfile::Builder::new()
-                .prefix(PARTIAL)
+            partial_builder(0o777)
                 .tempdir_in(folder)
                 .map_err(write_error(&target))
         };
@@ -327,6 +327,23 @@ mod tests {
         write(&link).unwrap();
         assert!(link.is_symlink());
         assert!(there.join("tower/b").is_file());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn modes_are_those_of_ordinary_files_and_folders() {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        let root = tempfile::tempdir().unwrap();
+        let [file, folder] = ["file", "folder"].map(|name| root.path().join(name));
+        fs::write(&file, "").unwrap();
+        fs::create_dir(&folder).unwrap();
+        let target = root.path().join("out");
+        write(&target).unwrap();
+        write_file(&root.path().join("whole"), b"").unwrap();
+        assert_eq!(mode(&root.path().join("whole")), mode(&file));
+        assert_eq!(mode(&target.join(marker::MARKER)), mode(&file));
+        assert_eq!(mode(&target), mode(&folder));
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
     io::Read,
     path::{Component, Path},
 };
@@ -11,7 +10,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{CheckpointError, json_file::read_json_as, marker::MARKER};
+use crate::{CheckpointError, json_file::read_json_as, marker::MARKER, regular_file};
 
 /// A digest in hexadecimal.
 pub(crate) fn hex(hash: Sha256) -> String {
@@ -26,7 +25,7 @@ pub(crate) fn hex(hash: Sha256) -> String {
 pub fn sha256_file(path: impl AsRef<Path>) -> Result<String, CheckpointError> {
     let path = path.as_ref();
     let digest = || {
-        let mut file = File::open(path)?;
+        let mut file = regular_file::open(path)?;
         let mut hash = Sha256::new();
         let mut buffer = vec![0; 1 << 20];
         loop {

@@ -1,11 +1,11 @@
 //! JSON files that came from outside.
 
-use std::{fs::File, io::Read, path::Path};
+use std::{io::Read, path::Path};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{CheckpointError, weight_files::is_git_lfs_pointer};
+use crate::{CheckpointError, regular_file, weight_files::is_git_lfs_pointer};
 
 /// Largest `config.json` and the like. Those of models are a few kilobytes.
 const MAX_CONFIG: u64 = 1 << 20;
@@ -19,7 +19,7 @@ fn read(path: &Path, limit: u64) -> Result<Vec<u8>, CheckpointError> {
         source,
     };
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(read_error)?;
+    let file = regular_file::open(path).map_err(read_error)?;
     file.take(limit + 1)
         .read_to_end(&mut bytes)
         .map_err(read_error)?;

@@ -50,6 +50,7 @@ mod own_folder;
 mod pickle_writer;
 mod processor_config;
 mod pytorch;
+mod regular_file;
 mod safetensors;
 mod save;
 mod stored_tensor;

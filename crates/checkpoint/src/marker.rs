@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-use crate::{CheckpointError, atomic::PARTIAL, write_file};
+use crate::{CheckpointError, atomic::PARTIAL, json_file::read_json_as, write_file};
 
 /// Its name. What else the writer has to say about the folder stands in the same object.
 pub(crate) const MARKER: &str = "gallery_gpt.json";
@@ -17,8 +17,7 @@ const FILES: &str = "files";
 
 /// The object in a folder's marker; an empty one where there is none that can be read.
 fn read(folder: &Path) -> Map<String, Value> {
-    let bytes = fs::read(folder.join(MARKER)).unwrap_or_default();
-    serde_json::from_slice(&bytes).unwrap_or_default()
+    read_json_as(&folder.join(MARKER), "list of files").unwrap_or_default()
 }
 
 /// The files that the marker of a folder lists, as paths in it with `/`; none where there is no marker.

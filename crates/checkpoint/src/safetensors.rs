@@ -56,3 +56,24 @@ pub(crate) fn open(path: &Path) -> Result<BTreeMap<String, StoredTensor>, Checkp
         })
         .collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_longer_than_any_models_is_refused_before_it_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let length = MAX_HEADER + 1;
+        let mut bytes = length.to_le_bytes().to_vec();
+        bytes.push(b'{');
+        // Spaces are valid in a header, so only its length is wrong.
+        bytes.resize(8 + length as usize, b' ');
+        bytes.push(b'}');
+        std::fs::write(&path, bytes).unwrap();
+        let error = open(&path).unwrap_err().to_string();
+        assert!(error.contains("model.safetensors"), "{error}");
+        assert!(error.contains("a header of more than 2 MiB"), "{error}");
+    }
+}

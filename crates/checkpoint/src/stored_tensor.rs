@@ -1,7 +1,6 @@
 //! A tensor in a file: its name card is read at once, its numbers when they are asked for.
 
 use std::{
-    fs::File,
     ops::Range,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
@@ -12,7 +11,7 @@ use bytes::Bytes;
 use memmap2::Mmap;
 use safetensors::Dtype;
 
-use crate::CheckpointError;
+use crate::{CheckpointError, regular_file};
 
 /// Number types a weight can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -237,7 +236,7 @@ pub(crate) fn map_file(path: &Path) -> Result<Bytes, CheckpointError> {
         path: path.to_owned(),
         source,
     };
-    let file = File::open(path).map_err(read)?;
+    let file = regular_file::open(path).map_err(read)?;
     #[allow(
         unsafe_code,
         reason = "mapping a file is unsafe because another process could change it; checkpoints are not written in place"

@@ -2,14 +2,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::File,
     io::Read,
     path::{Path, PathBuf},
 };
 
 use serde::Deserialize;
 
-use crate::{CheckpointError, Layout, StoredTensor, json_file::read_json_as, pytorch, safetensors};
+use crate::{
+    CheckpointError, Layout, StoredTensor, json_file::read_json_as, pytorch, regular_file,
+    safetensors,
+};
 
 /// All tensors of a folder by name.
 #[derive(Clone, Debug)]
@@ -162,13 +164,13 @@ pub(crate) fn folder_listing(folder: &Path) -> Result<String, CheckpointError> {
 }
 
 /// Opens a file as what it is, whatever its name says.
-fn open_file(path: &Path) -> Result<Tensors, CheckpointError> {
+pub(crate) fn open_file(path: &Path) -> Result<Tensors, CheckpointError> {
     let read = |source| CheckpointError::Read {
         path: path.to_owned(),
         source,
     };
     let mut head = Vec::new();
-    let file = File::open(path).map_err(read)?;
+    let file = regular_file::open(path).map_err(read)?;
     let length = file.metadata().map_err(read)?.len();
     file.take(512).read_to_end(&mut head).map_err(read)?;
     let malformed = |found: &str| CheckpointError::Malformed {

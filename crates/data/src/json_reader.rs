@@ -1,6 +1,6 @@
 //! The elements of a JSON array, or of a file of JSON lines, each still as text.
 //!
-//! The file is never in memory as a whole, and what is wrong inside an element costs that element alone: elements are told apart
+//! A file in UTF-8 is never in memory as a whole (one in UTF-16 is, while it is read), and what is wrong inside an element costs that element alone: elements are told apart
 //! by brackets and quotes, and parsed later.
 
 use std::{

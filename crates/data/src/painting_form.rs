@@ -67,7 +67,7 @@ impl PaintingForm {
 
     /// As [`PaintingForm::load`], from a reader; `path` is for the messages. A set without a usable record is returned.
     ///
-    /// The text is never in memory as a whole: records are taken out of it some at a time. What is wrong inside a record costs
+    /// Text in UTF-8 is never in memory as a whole: records are taken out of it some at a time. What is wrong inside a record costs
     /// that record alone.
     ///
     /// # Errors

@@ -111,6 +111,14 @@ pub enum TrainError {
         /// What is wrong with it.
         found: String,
     },
+    /// A DeepSpeed config whose clipping cannot be read.
+    #[error("{path} is no DeepSpeed config: {found}")]
+    DeepSpeed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        found: String,
+    },
     /// The adapter of a run's best evaluation is gone.
     #[error(
         "{path} is not there, though the evaluation at step {step} is the best so far; put it back, or remove the checkpoints from that step on to have it trained again"

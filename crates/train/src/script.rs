@@ -1,13 +1,21 @@
 //! What the original's script says beside the numbers of the training: where things are, how the model is read, and what its
 //! launcher does.
 
-use std::{fs, path::PathBuf, str::FromStr};
+use std::{
+    fs::{self, File},
+    io::{Error, ErrorKind, Read},
+    path::PathBuf,
+    str::FromStr,
+};
 
 use gallery_gpt_model::GalleryModelConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::TrainError;
+
+/// Largest DeepSpeed config. Those in use are a few kilobytes.
+const MAX_DEEPSPEED: u64 = 1 << 20;
 
 /// Arguments of `finetune_task_lora.sh`, under their names. [`Trainer`](crate::Trainer) is given a model and records, so it reads none
 /// of them; the example `finetune` does, and notes them in the run's `config.json`.
@@ -181,14 +189,28 @@ pub fn deepspeed_clipping(
     path: &std::path::Path,
     max_grad_norm: f64,
 ) -> Result<Option<f64>, TrainError> {
-    let text = fs::read_to_string(path).map_err(|source| TrainError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let damaged = |found: String| TrainError::Damaged {
+    let damaged = |found: String| TrainError::DeepSpeed {
         path: path.to_owned(),
         found,
     };
+    let read = || {
+        // Asked before it is opened: a pipe would wait for a writer.
+        if !fs::metadata(path)?.is_file() {
+            return Err(Error::new(ErrorKind::InvalidInput, "not a file"));
+        }
+        let mut text = String::new();
+        File::open(path)?
+            .take(MAX_DEEPSPEED + 1)
+            .read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let text = read().map_err(|source| TrainError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    if text.len() as u64 > MAX_DEEPSPEED {
+        return Err(damaged("more than 1 MiB".to_owned()));
+    }
     let file: Value = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
     if !file.is_object() {
         return Err(damaged("no JSON object".to_owned()));
@@ -222,10 +244,14 @@ mod tests {
             fs::write(&path, text).unwrap();
             assert_eq!(deepspeed_clipping(&path, 0.7).unwrap(), expected, "{text}");
         }
-        for text in ["", "[]", r#"{"gradient_clipping": true}"#] {
+        let large = " ".repeat(MAX_DEEPSPEED as usize + 1);
+        for text in ["", "[]", r#"{"gradient_clipping": true}"#, &large] {
             fs::write(&path, text).unwrap();
             let error = deepspeed_clipping(&path, 0.7).unwrap_err().to_string();
-            assert!(error.contains("zero.json"), "{error}");
+            assert!(
+                error.contains("zero.json is no DeepSpeed config"),
+                "{error}"
+            );
         }
         assert!(deepspeed_clipping(&folder.path().join("none"), 1.0).is_err());
     }

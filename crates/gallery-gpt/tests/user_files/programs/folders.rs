@@ -190,3 +190,26 @@ fn shards_are_sized_as_transformers_says_it() {
         );
     }
 }
+
+#[cfg(unix)]
+#[test]
+fn what_is_written_has_the_modes_that_the_umask_leaves() {
+    use std::os::unix::fs::PermissionsExt;
+    let scratch = tempfile::tempdir().unwrap();
+    let output = scratch.path().join("out");
+    let convert = program("convert");
+    let private = std::process::Command::new("sh")
+        .args(["-c", "umask 077; exec \"$@\"", "sh"])
+        .arg(convert.get_program())
+        .args(["--layout", "llava", "--output_dir"])
+        .arg(&output)
+        .current_dir(root())
+        .output()
+        .unwrap();
+    succeeded(&private);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&output), 0o700);
+    for name in ["config.json", "gallery_gpt.json"] {
+        assert_eq!(mode(&output.join(name)), 0o600, "{name}");
+    }
+}
