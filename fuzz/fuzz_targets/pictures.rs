@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 static PROCESSORS: LazyLock<[ImageProcessor; 2]> = LazyLock::new(|| {
     let limits = ImageLimits {
-        max_pixels: 1 << 20,
+        max_pixels: 1 << 14,
         ..ImageLimits::small()
     };
     let config = ImageProcessorConfig::new(14).with_limits(limits);

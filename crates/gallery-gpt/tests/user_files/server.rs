@@ -402,10 +402,18 @@ fn a_polite_kill_is_not_held_up() {
 #[cfg(unix)]
 fn a_second_signal_does_not_wait() {
     for second in ["-TERM", "-INT"] {
-        let mut server = start(serve(&["--max_new_tokens", "1000", "--temperature", "50"]));
-        // Somebody reads nothing of many answers: their end would be waited for.
+        let flags = [
+            "--max_new_tokens",
+            "1000",
+            "--temperature",
+            "50",
+            "--queue",
+            "64",
+        ];
+        let mut server = start(serve(&flags));
+        // Many answers are under way or wait for their turn: their end would be waited for.
         let body = r#"{"messages":[{"role":"user","content":"What is it?"}],"stream":true}"#;
-        let waiting: Vec<TcpStream> = (0..8)
+        let waiting: Vec<TcpStream> = (0..48)
             .map(|_| {
                 let mut socket = TcpStream::connect(server.address).unwrap();
                 write!(
@@ -421,7 +429,10 @@ fn a_second_signal_does_not_wait() {
         let mut begun = &waiting[0];
         begun.read_exact(&mut first).unwrap();
         signal(&server, "-TERM");
-        std::thread::sleep(Duration::from_millis(100));
+        // The two of a kind become one where the second is sent before the first was taken.
+        let stderr = BufReader::new(server.child.stderr.take().unwrap());
+        let mut lines = stderr.lines().map_while(Result::ok);
+        assert!(lines.any(|line| line.starts_with("stopping")));
         signal(&server, second);
         let status = ended(&mut server, Duration::from_secs(1));
         assert_eq!(
