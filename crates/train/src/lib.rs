@@ -29,42 +29,32 @@
 //! ```
 
 mod config;
-mod curve;
-mod data_parallel;
 mod error;
 mod event;
-mod gradients;
-mod loss;
 mod memory;
-mod optimizer;
-mod page;
-mod param_group;
-mod replica;
+mod optim;
 mod run;
-mod samples;
-mod schedule;
-mod script;
 mod step;
 mod trainer;
 
-pub use config::{LossMean, MicroBatches, OnBadRecord, Trainable, TrainableParts, TrainingConfig};
-pub use curve::{CurvePoint, write_curve};
+pub use config::{
+    LossMean, MicroBatches, OnBadRecord, ReportTo, ScriptArguments, Trainable, TrainableParts,
+    TrainingConfig, deepspeed_clipping,
+};
 pub use error::{TrainError, TrainingConfigError};
 pub use event::TrainEvent;
-pub use gradients::{Dropout, GradientOptions, Gradients, Recompute, gradients};
-pub use loss::CrossEntropy;
 pub use memory::{
     AttentionMemory, AvailableMemory, MemoryPlan, PlannedModel, TrainingPlan, flops_per_token,
     less_memory,
 };
-pub use param_group::{ParamGroups, clip_global_norm, global_norm};
+pub use optim::{ParamGroups, Schedule, SchedulerType, clip_global_norm, global_norm};
 pub use run::{
-    AdapterWriting, CheckpointState, EvaluationLine, LogLine, LogState, LoraSettings,
-    PictureDigest, PictureEvidence, RecordDigest, RunFolder, RunSettings, SpeedLine,
-    TrainingCheckpoint,
+    AdapterWriting, CheckpointState, CurvePoint, EvaluationLine, LogLine, LogState, LoraSettings,
+    PictureDigest, PictureEvidence, RecordDigest, RunFolder, RunSettings, SampleLine,
+    SamplePainting, Samples, SpeedLine, TrainingCheckpoint, write_curve,
 };
-pub use samples::{SampleLine, SamplePainting, Samples};
-pub use schedule::{Schedule, SchedulerType};
-pub use script::{ReportTo, ScriptArguments, deepspeed_clipping};
-pub use step::{StepReport, TrainState, evaluate_loss};
+pub use step::{
+    CrossEntropy, Dropout, GradientOptions, Gradients, Recompute, StepReport, TrainState,
+    evaluate_loss, gradients,
+};
 pub use trainer::Trainer;

@@ -19,7 +19,8 @@ use gallery_gpt_projector::ProjectorKind;
 use serde::Serialize;
 
 use crate::{
-    MicroBatches, Trainable, Trainer, TrainingConfig, gradients::LOGIT_ROWS, replica::PART_TOKENS,
+    MicroBatches, Trainable, Trainer, TrainingConfig,
+    step::{LOGIT_ROWS, PART_TOKENS},
     trainer::AHEAD,
 };
 

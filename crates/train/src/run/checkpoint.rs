@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{LogState, hex, inputs::contents};
-use crate::{TrainError, TrainState, optimizer::Optimizer};
+use crate::{TrainError, TrainState, optim::Optimizer};
 
 /// What a checkpoint says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

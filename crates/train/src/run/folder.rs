@@ -18,14 +18,13 @@ use sha2::{Digest, Sha256};
 use super::{
     EvaluationLine, LogLine, RunSettings, SpeedLine,
     checkpoint::clear_leftovers,
+    curve::loss_chart,
     hex,
     lines::{append, keep_lines},
     lock::{LOCK, RunLock},
+    page::Page,
 };
-use crate::{
-    CurvePoint, OnBadRecord, SampleLine, SamplePainting, TrainError, curve::loss_chart, page::Page,
-    write_curve,
-};
+use crate::{CurvePoint, OnBadRecord, SampleLine, SamplePainting, TrainError, write_curve};
 
 /// A folder of a run. As long as it lives, no other process can take the folder.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use burn::{
 use gallery_gpt_model::GalleryModel;
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
-use crate::{ParamGroups, TrainError, TrainingConfig, replica::Rates};
+use crate::{ParamGroups, TrainError, TrainingConfig, step::Rates};
 
 /// Moments of every trained parameter.
 pub(crate) struct Optimizer {

@@ -17,7 +17,7 @@ use gallery_gpt_model::{GalleryModel, Packing, SpliceError, SplicePlan, SplicedL
 use gallery_gpt_vision::PixelValues;
 use serde::{Deserialize, Serialize};
 
-use crate::{CrossEntropy, param_group::fill_projector};
+use crate::{CrossEntropy, optim::fill_projector};
 
 /// What the backward pass computes again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,11 +8,13 @@ use gallery_gpt_data::Batch;
 use gallery_gpt_model::{GalleryModel, SplicePlan};
 use gallery_gpt_vision::PixelValues;
 
+use super::{
+    data_parallel::{Answer, Order, Peer, all_reduce, answers, ensure_alike},
+    replica::{MicroBatch, Rates, Replica, Share, record_ids},
+};
 use crate::{
     CrossEntropy, ParamGroups, Schedule, TrainError, TrainingCheckpoint, TrainingConfig,
-    data_parallel::{Answer, Order, Peer, all_reduce, answers, ensure_alike},
     global_norm,
-    replica::{MicroBatch, Rates, Replica, Share, record_ids},
 };
 
 /// A model under training, on one device or on several.

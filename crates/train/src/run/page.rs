@@ -6,10 +6,8 @@ use std::{fmt::Write, time::SystemTime};
 use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
-use crate::{
-    LogLine, SampleLine, SamplePainting, SpeedLine, TrainingConfig,
-    curve::{line_chart, on_page},
-};
+use super::curve::{line_chart, on_page};
+use crate::{LogLine, SampleLine, SamplePainting, SpeedLine, TrainingConfig};
 
 /// What goes on the page.
 pub(crate) struct Page<'a> {

@@ -22,10 +22,10 @@ use burn::{
 };
 use gallery_gpt_model::GalleryModel;
 
+use super::replica::{Rates, Replica, Share, ShareGradients};
 use crate::{
     TrainError, TrainingCheckpoint, TrainingConfig, global_norm,
     memory::{catch, message},
-    replica::{Rates, Replica, Share, ShareGradients},
 };
 
 /// What a device is told to do.

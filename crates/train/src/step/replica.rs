@@ -15,8 +15,8 @@ use rayon::prelude::*;
 
 use crate::{
     Dropout, GradientOptions, Gradients, LossMean, MicroBatches, ParamGroups, TrainError,
-    TrainingCheckpoint, TrainingConfig, clip_global_norm, gradients, optimizer::Optimizer,
-    param_group::mark_trainable,
+    TrainingCheckpoint, TrainingConfig, clip_global_norm, gradients,
+    optim::{Optimizer, mark_trainable},
 };
 
 /// A model and its optimizers, on one device.
