@@ -27,53 +27,27 @@
 //! ```
 
 mod adapter;
-mod adapter_origin;
-mod atomic;
-mod checkpoint;
-mod checksums;
-mod config_fields;
-mod config_file;
-mod config_json;
-mod destination;
+mod config;
 mod error;
-mod json_file;
-mod key_map;
 mod layout;
-mod load;
-mod load_report;
-mod marker;
-mod model_folder;
 #[cfg(test)]
 mod mutations;
-mod named_ids;
-mod own_folder;
-mod pickle_writer;
-mod processor_config;
-mod pytorch;
-mod regular_file;
-mod safetensors;
-mod save;
-mod stored_tensor;
-mod tower;
-mod weight_files;
+mod read;
+mod write;
 
 pub use adapter::{
-    AdapterFile, AdapterLayout, PeftConfig, TrainedBiases, ensure_savable_adapter, inspect_adapter,
-    is_adapter_path, load_adapter, load_projector, save_adapter, save_projector,
+    AdapterFile, AdapterLayout, AdapterOrigin, PeftConfig, TrainedBiases, ensure_savable_adapter,
+    inspect_adapter, is_adapter_path, load_adapter, load_projector, save_adapter, save_projector,
 };
-pub use adapter_origin::AdapterOrigin;
-pub use atomic::{AtomicFolder, write_file};
-pub use checkpoint::Checkpoint;
-pub use checksums::{BaseIdentity, sha256_file, verify_folder};
-pub use destination::{Destination, ensure_free};
 pub use error::{CheckpointError, Problem};
-pub use key_map::{CheckpointKey, Placement, checkpoint_key, checkpoint_keys};
-pub use layout::{Layout, UnknownLayoutName};
-pub use load::{LoadOptions, Strictness, VocabRows, load_model};
-pub use load_report::{LoadReport, UsedTensor};
-pub use model_folder::find_model;
-pub use own_folder::OwnFolder;
-pub use save::{SaveOptions, save_model};
-pub use stored_tensor::{StoredTensor, TensorDtype, UnknownDtype};
-pub use tower::TowerSource;
-pub use weight_files::WeightFiles;
+pub use layout::{
+    CheckpointKey, Layout, Placement, UnknownLayoutName, checkpoint_key, checkpoint_keys,
+};
+pub use read::{
+    Checkpoint, LoadOptions, LoadReport, StoredTensor, Strictness, TensorDtype, TowerSource,
+    UnknownDtype, UsedTensor, VocabRows, WeightFiles, find_model, load_model,
+};
+pub use write::{
+    AtomicFolder, BaseIdentity, Destination, OwnFolder, SaveOptions, ensure_free, save_model,
+    sha256_file, verify_folder, write_file,
+};

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     Placement, Problem, checkpoint_key,
-    stored_tensor::{first_not_finite, tensor_of},
+    read::stored_tensor::{first_not_finite, tensor_of},
 };
 
 /// Carries a plan out. What cannot be read stays as it was and is named.

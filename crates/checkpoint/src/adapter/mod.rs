@@ -15,6 +15,7 @@ mod initialization;
 mod key;
 mod module_rule;
 mod olora;
+mod origin;
 mod plan;
 mod save;
 #[cfg(test)]
@@ -28,11 +29,12 @@ use gallery_gpt_model::GalleryModel;
 pub use config::{PeftConfig, TrainedBiases};
 pub use folder::is_adapter_path;
 pub use key::AdapterLayout;
+pub use origin::AdapterOrigin;
 pub use save::{ensure_savable_adapter, save_adapter, save_projector};
 
 use crate::{
-    AdapterOrigin, CheckpointError, LoadOptions, Problem, Strictness, WeightFiles,
-    checksums::verify_folder, marker::MARKER,
+    CheckpointError, LoadOptions, Problem, Strictness, WeightFiles,
+    write::checksums::verify_folder, write::marker::MARKER,
 };
 use folder::{AdapterTensors, adapter_folder};
 use plan::{LowRank, Plan, is_projector};
@@ -140,7 +142,7 @@ pub fn load_projector(
 ) -> Result<GalleryModel, CheckpointError> {
     let path = path.as_ref();
     let file = if path.is_dir() {
-        path.join(crate::checkpoint::PROJECTOR_FILE)
+        path.join(crate::read::checkpoint::PROJECTOR_FILE)
     } else {
         path.to_owned()
     };

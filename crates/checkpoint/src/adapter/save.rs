@@ -18,10 +18,10 @@ use super::{
 };
 use crate::{
     AdapterOrigin, AtomicFolder, CheckpointError, Destination, TensorDtype,
-    config_json::llava_json,
-    marker::MARKER,
-    pickle_writer::write_pickle,
-    save::{Outgoing, write_json, write_tensors},
+    config::config_json::llava_json,
+    write::marker::MARKER,
+    write::model::{Outgoing, write_json, write_tensors},
+    write::pickle_writer::write_pickle,
 };
 
 /// Transformers' name of the projector.
@@ -42,7 +42,7 @@ pub fn save_projector(
         (name.replacen("base_model.model.", "", 1), tensor)
     });
     let target = AtomicFolder::new(folder)?;
-    let file = target.file(crate::checkpoint::PROJECTOR_FILE);
+    let file = target.file(crate::read::checkpoint::PROJECTOR_FILE);
     write_pickle(&file, &tensors.collect::<Vec<_>>())?;
     target.commit()
 }

@@ -19,7 +19,9 @@ pub(crate) fn open(path: &Path) -> Result<File> {
 mod tests {
     use std::path::Path;
 
-    use crate::{CheckpointError, json_file, safetensors, sha256_file, weight_files};
+    use crate::{
+        CheckpointError, read::json_file, read::safetensors, read::weight_files, sha256_file,
+    };
 
     /// A device stands for a pipe too: both are no regular files, and opening this one would not wait if it were tried.
     #[test]

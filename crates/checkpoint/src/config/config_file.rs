@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use crate::{
     CheckpointError,
-    config_fields::{Fields, shown},
-    json_file::read_json,
+    config::config_fields::{Fields, shown},
+    read::json_file::read_json,
 };
 
 /// Bounds of a config's sizes: far above every model, and such that no product of them overflows.

@@ -9,8 +9,8 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
-    CheckpointError, Layout, StoredTensor, json_file::read_json_as, pytorch, regular_file,
-    safetensors,
+    CheckpointError, Layout, StoredTensor, read::json_file::read_json_as, read::pytorch,
+    read::regular_file, read::safetensors,
 };
 
 /// All tensors of a folder by name.

@@ -3,7 +3,11 @@
 //! Every layout is turned into one set of names, the one of the `llava-hf` hub checkpoints; a further layout is a further
 //! variant here.
 
+mod key_map;
+
 use std::path::Path;
+
+pub use key_map::{CheckpointKey, Placement, checkpoint_key, checkpoint_keys};
 
 use crate::CheckpointError;
 

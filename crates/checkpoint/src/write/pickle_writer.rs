@@ -12,7 +12,7 @@ use std::{
 use safetensors::{Dtype, View};
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
-use crate::{CheckpointError, save::Outgoing};
+use crate::{CheckpointError, write::model::Outgoing};
 
 /// Folder inside the archive; PyTorch takes any.
 const ROOT: &str = "archive";

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use memmap2::Mmap;
 use safetensors::Dtype;
 
-use crate::{CheckpointError, regular_file};
+use crate::{CheckpointError, read::regular_file};
 
 /// Number types a weight can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

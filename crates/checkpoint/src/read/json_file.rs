@@ -5,7 +5,7 @@ use std::{io::Read, path::Path};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{CheckpointError, regular_file, weight_files::is_git_lfs_pointer};
+use crate::{CheckpointError, read::regular_file, read::weight_files::is_git_lfs_pointer};
 
 /// Largest `config.json` and the like. Those of models are a few kilobytes.
 const MAX_CONFIG: u64 = 1 << 20;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io::Cursor, sync::Arc};
 use bytes::Bytes;
 use zip::{CompressionMethod, ZipArchive};
 
-use crate::stored_tensor::Storage;
+use crate::read::stored_tensor::Storage;
 
 /// The entries of an archive under the names they have in its folder. Nothing is copied.
 pub(super) struct Archive(BTreeMap<String, Arc<Storage>>);

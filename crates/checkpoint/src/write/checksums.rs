@@ -10,7 +10,9 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{CheckpointError, json_file::read_json_as, marker::MARKER, regular_file};
+use crate::{
+    CheckpointError, read::json_file::read_json_as, read::regular_file, write::marker::MARKER,
+};
 
 /// A digest in hexadecimal.
 pub(crate) fn hex(hash: Sha256) -> String {

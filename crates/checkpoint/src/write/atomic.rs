@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{CheckpointError, Destination, checksums::sha256_files, marker};
+use crate::{CheckpointError, Destination, write::checksums::sha256_files, write::marker};
 
 fn write_error(path: &Path) -> impl FnOnce(std::io::Error) -> CheckpointError + '_ {
     |source| CheckpointError::Write {

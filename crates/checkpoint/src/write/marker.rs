@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-use crate::{CheckpointError, atomic::PARTIAL, json_file::read_json_as, write_file};
+use crate::{CheckpointError, read::json_file::read_json_as, write::atomic::PARTIAL, write_file};
 
 /// Its name. What else the writer has to say about the folder stands in the same object.
 pub(crate) const MARKER: &str = "gallery_gpt.json";

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use gallery_gpt_vision::{HiddenAct, VisionConfig};
 
-use crate::{CheckpointError, StoredTensor, load_report::short, model_folder::snapshots};
+use crate::{
+    CheckpointError, StoredTensor, read::load_report::short, read::model_folder::snapshots,
+};
 
 /// Where a model's vision tower came from.
 #[derive(Clone, Debug, PartialEq, Eq)]

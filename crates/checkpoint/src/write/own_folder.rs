@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{CheckpointError, Destination, marker};
+use crate::{CheckpointError, Destination, write::marker};
 
 /// A folder to which a program adds files, run after run. Every file stands in the folder's `gallery_gpt.json` before it is written, so
 /// that the next run knows it as its own.

@@ -6,7 +6,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use crate::{
     CheckpointError, StoredTensor, TensorDtype,
-    stored_tensor::{Numbers, map_file},
+    read::stored_tensor::{Numbers, map_file},
 };
 
 /// Longest header: room for some twenty thousand tensors. Read, it takes sixteen times as much memory.

@@ -19,7 +19,7 @@ use self::{
 };
 use crate::{
     CheckpointError, StoredTensor, TensorDtype,
-    stored_tensor::{Numbers, Storage, Strided, map_file},
+    read::stored_tensor::{Numbers, Storage, Strided, map_file},
 };
 
 /// What PyTorch calls a number type, and what it is.

@@ -17,15 +17,15 @@ use sha2::{Digest, Sha256};
 use crate::{
     CheckpointError, Layout, LoadOptions, LoadReport, Placement, Problem, StoredTensor, Strictness,
     TensorDtype, TowerSource, UsedTensor, VocabRows, WeightFiles, checkpoint_key,
-    checksums::{hex, verify_files},
-    config_file::{ConfigFile, Family, read_config, read_vision_config},
+    config::config_file::{ConfigFile, Family, read_config, read_vision_config},
+    config::named_ids::NamedIds,
+    config::processor_config::Pictures,
     layout::projector_hub_key,
-    load_report::WHOLE,
-    model_folder,
-    named_ids::NamedIds,
-    processor_config::Pictures,
-    stored_tensor::{first_not_finite, tensor_of},
-    tower,
+    read::load_report::WHOLE,
+    read::model_folder,
+    read::stored_tensor::{first_not_finite, tensor_of},
+    read::tower,
+    write::checksums::{hex, verify_files},
 };
 
 /// Name of the file that a projector trained alone is saved as.

@@ -6,7 +6,7 @@ use gallery_gpt_model::GalleryModelConfig;
 use gallery_gpt_vision::{AspectRatio, FeatureSelect, ImageProcessorConfig, PreprocessorConfig};
 use serde_json::json;
 
-use crate::{CheckpointError, config_fields::Fields, json_file::read_json};
+use crate::{CheckpointError, config::config_fields::Fields, read::json_file::read_json};
 
 const PREPROCESSOR: &str = "preprocessor_config.json";
 const PROCESSOR: &str = "processor_config.json";

@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 use bytes::Bytes;
 
 use super::{element_type, pickle::Pickle, value::Value};
-use crate::stored_tensor::Storage;
+use crate::read::stored_tensor::Storage;
 
 /// The number that such a file begins with, little endian.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];

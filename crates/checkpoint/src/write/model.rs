@@ -17,7 +17,7 @@ use serde_json::json;
 
 use crate::{
     AtomicFolder, CheckpointError, Destination, Layout, Placement, TensorDtype, checkpoint_key,
-    config_json::{llava_hf_json, llava_json, vision_json},
+    config::config_json::{llava_hf_json, llava_json, vision_json},
     write_file,
 };
 

@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use same_file::is_same_file;
 
-use crate::{CheckpointError, marker::foreign};
+use crate::{CheckpointError, write::marker::foreign};
 
 /// Where a folder is to be written, and what may be replaced there. Every path is one.
 ///
