@@ -4,8 +4,8 @@
 //! page and the API are tried by a browser and OpenAI's own client first.
 //!
 //! ```sh
-//! cargo bench -p gallery-gpt --bench serve
-//! cargo bench -p gallery-gpt --bench serve -- --requests 5000 --python .venv/bin/python --chromium /usr/bin/chromium
+//! cargo bench -p gallery-gpt-server --bench serve
+//! cargo bench -p gallery-gpt-server --bench serve -- --requests 5000 --python .venv/bin/python --chromium /usr/bin/chromium
 //! ```
 
 #![allow(
@@ -14,10 +14,7 @@
     reason = "a program talks on the terminal"
 )]
 
-mod http_client;
 mod memory;
-#[path = "../examples/serve/server/mod.rs"]
-mod server;
 
 use std::{
     io::{Read, Write},
@@ -35,11 +32,11 @@ use anyhow::{Context, ensure};
 use clap::Parser;
 use gallery_gpt::{prelude::*, vision::ImageLimits};
 use gallery_gpt_scenes::QUESTIONS;
-use http_client::{ask, post, user};
+use gallery_gpt_server::{Access, BodyLimits, ConnectionLimits, Limits};
+use gallery_gpt_testkit::http_client::{ask, post, user};
 use indicatif::{ProgressBar, ProgressStyle};
 use memory::resident;
 use serde_json::json;
-use server::{Access, BodyLimits, ConnectionLimits, Limits};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -138,10 +135,17 @@ fn main() -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let defaults = GenerationConfig::greedy(512);
     let name = "tiny-base".to_owned();
-    let (router, worker) = server::serve(gallery, name, defaults, limits, Access::default());
+    let (router, worker) =
+        gallery_gpt_server::serve(gallery, name, defaults, limits, Access::default());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let stopped = async { drop(stopped.await) };
-    let serving = runtime.spawn(server::listen(listener, router, connections, None, stopped));
+    let serving = runtime.spawn(gallery_gpt_server::listen(
+        listener,
+        router,
+        connections,
+        None,
+        stopped,
+    ));
 
     if let (Some(python), Some(chromium)) = (&arguments.python, &arguments.chromium) {
         let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../benches/serve.py");

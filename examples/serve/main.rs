@@ -19,7 +19,6 @@
 mod terminal;
 #[path = "../flags.rs"]
 mod flags;
-mod server;
 #[path = "../spelling.rs"]
 mod spelling;
 
@@ -32,7 +31,7 @@ use axum::http::HeaderValue;
 use clap::Parser;
 use flags::{GenerationFlags, ModelFlags};
 use gallery_gpt::vision::ImageLimits;
-use server::{Access, BodyLimits, ConnectionLimits, Limits};
+use gallery_gpt_server::{Access, BodyLimits, ConnectionLimits, Limits};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 #[global_allocator]
@@ -130,7 +129,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             );
         }
         announce(&format!("{name} at http://{}/", listener.local_addr()?));
-        let (router, worker) = server::serve(gallery, name, config, limits, access);
+        let (router, worker) = gallery_gpt_server::serve(gallery, name, config, limits, access);
         let log = arguments.log_requests.then_some(log as fn(&str));
         let stopped = async move {
             first_of(&mut signals).await;
@@ -140,7 +139,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 leave();
             });
         };
-        server::listen(listener, router, connections, log, stopped).await;
+        gallery_gpt_server::listen(listener, router, connections, log, stopped).await;
         anyhow::Ok(worker)
     })?;
     // Connections are closed: what was under way is done.

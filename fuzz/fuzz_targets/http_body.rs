@@ -1,17 +1,8 @@
 //! The body of a request to the server: read or refused, never a panic, and never more text than allowed.
 #![no_main]
 
-#[path = "../../examples/serve/server/buffer.rs"]
-mod buffer;
-#[path = "../../examples/serve/server/data_uri.rs"]
-mod data_uri;
-#[path = "../../examples/serve/server/neutral.rs"]
-mod neutral;
-#[path = "../../examples/serve/server/request.rs"]
-mod request;
-
+use gallery_gpt_server::request::{ChatRequest, RequestLimits};
 use libfuzzer_sys::fuzz_target;
-use request::{ChatRequest, RequestLimits};
 
 const LIMITS: RequestLimits = RequestLimits {
     text: 4096,

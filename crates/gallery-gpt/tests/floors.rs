@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-const FLOORS: [(&str, usize); 11] = [
+const FLOORS: [(&str, usize); 13] = [
     ("text", 0),
     ("vision", 0),
     ("projector", 0),
@@ -16,6 +16,9 @@ const FLOORS: [(&str, usize); 11] = [
     ("train", 3),
     ("eval", 3),
     ("gallery-gpt", 4),
+    ("server", 5),
+    // Tests of any floor may use it.
+    ("testkit", 0),
 ];
 
 fn floor(folder: &str) -> usize {

@@ -1,14 +1,10 @@
-//! The server of `examples/serve`, over real sockets.
+//! The server over real sockets.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod access;
 mod answers;
-#[path = "../../../../benches/http_client.rs"]
-mod http_client;
 mod refusals;
-#[path = "../../../../examples/serve/server/mod.rs"]
-mod server;
 mod slow_clients;
 
 use std::{
@@ -20,9 +16,9 @@ use std::{
 };
 
 use gallery_gpt::{prelude::*, vision::ImageLimits};
-use http_client::{Answer, ask, post, user};
+use gallery_gpt_server::{Access, BodyLimits, ConnectionLimits, Limits};
+use gallery_gpt_testkit::http_client::{Answer, ask, post, user};
 use serde_json::{Value, json};
-use server::{Access, BodyLimits, ConnectionLimits, Limits};
 
 const QUESTION: &str = "Please write a paragraph of formal analysis for this painting.";
 const CHAT: &str = "/v1/chat/completions";
@@ -81,13 +77,19 @@ fn start_with(limits: Limits, connections: ConnectionLimits, access: Access) -> 
         .unwrap();
     let defaults = GenerationConfig::greedy(200);
     let name = "tiny".to_owned();
-    let (router, _) = server::serve(gallery.clone(), name, defaults, limits, access);
+    let (router, _) = gallery_gpt_server::serve(gallery.clone(), name, defaults, limits, access);
     let bind = tokio::net::TcpListener::bind(("127.0.0.1", 0));
     let listener = runtime.block_on(bind).unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel();
     let stopped = async { drop(stopped.await) };
-    let serving = runtime.spawn(server::listen(listener, router, connections, None, stopped));
+    let serving = runtime.spawn(gallery_gpt_server::listen(
+        listener,
+        router,
+        connections,
+        None,
+        stopped,
+    ));
     Running {
         gallery,
         address,

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::{buffer::Buffer, data_uri, neutral};
+use crate::{buffer::Buffer, data_uri, neutral};
 
 /// Levels of brackets in a request; OpenAI's own shapes have seven.
 const DEPTH: usize = 64;
@@ -22,21 +22,22 @@ const LONGEST_ESCAPE: usize = 6;
 
 /// What a request may hold.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct RequestLimits {
+pub struct RequestLimits {
     /// Bytes of all its texts.
-    pub(crate) text: usize,
+    pub text: usize,
     /// Pictures.
-    pub(crate) pictures: usize,
+    pub pictures: usize,
 }
 
 /// What is wrong with a request.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Invalid {
+pub struct Invalid {
     /// The field at fault; none where the whole is.
-    pub(crate) param: Option<String>,
-    pub(crate) message: String,
+    pub param: Option<String>,
+    /// What is wrong, in a sentence that begins with the field's name.
+    pub message: String,
     /// There is more text than the context can hold.
-    pub(crate) too_long: bool,
+    pub too_long: bool,
 }
 
 impl Invalid {
@@ -67,33 +68,44 @@ impl Invalid {
 
 /// A request for an answer.
 #[derive(Debug, Default)]
-pub(crate) struct ChatRequest {
-    pub(crate) model: Option<String>,
-    pub(crate) messages: Vec<Message>,
-    pub(crate) stream: bool,
+pub struct ChatRequest {
+    /// The name asked for; it is not compared with the name of the model that answers.
+    pub model: Option<String>,
+    /// The conversation so far, in order.
+    pub messages: Vec<Message>,
+    /// Whether the answer is to come in pieces, as it is generated.
+    pub stream: bool,
     /// Whether the last chunk of a stream counts tokens.
-    pub(crate) include_usage: bool,
-    pub(crate) temperature: Option<f32>,
-    pub(crate) top_p: Option<f32>,
-    /// 0 is all tokens.
-    pub(crate) top_k: Option<usize>,
-    pub(crate) repetition_penalty: Option<f32>,
-    pub(crate) no_repeat_ngram_size: Option<usize>,
-    /// None where the client has no wish.
-    pub(crate) max_tokens: Option<usize>,
-    pub(crate) stop: Vec<String>,
-    /// None where each answer may be another.
-    pub(crate) seed: Option<u64>,
+    pub include_usage: bool,
+    /// None where the server's default holds, here and below.
+    pub temperature: Option<f32>,
+    /// Most likely tokens whose probabilities add up to this are kept.
+    pub top_p: Option<f32>,
+    /// How many of the most likely tokens are kept; 0 is all.
+    pub top_k: Option<usize>,
+    /// Divides the scores of tokens that have occurred.
+    pub repetition_penalty: Option<f32>,
+    /// Runs of so many tokens occur once; 0 is off.
+    pub no_repeat_ngram_size: Option<usize>,
+    /// Most tokens of the answer; none where the client does not say.
+    pub max_tokens: Option<usize>,
+    /// Texts that end the answer.
+    pub stop: Vec<String>,
+    /// The seed of sampling; none where each answer may be another.
+    pub seed: Option<u64>,
     /// Words of the last message, where attention is asked for.
-    pub(crate) phrase: Option<String>,
+    pub phrase: Option<String>,
 }
 
 /// Something said, with the files of its pictures.
 #[derive(Debug)]
-pub(crate) struct Message {
-    pub(crate) role: String,
-    pub(crate) text: String,
-    pub(crate) pictures: Vec<Buffer>,
+pub struct Message {
+    /// `system`, `developer`, `user` or `assistant`; not checked yet.
+    pub role: String,
+    /// Its text parts, joined by line breaks.
+    pub text: String,
+    /// The files of its pictures, decoded from their `data:` URIs.
+    pub pictures: Vec<Buffer>,
 }
 
 impl ChatRequest {
@@ -101,7 +113,7 @@ impl ChatRequest {
     ///
     /// # Errors
     /// It is not JSON, not of the shape of OpenAI's, holds more than `limits`, or asks for something there is not.
-    pub(crate) fn parse(body: &[u8], limits: &RequestLimits) -> Result<Self, Invalid> {
+    pub fn parse(body: &[u8], limits: &RequestLimits) -> Result<Self, Invalid> {
         bounded_shape(body)?;
         let text = std::str::from_utf8(body)
             .map_err(|error| Invalid::whole(format!("the request is not UTF-8: {error}")))?;

@@ -100,3 +100,74 @@ pub(crate) fn is_empty(json: &str) -> bool {
     let pair = |open, close| first == [Some(open), Some(close), None];
     json == "null" || json == "\"\"" || pair(b'[', b']') || pair(b'{', b'}')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::changes_nothing;
+
+    #[test]
+    fn what_asks_for_nothing_passes() {
+        for (name, json) in [
+            ("logit_bias", "{}"),
+            ("logit_bias", "{ \"5\": 0 }"),
+            ("tools", "[]"),
+            ("functions", "[ ]"),
+            ("tool_choice", "\"none\""),
+            ("tool_choice", "\"auto\""),
+            ("function_call", "\"none\""),
+            ("parallel_tool_calls", "true"),
+            ("n", "1"),
+            ("best_of", "1"),
+            ("logprobs", "false"),
+            ("top_logprobs", "0"),
+            ("modalities", "[\"text\"]"),
+            ("response_format", "{\"type\": \"text\"}"),
+            ("service_tier", "\"default\""),
+            ("min_p", "0.0"),
+            ("typical_p", "1"),
+            ("tfs_z", "1.0"),
+            ("mirostat", "0"),
+            ("mirostat_tau", "5.0"),
+            ("repeat_penalty", "1.0"),
+            ("ignore_eos", "false"),
+            ("skip_special_tokens", "true"),
+            ("stop_token_ids", "[]"),
+            ("store", "false"),
+            ("metadata", "{\"a\": \"b\"}"),
+            ("guided_json", "null"),
+            ("chat_template_kwargs", "{}"),
+            ("grammar", "\"\""),
+            ("n_predict", "-1"),
+        ] {
+            assert!(changes_nothing(name, json), "{name}: {json}");
+        }
+    }
+
+    #[test]
+    fn what_asks_for_something_does_not() {
+        for (name, json) in [
+            ("logit_bias", "{\"5\": 1}"),
+            ("tools", "[{}]"),
+            ("tool_choice", "\"required\""),
+            ("n", "2"),
+            ("logprobs", "true"),
+            ("top_logprobs", "2"),
+            ("modalities", "[\"text\", \"audio\"]"),
+            ("response_format", "{\"type\": \"json_object\"}"),
+            ("service_tier", "\"flex\""),
+            ("min_p", "0.1"),
+            ("typical_p", "0.9"),
+            ("mirostat", "2"),
+            ("ignore_eos", "true"),
+            ("repeat_penalty", "1.1"),
+            ("stop_token_ids", "[2]"),
+            ("web_search_options", "{}"),
+            ("n_predict", "128"),
+            ("frobnicate", "1"),
+        ] {
+            assert!(!changes_nothing(name, json), "{name}: {json}");
+        }
+        let long = format!("[{}0]", "0,".repeat(10_000));
+        assert!(!changes_nothing("tools", &long));
+    }
+}

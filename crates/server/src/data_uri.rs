@@ -8,7 +8,7 @@ use base64::{
     read::DecoderReader,
 };
 
-use super::buffer::Buffer;
+use crate::buffer::Buffer;
 
 /// Most bytes before the comma: the media type and its parameters.
 const HEAD: usize = 1024;
@@ -180,5 +180,60 @@ impl<I: Iterator<Item = u8>> Read for Bytes<I> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let pairs = buffer.iter_mut().zip(&mut self.0);
         Ok(pairs.map(|(place, byte)| *place = byte).count())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::file;
+
+    const FILE: &[u8] = &[0xfb, 0xef, 0xff, 0x00, 0x89, b'P', b'N'];
+
+    #[test]
+    fn every_spelling_is_the_same_file() {
+        for uri in [
+            "data:image/png;base64,++//AIlQTg==",
+            "data:image/png;base64,++//AIlQTg",
+            "data:image/png;base64,--__AIlQTg==",
+            "data:image/png;base64,--__AIlQTg",
+            "data:image/png;base64,+-/_AIlQTg",
+            "data:image/png;base64,++//\\nAIlQ\\r\\nTg==\\n",
+            "data:image/png;base64, ++// AIlQ\\tTg= =",
+            "data:image/png;base64,%2B%2b%2F%2fAIlQTg%3D%3D",
+            "data:image/png;base64,++//AIlQTg%0A",
+            "data:image\\/png;base64,++\\/\\/AIlQTg==",
+            "data:image/png;base64,\\u002b+\\u002F/AIlQTg\\u003D=",
+            "DATA:image/PNG;BASE64,++//AIlQTg==",
+            " data:image/png;charset=utf-8;base64,++//AIlQTg==",
+            "data:image/png;name=a.png; base64 ,++//AIlQTg==",
+            "data:;base64,++//AIlQTg==",
+            "data:image/png,%FB%EF%FF%00%89PN",
+        ] {
+            assert_eq!(file(&format!("\"{uri}\"")).as_deref(), Ok(FILE), "{uri}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_file_is_said() {
+        for (uri, word) in [
+            ("http://127.0.0.1/secret.png", "data URI"),
+            ("file:///etc/passwd", "data URI"),
+            ("data:image/png;base64", "data URI"),
+            ("", "data URI"),
+            ("data:image/png;base64,", "no data"),
+            ("data:image/png;base64,====", "no data"),
+            ("data:image/png;base64,A", "base64"),
+            ("data:image/png;base64,AAAA!AAA", "base64"),
+            ("data:image/png;base64,AA==AAAA", "padding"),
+            ("data:image/png;base64,%zzAA", "base64"),
+            ("data:image/png;base64,\\u00e9AAA", "base64"),
+            ("data:image/png;base64,éAAA", "base64"),
+            ("data:image/png;base64,AAAA\\u00", ""),
+        ] {
+            let said = file(&format!("\"{uri}\"")).err();
+            let said = said.unwrap_or_default();
+            assert!(said.contains(word), "{uri}: {said}");
+        }
+        assert!(file(&format!("\"{}\"", "a".repeat(5000))).is_err());
     }
 }

@@ -12,19 +12,19 @@ use tokio::{
 };
 use tokio_stream::StreamExt;
 
-use super::{Refusal, buffer::Buffer, listen::Connection};
+use crate::{buffer::Buffer, listen::Connection, refusal::Refusal};
 
 /// What a body may cost.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct BodyLimits {
+pub struct BodyLimits {
     /// Bytes of one.
-    pub(crate) bytes: usize,
+    pub bytes: usize,
     /// Bytes of all that are read, or were read and wait for the model.
-    pub(crate) in_flight: usize,
+    pub in_flight: usize,
     /// From the end of the head to the end of the body.
-    pub(crate) time: Duration,
+    pub time: Duration,
     /// Between two pieces of it.
-    pub(crate) pause: Duration,
+    pub pause: Duration,
 }
 
 /// The memory that all bodies share.

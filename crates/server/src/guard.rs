@@ -11,20 +11,20 @@ use axum::{
 use subtle::ConstantTimeEq;
 use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
-use super::Refusal;
+use crate::refusal::Refusal;
 
 /// Who may ask. By default every program on this machine, and the server's own page.
 #[derive(Clone, Default)]
-pub(crate) struct Access {
+pub struct Access {
     /// Names that the server goes by, beside those of this machine's loopback. A page of another site whose name was made to
     /// point here (DNS rebinding) has a name that is not among them.
-    pub(crate) hosts: HashSet<String>,
+    pub hosts: HashSet<String>,
     /// Whether it goes by every IP address: where it listens on all of them. An address cannot be rebound.
-    pub(crate) any_address: bool,
+    pub any_address: bool,
     /// Origins whose pages may ask, as browsers write them (`http://localhost:5173`); `*` is all.
-    pub(crate) origins: Vec<String>,
+    pub origins: Vec<String>,
     /// What has to come as `authorization: Bearer`.
-    pub(crate) key: Option<String>,
+    pub key: Option<String>,
 }
 
 impl fmt::Debug for Access {
@@ -56,7 +56,7 @@ impl Access {
         origins.any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin))
     }
 
-    pub(crate) fn check(&self, request: &Request) -> Result<(), Refusal> {
+    fn check(&self, request: &Request) -> Result<(), Refusal> {
         let headers = request.headers();
         let mut hosts = headers.get_all(header::HOST).iter();
         let mut own = None;
@@ -164,4 +164,90 @@ pub(crate) async fn strict(request: Request, next: Next) -> Response {
         headers.insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    fn asked(access: &Access, host: Option<&str>, origin: Option<&str>) -> bool {
+        let mut request = Request::builder().uri("/v1/models");
+        if let Some(host) = host {
+            request = request.header(header::HOST, host);
+        }
+        if let Some(origin) = origin {
+            request = request.header(header::ORIGIN, origin);
+        }
+        let request = request.body(Body::empty()).unwrap();
+        access.check(&request).is_ok()
+    }
+
+    #[test]
+    fn own_names_pass_and_foreign_ones_do_not() {
+        let access = Access {
+            hosts: ["gallery.example", "192.168.1.5"].map(str::to_owned).into(),
+            ..Access::default()
+        };
+        for host in [
+            "127.0.0.1:8000",
+            "127.0.0.2",
+            "localhost",
+            "LocalHost.:9000",
+            "[::1]:8000",
+            "[::ffff:127.0.0.1]",
+            "gallery.example:443",
+            "192.168.1.5:8000",
+        ] {
+            assert!(asked(&access, Some(host), None), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "evil.example:8000",
+            "localhost@evil.example",
+            "evil@localhost",
+            "10.0.0.1",
+            "",
+            "local host",
+        ] {
+            assert!(!asked(&access, Some(host), None), "{host}");
+        }
+        assert!(asked(&access, None, None));
+        let everywhere = Access {
+            any_address: true,
+            ..Access::default()
+        };
+        assert!(asked(&everywhere, Some("10.0.0.1:8000"), None));
+        assert!(!asked(&everywhere, Some("evil.example"), None));
+    }
+
+    #[test]
+    fn only_own_and_allowed_pages_may_ask() {
+        let own = Access::default();
+        let host = Some("localhost:8000");
+        assert!(asked(&own, host, Some("http://localhost:8000")));
+        for origin in [
+            "http://localhost:5173",
+            "http://127.0.0.1:8000",
+            "https://evil.example",
+            "null",
+            "localhost:8000",
+        ] {
+            assert!(!asked(&own, host, Some(origin)), "{origin}");
+            let open = Access {
+                origins: vec!["*".to_owned()],
+                ..Access::default()
+            };
+            assert!(asked(&open, host, Some(origin)), "{origin}");
+        }
+        let one = Access {
+            origins: vec!["http://localhost:5173".to_owned()],
+            ..Access::default()
+        };
+        assert!(asked(&one, host, Some("http://localhost:5173")));
+        assert!(!asked(&one, host, Some("http://localhost:5174")));
+    }
 }

@@ -2,9 +2,10 @@
 
 use std::io::{Read, Write};
 
+use gallery_gpt_testkit::http_client::answer;
 use serde_json::json;
 
-use super::{http_client::answer, server::Access, *};
+use super::*;
 
 #[test]
 fn half_a_request_is_not_waited_for_without_end() {

@@ -7,9 +7,9 @@ use gallery_gpt::{
 };
 use serde_json::{Value, json};
 
-use super::{
-    Refusal,
+use crate::{
     buffer::Buffer,
+    refusal::Refusal,
     request::{ChatRequest, Message},
 };
 

@@ -8,7 +8,7 @@ use axum::{
 use gallery_gpt::{GalleryError, model::GenerationError};
 use serde_json::{Value, json};
 
-use super::request::Invalid;
+use crate::request::Invalid;
 
 /// A request that gets an error in place of an answer.
 #[derive(Debug)]

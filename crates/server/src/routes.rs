@@ -1,15 +1,4 @@
-//! The page and OpenAI's chat completions over one model: routes, and the way of a request through them.
-
-mod body;
-mod buffer;
-pub(crate) mod data_uri;
-mod guard;
-mod listen;
-pub(crate) mod neutral;
-mod openai;
-mod refusal;
-mod request;
-mod worker;
+//! The routes, and the way of a request through them.
 
 use std::{
     convert::Infallible,
@@ -34,29 +23,29 @@ use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::{StreamExt, wrappers::UnboundedReceiverStream};
 
-pub(crate) use body::BodyLimits;
-use body::Room;
-pub(crate) use guard::Access;
-use listen::Connection;
-pub(crate) use listen::{ConnectionLimits, listen};
-use openai::Reply;
-use refusal::Refusal;
-pub(crate) use request::{ChatRequest, RequestLimits};
-use worker::{Event, Job, Task};
+use crate::{
+    body::{BodyLimits, Room},
+    guard::{self, Access},
+    listen::Connection,
+    openai::{self, Reply},
+    refusal::Refusal,
+    request::{ChatRequest, RequestLimits},
+    worker::{self, Event, Job, Task},
+};
 
 /// What a server allows.
 #[derive(Clone, Debug)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// Jobs that wait for the model; one more is told that the server is busy.
-    pub(crate) queue: usize,
+    pub queue: usize,
     /// Pictures of a request.
-    pub(crate) pictures: usize,
+    pub pictures: usize,
     /// What each of them may cost.
-    pub(crate) picture: ImageLimits,
+    pub picture: ImageLimits,
     /// What the body of a request may cost.
-    pub(crate) body: BodyLimits,
+    pub body: BodyLimits,
     /// From a request to the end of its answer.
-    pub(crate) deadline: Duration,
+    pub deadline: Duration,
 }
 
 /// What every handler knows.
@@ -75,7 +64,12 @@ struct Server {
 }
 
 /// The routes, and the thread that has the model; it ends when the routes are dropped.
-pub(crate) fn serve(
+///
+/// `name` is what the model is called in answers, `defaults` what a request gets that says nothing else; its `max_new_tokens` is
+/// also the most it gets.
+///
+/// The routes need a [`listen`](crate::listen()) that tells them of their connections: no other server can call them.
+pub fn serve(
     gallery: Arc<GalleryGpt>,
     name: String,
     defaults: GenerationConfig,

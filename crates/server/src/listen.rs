@@ -40,17 +40,17 @@ const STALLED: Duration = Duration::from_secs(1);
 
 /// How many clients there may be, and how slow.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ConnectionLimits {
+pub struct ConnectionLimits {
     /// Connections at a time. One more takes the place of the one that has been silent longest.
-    pub(crate) connections: usize,
+    pub connections: usize,
     /// From a connection, or the end of an answer on it, to the end of the next request's head.
-    pub(crate) head: Duration,
+    pub head: Duration,
     /// From a request's head to the end of its answer, a slow reader included.
-    pub(crate) answer: Duration,
+    pub answer: Duration,
 }
 
 /// Is told of every request at its end, in a line.
-pub(crate) type Log = fn(&str);
+pub type Log = fn(&str);
 
 /// What a connection does.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -158,7 +158,7 @@ impl Connections {
 
 /// Takes connections and lets the router answer, until `stopped` is done. Then no request is taken any more, what is under way is
 /// answered within its time, and all connections are closed.
-pub(crate) async fn listen(
+pub async fn listen(
     listener: TcpListener,
     router: Router,
     limits: ConnectionLimits,

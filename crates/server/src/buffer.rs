@@ -10,7 +10,7 @@ const SMALLEST: usize = 64 << 10;
 /// Bytes in memory straight from the system, to which it goes back at once: an allocator would keep large pieces for a while. It
 /// grows with what comes, not with what is promised.
 #[derive(Default)]
-pub(crate) struct Buffer {
+pub struct Buffer {
     map: Option<MmapMut>,
     len: usize,
 }

@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose};
 use gallery_gpt::prelude::*;
 use serde_json::{Value, json};
 
-use super::{http_client::user, *};
+use super::*;
 
 #[test]
 fn answers_are_those_of_the_library_streamed_or_not() {
@@ -236,22 +236,21 @@ fn an_image_mark_in_a_text_is_text() {
 #[test]
 fn a_turned_picture_is_said() {
     let server = start(limits());
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/basic/images/files");
-    let turned = std::fs::read(folder.join("exif_rotated.jpg")).unwrap();
+    let turned = include_bytes!("fixtures/exif_rotated.jpg");
     let upright = painting();
     let ask = |files: &[&[u8]], stream: bool| {
         let messages = json!([user(QUESTION, files)]);
         let changes = json!({ "messages": messages, "max_tokens": 2, "stream": stream });
         server.chat(&request(changes))
     };
-    let notes = ask(&[&upright, &turned], false).json()["notes"].clone();
+    let notes = ask(&[&upright, turned], false).json()["notes"].clone();
     assert_eq!(notes.as_array().unwrap().len(), 1);
     let note = notes[0].as_str().unwrap();
     assert!(
         note.contains("1 of the request") && note.contains("EXIF"),
         "{note}"
     );
-    let streamed = ask(&[&upright, &turned], true).chunks();
+    let streamed = ask(&[&upright, turned], true).chunks();
     assert_eq!(streamed[0]["notes"], notes);
     assert_eq!(streamed[0]["choices"][0]["delta"]["content"], "");
     assert_eq!(ask(&[&upright], false).json().get("notes"), None);

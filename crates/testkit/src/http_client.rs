@@ -10,36 +10,42 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 /// What came back.
-pub(crate) struct Answer {
-    pub(crate) status: u16,
+#[derive(Debug)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
     /// The lines of the head, in small letters.
-    pub(crate) head: Vec<String>,
+    pub head: Vec<String>,
     /// The body; of a stream, its lines.
-    pub(crate) body: Vec<u8>,
+    pub body: Vec<u8>,
 }
 
-#[allow(dead_code, reason = "each program looks at some of it")]
 impl Answer {
     /// The value of a header.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
         let lines = self.head.iter();
         let mut values = lines.filter_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         values.next().map(str::trim)
     }
 
-    pub(crate) fn json(&self) -> Value {
+    /// The body as JSON; null if it is none.
+    #[must_use]
+    pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
 
     /// The text of an answer that was not streamed.
-    pub(crate) fn text(&self) -> String {
+    #[must_use]
+    pub fn text(&self) -> String {
         let value = self.json();
         let text = value["choices"][0]["message"]["content"].as_str();
         text.unwrap_or_default().to_owned()
     }
 
     /// The chunks of a stream, its `[DONE]` left out.
-    pub(crate) fn chunks(&self) -> Vec<Value> {
+    #[must_use]
+    pub fn chunks(&self) -> Vec<Value> {
         let body = String::from_utf8_lossy(&self.body);
         let data = body.lines().filter_map(|line| line.strip_prefix("data:"));
         data.filter_map(|data| serde_json::from_str(data.trim()).ok())
@@ -48,7 +54,8 @@ impl Answer {
 }
 
 /// A message with pictures, as OpenAI's clients write it.
-pub(crate) fn user(question: &str, files: &[&[u8]]) -> Value {
+#[must_use]
+pub fn user(question: &str, files: &[&[u8]]) -> Value {
     let pictures = files.iter().map(|file| {
         let url = format!("data:image/jpeg;base64,{}", STANDARD.encode(file));
         json!({ "type": "image_url", "image_url": { "url": url } })
@@ -59,7 +66,10 @@ pub(crate) fn user(question: &str, files: &[&[u8]]) -> Value {
 }
 
 /// Sends a request and hangs up once so many lines of the body have come, if a number is given.
-pub(crate) fn post(
+///
+/// # Errors
+/// There is no connection, or no answer in HTTP.
+pub fn post(
     address: SocketAddr,
     path: &str,
     body: &[u8],
@@ -78,13 +88,10 @@ pub(crate) fn post(
 }
 
 /// Sends a request without a body, with lines of the head of its own.
-#[allow(dead_code, reason = "not every program asks without a body")]
-pub(crate) fn ask(
-    address: SocketAddr,
-    method: &str,
-    path: &str,
-    head: &[&str],
-) -> anyhow::Result<Answer> {
+///
+/// # Errors
+/// There is no connection, or no answer in HTTP.
+pub fn ask(address: SocketAddr, method: &str, path: &str, head: &[&str]) -> anyhow::Result<Answer> {
     let mut socket = TcpStream::connect(address).context("connect")?;
     let lines: String = head.iter().map(|line| format!("{line}\r\n")).collect();
     write!(socket, "{method} {path} HTTP/1.0\r\n{lines}\r\n").context("write")?;
@@ -92,7 +99,10 @@ pub(crate) fn ask(
 }
 
 /// Reads an answer to its end, or so many lines of its body.
-pub(crate) fn answer(socket: TcpStream, lines: Option<usize>) -> anyhow::Result<Answer> {
+///
+/// # Errors
+/// There is no connection, or no answer in HTTP.
+pub fn answer(socket: TcpStream, lines: Option<usize>) -> anyhow::Result<Answer> {
     let mut reader = BufReader::new(socket);
     let mut line = String::new();
     reader.read_line(&mut line).context("no answer")?;

@@ -1,13 +1,10 @@
 //! What clients are told when there is no answer, and bodies that nobody would send.
 
+use gallery_gpt_server::request::{ChatRequest, RequestLimits};
 use rand::{RngExt, SeedableRng};
 use serde_json::json;
 
-use super::{
-    http_client::{ask, post, user},
-    server::{ChatRequest, RequestLimits, data_uri, neutral},
-    *,
-};
+use super::*;
 
 #[test]
 fn what_cannot_be_answered_is_refused_by_name() {
@@ -324,124 +321,4 @@ fn changed_bodies_are_read_or_refused() {
         accepted > 100,
         "only {accepted} of the changed bodies were read: the changes are too coarse"
     );
-}
-
-const FILE: &[u8] = &[0xfb, 0xef, 0xff, 0x00, 0x89, b'P', b'N'];
-
-#[test]
-fn every_spelling_is_the_same_file() {
-    for uri in [
-        "data:image/png;base64,++//AIlQTg==",
-        "data:image/png;base64,++//AIlQTg",
-        "data:image/png;base64,--__AIlQTg==",
-        "data:image/png;base64,--__AIlQTg",
-        "data:image/png;base64,+-/_AIlQTg",
-        "data:image/png;base64,++//\\nAIlQ\\r\\nTg==\\n",
-        "data:image/png;base64, ++// AIlQ\\tTg= =",
-        "data:image/png;base64,%2B%2b%2F%2fAIlQTg%3D%3D",
-        "data:image/png;base64,++//AIlQTg%0A",
-        "data:image\\/png;base64,++\\/\\/AIlQTg==",
-        "data:image/png;base64,\\u002b+\\u002F/AIlQTg\\u003D=",
-        "DATA:image/PNG;BASE64,++//AIlQTg==",
-        " data:image/png;charset=utf-8;base64,++//AIlQTg==",
-        "data:image/png;name=a.png; base64 ,++//AIlQTg==",
-        "data:;base64,++//AIlQTg==",
-        "data:image/png,%FB%EF%FF%00%89PN",
-    ] {
-        assert_eq!(
-            data_uri::file(&format!("\"{uri}\"")).as_deref(),
-            Ok(FILE),
-            "{uri}"
-        );
-    }
-}
-
-#[test]
-fn what_is_no_file_is_said() {
-    for (uri, word) in [
-        ("http://127.0.0.1/secret.png", "data URI"),
-        ("file:///etc/passwd", "data URI"),
-        ("data:image/png;base64", "data URI"),
-        ("", "data URI"),
-        ("data:image/png;base64,", "no data"),
-        ("data:image/png;base64,====", "no data"),
-        ("data:image/png;base64,A", "base64"),
-        ("data:image/png;base64,AAAA!AAA", "base64"),
-        ("data:image/png;base64,AA==AAAA", "padding"),
-        ("data:image/png;base64,%zzAA", "base64"),
-        ("data:image/png;base64,\\u00e9AAA", "base64"),
-        ("data:image/png;base64,éAAA", "base64"),
-        ("data:image/png;base64,AAAA\\u00", ""),
-    ] {
-        let said = data_uri::file(&format!("\"{uri}\"")).err();
-        let said = said.unwrap_or_default();
-        assert!(said.contains(word), "{uri}: {said}");
-    }
-    assert!(data_uri::file(&format!("\"{}\"", "a".repeat(5000))).is_err());
-}
-
-#[test]
-fn what_asks_for_nothing_passes() {
-    for (name, json) in [
-        ("logit_bias", "{}"),
-        ("logit_bias", "{ \"5\": 0 }"),
-        ("tools", "[]"),
-        ("functions", "[ ]"),
-        ("tool_choice", "\"none\""),
-        ("tool_choice", "\"auto\""),
-        ("function_call", "\"none\""),
-        ("parallel_tool_calls", "true"),
-        ("n", "1"),
-        ("best_of", "1"),
-        ("logprobs", "false"),
-        ("top_logprobs", "0"),
-        ("modalities", "[\"text\"]"),
-        ("response_format", "{\"type\": \"text\"}"),
-        ("service_tier", "\"default\""),
-        ("min_p", "0.0"),
-        ("typical_p", "1"),
-        ("tfs_z", "1.0"),
-        ("mirostat", "0"),
-        ("mirostat_tau", "5.0"),
-        ("repeat_penalty", "1.0"),
-        ("ignore_eos", "false"),
-        ("skip_special_tokens", "true"),
-        ("stop_token_ids", "[]"),
-        ("store", "false"),
-        ("metadata", "{\"a\": \"b\"}"),
-        ("guided_json", "null"),
-        ("chat_template_kwargs", "{}"),
-        ("grammar", "\"\""),
-        ("n_predict", "-1"),
-    ] {
-        assert!(neutral::changes_nothing(name, json), "{name}: {json}");
-    }
-}
-
-#[test]
-fn what_asks_for_something_does_not() {
-    for (name, json) in [
-        ("logit_bias", "{\"5\": 1}"),
-        ("tools", "[{}]"),
-        ("tool_choice", "\"required\""),
-        ("n", "2"),
-        ("logprobs", "true"),
-        ("top_logprobs", "2"),
-        ("modalities", "[\"text\", \"audio\"]"),
-        ("response_format", "{\"type\": \"json_object\"}"),
-        ("service_tier", "\"flex\""),
-        ("min_p", "0.1"),
-        ("typical_p", "0.9"),
-        ("mirostat", "2"),
-        ("ignore_eos", "true"),
-        ("repeat_penalty", "1.1"),
-        ("stop_token_ids", "[2]"),
-        ("web_search_options", "{}"),
-        ("n_predict", "128"),
-        ("frobnicate", "1"),
-    ] {
-        assert!(!neutral::changes_nothing(name, json), "{name}: {json}");
-    }
-    let long = format!("[{}0]", "0,".repeat(10_000));
-    assert!(!neutral::changes_nothing("tools", &long));
 }

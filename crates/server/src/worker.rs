@@ -14,7 +14,7 @@ use gallery_gpt::{
 use image::{ImageFormat, RgbImage};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
-use super::{Refusal, buffer::Buffer, openai::Usage};
+use crate::{buffer::Buffer, openai::Usage, refusal::Refusal};
 
 /// Pixels of the longer side of a picture that shows attention.
 const SHOWN: u32 = 1024;

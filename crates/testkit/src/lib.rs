@@ -1,0 +1,3 @@
+//! What tests and benchmarks of several crates share. It is not published.
+
+pub mod http_client;
