@@ -121,6 +121,11 @@ impl<'a> Gif<'a> {
         }
         let frame = [rest.short()?, rest.short()?, rest.short()?, rest.short()?];
         let [left, top, width, height] = frame;
+        if width == 0 || height == 0 {
+            return Err(Fault::Broken(format!(
+                "the frame is {width} by {height} pixels, expected at least 1 by 1"
+            )));
+        }
         let size = (screen.0.max(left + width), screen.1.max(top + height));
         limits.check(size.0, size.1)?;
         let flags = rest.byte()?;

@@ -109,6 +109,28 @@ fn long_thin_pictures_cost_what_they_cover() {
 }
 
 #[test]
+fn a_frame_without_pixels_is_refused() {
+    let _alone = alone();
+    for (width, height) in [(0, u16::MAX), (u16::MAX, 0), (0, 0)] {
+        for flags in [0, 0x40] {
+            let mut file = b"GIF87a\x01\0\x01\0\0\0\0,\0\0\0\0".to_vec();
+            file.extend(width.to_le_bytes());
+            file.extend(height.to_le_bytes());
+            // Interlaced or not, and an empty block of two-bit codes.
+            file.extend([flags, 2, 0]);
+            let what = format!("a frame of {width} by {height}");
+            let error = measured(&what, || processor().process_bytes("frame.gif", &file));
+            let error = error.unwrap_err().to_string();
+            let size = format!("the frame is {width} by {height} pixels");
+            assert!(
+                error.contains("frame.gif") && error.contains(&size),
+                "{error}"
+            );
+        }
+    }
+}
+
+#[test]
 fn too_long_is_refused_with_what_to_do() {
     let _alone = alone();
     for (width, height) in [(1, 200_000), (1, 1_000_000), (40_000_000, 1)] {
