@@ -12,7 +12,7 @@ use gallery_gpt::{
     checkpoint::AdapterOrigin,
     data::{Order, Record},
     prelude::*,
-    train::{AdapterWriting, SamplePainting, Samples, TrainError, TrainableParts},
+    train::{SamplePainting, Samples, TrainError, TrainableParts},
 };
 use rand::{RngExt, SeedableRng};
 
@@ -93,6 +93,7 @@ pub(crate) fn train_with(
     };
     let mut trainer = Trainer::new(config.clone())?
         .with_validation(validation.to_vec())
+        .with_origin(AdapterOrigin::from("tiny-base"))
         .with_devices(vec![device; others]);
     if !validation.is_empty() {
         let prompt = base.prompt("What is this?", vec![]).expect("plain words");
@@ -106,20 +107,11 @@ pub(crate) fn train_with(
             generation: GenerationConfig::greedy(6),
         });
     }
-    if config.parts != TrainableParts::LORA {
-        let model = base.model().clone();
-        trainer.train(model, None, records, &batcher, &mut run, observe)?;
-        return Ok(());
+    let mut model = base.model().clone();
+    if config.parts == TrainableParts::LORA {
+        model = model.apply_lora(&LoraConfig::new(4, 8.0).with_dropout(dropout));
     }
-    let lora = LoraConfig {
-        dropout,
-        ..LoraConfig::new(4, 8.0)
-    };
-    let adapter = AdapterWriting {
-        origin: &AdapterOrigin::from("tiny-base"),
-    };
-    let model = base.model().clone().apply_lora(&lora);
-    trainer.train_adapter(model, adapter, records, &batcher, &mut run, observe)?;
+    trainer.train(model, records, &batcher, &mut run, observe)?;
     Ok(())
 }
 

@@ -46,9 +46,7 @@ use gallery_gpt::{
     data::{BadRecord, Record, RecordShape, count_kinds},
     model::{CancelToken, GalleryModel},
     prelude::*,
-    train::{
-        AdapterWriting, SamplePainting, Samples, TrainError, TrainableParts, TrainingCheckpoint,
-    },
+    train::{SamplePainting, Samples, TrainError, TrainableParts, TrainingCheckpoint},
 };
 use going_on::{began_with, in_flags};
 use planning::{ensure_it_fits, show_plan};
@@ -163,7 +161,8 @@ fn run(arguments: &Arguments, flags: Vec<String>) -> anyhow::Result<bool> {
     let (on_bad_record, parts) = (training.on_bad_record, training.parts);
     let mut trainer = Trainer::new(training)?
         .with_devices(others)
-        .with_base(base_files(&base)?);
+        .with_base(base_files(&base)?)
+        .with_origin(base.origin());
     ensure_it_fits(arguments, &trainer, &base, &lora, &shapes)?;
     if let Some(path) = &arguments.eval_data {
         let set = PaintingForm::load(path)?;
@@ -293,12 +292,10 @@ fn train(
             Some(_) => start,
             None => start.apply_lora(lora),
         };
-        let origin = base.origin();
-        let adapter = AdapterWriting { origin: &origin };
-        let model = trainer.train_adapter(adapted, adapter, records, batcher, run, observe)?;
+        let model = trainer.train(adapted, records, batcher, run, observe)?;
         return Ok((model, run.adapter()));
     }
-    let model = trainer.train(start, None, records, batcher, run, observe)?;
+    let model = trainer.train(start, records, batcher, run, observe)?;
     let own = |name: &str| Destination::new(run.path().join(name)).overwriting(true);
     let result = if parts == TrainableParts::PROJECTOR {
         let folder = own("projector");

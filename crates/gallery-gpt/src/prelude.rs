@@ -15,6 +15,6 @@ pub use crate::{
         Prompt,
     },
     text::{Conversation, TemplateKind, Tokenizer},
-    train::{AdapterWriting, RunFolder, TrainEvent, Trainer, TrainingConfig},
+    train::{RunFolder, TrainEvent, Trainer, TrainingConfig},
     vision::{ImageProcessor, ImageProcessorConfig},
 };

@@ -49,9 +49,9 @@ pub use memory::{
 };
 pub use optim::{ParamGroups, Schedule, SchedulerType, clip_global_norm, global_norm};
 pub use run::{
-    AdapterWriting, CheckpointState, CurvePoint, EvaluationLine, LogLine, LogState, LoraSettings,
-    PictureDigest, PictureEvidence, RecordDigest, RunFolder, RunSettings, SampleLine,
-    SamplePainting, Samples, SpeedLine, TrainingCheckpoint, write_curve,
+    CheckpointState, CurvePoint, EvaluationLine, LogLine, LogState, LoraSettings, PictureDigest,
+    PictureEvidence, RecordDigest, RunFolder, RunSettings, SampleLine, SamplePainting, Samples,
+    SpeedLine, TrainingCheckpoint, write_curve,
 };
 pub use step::{
     CrossEntropy, Dropout, GradientOptions, Gradients, Recompute, StepReport, TrainState,

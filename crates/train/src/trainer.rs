@@ -8,15 +8,15 @@ use std::{
 };
 
 use burn::{module::Module, tensor::Device};
-use gallery_gpt_checkpoint::{AdapterLayout, ensure_savable_adapter, save_adapter};
+use gallery_gpt_checkpoint::{AdapterLayout, AdapterOrigin, ensure_savable_adapter, save_adapter};
 use gallery_gpt_data::{BadRecord, Batch, Batcher, Record, RecordLength, Sampler};
 use gallery_gpt_model::{CancelToken, GalleryModel};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::{
-    AdapterWriting, CheckpointState, EvaluationLine, LogLine, LogState, LoraSettings, OnBadRecord,
-    RecordDigest, RunFolder, RunSettings, Samples, SpeedLine, TrainError, TrainEvent, TrainState,
-    Trainable, TrainingCheckpoint, TrainingConfig, flops_per_token,
+    CheckpointState, EvaluationLine, LogLine, LogState, LoraSettings, OnBadRecord, RecordDigest,
+    RunFolder, RunSettings, Samples, SpeedLine, TrainError, TrainEvent, TrainState, Trainable,
+    TrainingCheckpoint, TrainingConfig, flops_per_token,
     memory::{Kept, catch, ensure_room},
     run::own,
     step::summed_loss,
@@ -41,6 +41,7 @@ pub struct Trainer {
     samples: Option<Samples>,
     devices: Vec<Device>,
     base: BTreeMap<String, String>,
+    origin: AdapterOrigin,
     cancel: CancelToken,
 }
 
@@ -57,6 +58,7 @@ impl Trainer {
             samples: None,
             devices: Vec::new(),
             base: BTreeMap::new(),
+            origin: AdapterOrigin::default(),
             cancel: CancelToken::new(),
         })
     }
@@ -97,6 +99,13 @@ impl Trainer {
         self
     }
 
+    /// What the adapters that it writes say they were trained on.
+    #[must_use]
+    pub fn with_origin(mut self, origin: AdapterOrigin) -> Self {
+        self.origin = origin;
+        self
+    }
+
     /// Stops the training when it is cancelled: the step at work is finished, a checkpoint is written, and
     /// [`TrainError::Interrupted`] says where it is.
     #[must_use]
@@ -132,7 +141,8 @@ impl Trainer {
     }
 
     /// Trains a model on records and returns it, going on from the newest checkpoint in the run folder if there is one.
-    /// `observe` is told what happens. With `adapter`, checkpoints hold adapters in PEFT's form; without, every trained parameter.
+    /// `observe` is told what happens. Where the adapters of a model are trained ([`TrainableParts::fit_an_adapter`]), checkpoints and
+    /// the result, in the run folder's `adapter/`, are adapters in PEFT's form; else checkpoints hold every trained parameter.
     ///
     /// On a CPU with as many threads, a training that was killed anywhere and went on leaves the same bytes as one that was not.
     ///
@@ -143,7 +153,6 @@ impl Trainer {
     pub fn train(
         &self,
         model: GalleryModel,
-        adapter: Option<AdapterWriting<'_>>,
         records: &[Record],
         batcher: &Batcher,
         run: &mut RunFolder,
@@ -159,8 +168,12 @@ impl Trainer {
                 marks.map_err(|cause| BadRecord::of(record, cause))?;
             }
         }
-        if adapter.is_some() {
-            ensure_adapted(&model)?;
+        let origin = self.config.parts.fit_an_adapter().then_some(&self.origin);
+        if origin.is_some() {
+            if !model.language_model.has_lora() {
+                return Err(TrainError::NoAdapter);
+            }
+            ensure_savable_adapter(&model)?;
         }
         let settings = self.run_settings(&model, records, batcher, run)?;
         run.begin(settings)?;
@@ -176,7 +189,7 @@ impl Trainer {
             let CheckpointState { step, log, .. } = &checkpoint.state;
             state = state.restore(checkpoint)?;
             run.rewind(*step, log)?;
-            if adapter.is_some() {
+            if origin.is_some() {
                 run.ensure_best()?;
             }
             let (losses, validation) = run.points();
@@ -196,7 +209,7 @@ impl Trainer {
                 log: run.sync()?,
             };
             let keep = self.config.save_total_limit;
-            TrainingCheckpoint::write(&run.checkpoints(), state, adapter, checkpoint, keep)
+            TrainingCheckpoint::write(&run.checkpoints(), state, origin, checkpoint, keep)
         };
         if state.steps_done() == 0 && !self.cancel.is_cancelled() {
             self.sample(&state, run)?;
@@ -292,7 +305,7 @@ impl Trainer {
                     let loss = self.validation_loss(state.model(), batcher)?;
                     run.evaluated(EvaluationLine { step, loss })?;
                     observe(&TrainEvent::Evaluated { step, loss });
-                    if let Some(AdapterWriting { origin }) = adapter
+                    if let Some(origin) = origin
                         && run.is_best(step)
                     {
                         let model = state.model().valid();
@@ -330,7 +343,11 @@ impl Trainer {
         run.draw_curve()?;
         let paintings = self.samples.as_ref();
         run.write_page(paintings.map_or(&[], |samples| &samples.paintings), true)?;
-        Ok(state.into_model())
+        let model = state.into_model();
+        if let Some(origin) = origin {
+            save_adapter(&model, origin, own(&run.adapter()), AdapterLayout::Peft)?;
+        }
+        Ok(model)
     }
 
     /// What this training is, for the run's settings: compared with what the run began with, if it did.
@@ -475,35 +492,5 @@ impl Trainer {
                 }
             }
         }
-    }
-
-    /// [`Trainer::train`], then saves the adapter in the run folder.
-    ///
-    /// # Errors
-    /// As [`Trainer::train`], or the adapter cannot be written.
-    pub fn train_adapter(
-        &self,
-        model: GalleryModel,
-        adapter: AdapterWriting<'_>,
-        records: &[Record],
-        batcher: &Batcher,
-        run: &mut RunFolder,
-        observe: impl FnMut(&TrainEvent),
-    ) -> Result<GalleryModel, TrainError> {
-        ensure_adapted(&model)?;
-        ensure_savable_adapter(&model)?;
-        let model = self.train(model, Some(adapter), records, batcher, run, observe)?;
-        let AdapterWriting { origin } = adapter;
-        save_adapter(&model, origin, own(&run.adapter()), AdapterLayout::Peft)?;
-        Ok(model)
-    }
-}
-
-/// Refuses a model that has no adapters, where adapters are to be trained.
-fn ensure_adapted(model: &GalleryModel) -> Result<(), TrainError> {
-    if model.language_model.has_lora() {
-        Ok(())
-    } else {
-        Err(TrainError::NoAdapter)
     }
 }

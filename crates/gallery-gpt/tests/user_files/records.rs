@@ -206,7 +206,7 @@ fn a_record_without_a_mark_is_found_before_the_first_step() {
     let model = base.model().clone().apply_lora(&LoraConfig::new(4, 8.0));
     let mut events = 0;
     let error = trainer
-        .train(model, None, &records, &batcher, &mut run, |_| events += 1)
+        .train(model, &records, &batcher, &mut run, |_| events += 1)
         .unwrap_err();
     let message = error.to_string();
     assert!(matches!(error, TrainError::Record(_)), "{message}");

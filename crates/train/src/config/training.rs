@@ -55,6 +55,12 @@ impl TrainableParts {
         projector: Trainable::Full,
         language_model: Trainable::Frozen,
     };
+
+    /// Whether an adapter's folder holds all that is trained: adapters of the decoder, and the projector.
+    #[must_use]
+    pub fn fit_an_adapter(self) -> bool {
+        self.language_model == Trainable::Lora && self.vision_tower == Trainable::Frozen
+    }
 }
 
 /// How the micro-batches of a step are computed. The sum of their gradients is the same either way.

@@ -91,13 +91,6 @@ pub struct TrainingCheckpoint {
     pub state: CheckpointState,
 }
 
-/// What adapters are written with.
-#[derive(Clone, Copy, Debug)]
-pub struct AdapterWriting<'a> {
-    /// What they are trained on.
-    pub origin: &'a AdapterOrigin,
-}
-
 const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
 /// By which the folder is known as ours; it says nothing of the training.
@@ -144,21 +137,21 @@ impl TrainingCheckpoint {
         files.map(|(_, path)| bytes_of(&path)).sum()
     }
 
-    /// Writes one, then removes those it takes the place of: an interim one, and the oldest beyond `keep`.
+    /// Writes one, of the adapters where it is told their origin, of every trained parameter else; then removes those it takes the place of: an interim one, and the oldest beyond `keep`.
     ///
     /// # Errors
     /// A file cannot be written.
     pub(crate) fn write(
         folder: &Path,
         train_state: &TrainState,
-        adapter: Option<AdapterWriting<'_>>,
+        origin: Option<&AdapterOrigin>,
         state: CheckpointState,
         keep: usize,
     ) -> Result<Self, TrainError> {
         let path = folder.join(checkpoint_name(state.step));
         let partial = AtomicFolder::new(own(&path))?;
-        match adapter {
-            Some(AdapterWriting { origin }) => {
+        match origin {
+            Some(origin) => {
                 let model = train_state.model().valid();
                 let target = partial.file("adapter");
                 save_adapter(&model, origin, target, AdapterLayout::Peft)?;

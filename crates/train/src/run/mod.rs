@@ -10,7 +10,7 @@ mod page;
 mod samples;
 mod settings;
 
-pub use checkpoint::{AdapterWriting, CheckpointState, TrainingCheckpoint};
+pub use checkpoint::{CheckpointState, TrainingCheckpoint};
 pub use curve::{CurvePoint, write_curve};
 pub use folder::{LogState, RunFolder};
 pub use inputs::{PictureDigest, PictureEvidence, RecordDigest};

@@ -10,12 +10,7 @@ use std::{
 };
 
 use burn::tensor::Device;
-use gallery_gpt::{
-    data::Order,
-    llama::LoraTarget,
-    prelude::*,
-    train::{AdapterWriting, TrainError},
-};
+use gallery_gpt::{data::Order, llama::LoraTarget, prelude::*, train::TrainError};
 use serde_json::{Value, json};
 
 use crate::{program, root};
@@ -471,7 +466,6 @@ fn the_library_refuses_to_resume_with_another_rank() {
     let records = PaintingForm::load(site.path("data/train.json"))
         .unwrap()
         .records;
-    let origin = base.origin();
     let train = |lora: LoraConfig, learning_rate: f64, epochs: f64, adapted: bool| {
         let path = site.path("run");
         let mut run = if path.exists() {
@@ -491,9 +485,8 @@ fn the_library_refuses_to_resume_with_another_rank() {
         } else {
             model
         };
-        let adapter = AdapterWriting { origin: &origin };
-        let trainer = Trainer::new(config)?;
-        trainer.train_adapter(model, adapter, &records, &batcher, &mut run, |_| ())?;
+        let trainer = Trainer::new(config)?.with_origin(base.origin());
+        trainer.train(model, &records, &batcher, &mut run, |_| ())?;
         Ok::<_, TrainError>(())
     };
     let lora = LoraConfig::new(4, 8.0);
@@ -517,6 +510,25 @@ fn the_library_refuses_to_resume_with_another_rank() {
         assert!(error.to_string().contains(said), "{error}");
     }
     train(lora, 1e-3, 2.0, true).unwrap();
+    // What the config of the result says is what its tensors are.
+    let result = site.path("run/adapter");
+    let text = fs::read(result.join("adapter_config.json")).unwrap();
+    let config: Value = serde_json::from_slice(&text).unwrap();
+    assert_eq!(
+        (&config["r"], &config["lora_alpha"]),
+        (&json!(4), &json!(8.0))
+    );
+    let bytes = fs::read(result.join("adapter_model.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let tensors = tensors.tensors().into_iter();
+    let ranks: Vec<usize> = tensors
+        .filter(|(name, _)| name.contains("lora_A"))
+        .map(|(_, tensor)| tensor.shape()[0])
+        .collect();
+    assert!(
+        !ranks.is_empty() && ranks.iter().all(|&rank| rank == 4),
+        "{ranks:?}"
+    );
     // Its settings are there, so that the program can tell who has to go on with it.
     let error = refused(&site.resume("run", "").output().unwrap());
     assert!(error.contains("program of its own"), "{error}");
