@@ -7,14 +7,14 @@
 //! | --- | --- | --- |
 //! | ask about a picture, or many | [`GalleryGpt`] | `caption`, `chat`, `serve` |
 //! | know whether a device can be used, and what falls back on it | [`DeviceReport`], [`check_device`] | `inspect` |
-//! | a file of answers that a broken run goes on with | [`AnswersFile`] | `caption`, `answer_questions` |
+//! | a file of answers that a broken run goes on with | [`AnswersFile`] | `caption`, `answer-questions` |
 //! | see where the model looked | [`AttentionMap`] | `caption`, `serve` |
 //! | finetune on records, and go on after a stop | [`train::Trainer`], [`train::RunFolder`] | `finetune` |
 //! | a model of your own size | [`model::GalleryModelConfig`] | `train_tiny_base` |
 //! | words to ids, and label masks | [`text::Tokenizer`], [`text::encode_conversation`] | |
 //! | pictures to pixels | [`vision::ImageProcessor`] | |
 //! | a decoder with adapters | [`llama::LlamaModel`], [`llama::LoraConfig`] | |
-//! | PaintingForm, batches | [`data::PaintingForm`], [`data::Batcher`] | `validate_dataset` |
+//! | PaintingForm, batches | [`data::PaintingForm`], [`data::Batcher`] | `check` |
 //! | checkpoints, read and written | [`checkpoint::load_model`], [`checkpoint::save_adapter`] | `inspect`, `merge`, `convert` |
 //! | scores of texts | [`Evaluator`], [`eval::SystemScores`], [`eval::SacreBleu`], [`eval::Meteor`], [`eval::Rouge`] | `evaluate` |
 //!

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-const FLOORS: [(&str, usize); 13] = [
+const FLOORS: [(&str, usize); 15] = [
     ("text", 0),
     ("vision", 0),
     ("projector", 0),
@@ -19,6 +19,8 @@ const FLOORS: [(&str, usize); 13] = [
     ("server", 5),
     // Tests of any floor may use it.
     ("testkit", 0),
+    ("cli", 6),
+    ("sample-data", 5),
 ];
 
 fn floor(folder: &str) -> usize {

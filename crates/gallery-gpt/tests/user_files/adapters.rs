@@ -15,7 +15,7 @@ use gallery_gpt::{
     prelude::*,
 };
 
-use crate::{fixture, program, root};
+use crate::{fixture, root};
 
 fn base() -> GalleryModel {
     let options = LoadOptions {
@@ -472,26 +472,4 @@ fn an_adapter_that_was_not_downloaded() {
             "{text}"
         );
     }
-}
-
-/// Programs that go on from an adapter say what they cannot keep, before they begin.
-#[test]
-fn trainings_go_on_from_plain_adapters_only() {
-    let finetune = |name: &str| {
-        let folder = tempfile::tempdir().unwrap();
-        let output = program("finetune")
-            .args([
-                "--lora_path",
-                fixture("adapters").join(name).to_str().unwrap(),
-            ])
-            .args(["--max_steps", "1", "--output_dir"])
-            .arg(folder.path().join("run"))
-            .output()
-            .unwrap();
-        String::from_utf8(output.stderr).unwrap()
-    };
-    let text = finetune("pissa");
-    assert!(text.contains("init_lora_weights is \"pissa\""), "{text}");
-    let text = finetune("dora");
-    assert!(text.contains("merge it into the base"), "{text}");
 }

@@ -15,7 +15,7 @@ use gallery_gpt::{
 use serde_json::{Value, json};
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
-use crate::{fixture, program, root};
+use crate::{fixture, root};
 
 /// A copy of the tiny base.
 fn base(folder: &Path) -> PathBuf {
@@ -329,61 +329,6 @@ fn files_of_other_kinds_are_called_what_they_are() {
             "{error}"
         );
     }
-}
-
-#[test]
-fn programs_say_what_a_folder_is() {
-    let folder = tempfile::tempdir().unwrap();
-    let adapter = folder.path().join("adapter");
-    std::fs::create_dir(&adapter).unwrap();
-    std::fs::write(adapter.join("adapter_config.json"), "{}").unwrap();
-    std::fs::write(folder.path().join("log.jsonl"), "").unwrap();
-    std::fs::write(folder.path().join("config.json"), "{}").unwrap();
-    let said = |base: &Path| {
-        let mut inspect = program("inspect");
-        let inspect = inspect
-            .arg("--base")
-            .arg(base)
-            .env("HF_HUB_CACHE", folder.path());
-        let output = inspect.output().unwrap();
-        assert_eq!(output.status.code(), Some(1));
-        String::from_utf8(output.stderr).unwrap()
-    };
-    assert!(
-        said(&adapter).contains("is an adapter"),
-        "{}",
-        said(&adapter)
-    );
-    assert!(
-        said(folder.path()).contains("training run"),
-        "{}",
-        said(folder.path())
-    );
-    let hub = Path::new("llava-hf/llava-1.5-7b-hf");
-    assert!(
-        said(hub).contains("hf download llava-hf/llava-1.5-7b-hf"),
-        "{}",
-        said(hub)
-    );
-
-    // And in the hub's cache it is found.
-    let model = folder.path().join("models--llava-hf--llava-1.5-7b-hf");
-    let snapshot = model.join("snapshots/0123abc");
-    std::fs::create_dir_all(snapshot.parent().unwrap()).unwrap();
-    std::fs::rename(base(folder.path()), &snapshot).unwrap();
-    std::fs::create_dir(model.join("refs")).unwrap();
-    std::fs::write(model.join("refs/main"), "0123abc").unwrap();
-    let mut inspect = program("inspect");
-    let inspect = inspect
-        .arg("--base")
-        .arg(hub)
-        .env("HF_HUB_CACHE", folder.path());
-    let output = inspect.output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        output.status.success() && text.contains("0123abc"),
-        "{text}"
-    );
 }
 
 /// In the child that a test of memory starts: the folder or file to open.

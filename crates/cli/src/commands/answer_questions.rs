@@ -1,0 +1,264 @@
+//! Answers a file of questions about pictures, as LLaVA's batch evaluation does: JSON lines in, JSON lines out, in chunks.
+//!
+//! ```sh
+//! gallery-gpt answer-questions --question-file questions.jsonl --image-folder paintings \
+//!     --answers-file answers.jsonl --num-chunks 4 --chunk-idx 0
+//! ```
+//!
+//! A question is `{"question_id", "image", "text"}`; an answer `{"question_id", "image", "prompt", "text", "answer_id", "model_id",
+//! "metadata", "finish", "written_by"}`. A question without `image` is asked without one. Answers that are in the file already are not
+//! asked for again; a file that another model, adapter, question or setting began is refused.
+
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use gallery_gpt::{
+    checkpoint::Destination,
+    data::{PictureFolder, RecordError},
+    model::{FinishReason, GenerationError},
+};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    args::{GenerationFlags, ModelFlags},
+    files::AnswerOutput,
+    terminal::{Stopped, interrupt},
+};
+
+/// Answers a file of questions.
+#[derive(Args)]
+#[command(rename_all = "snake_case")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    model: ModelFlags,
+    /// Questions, a JSON object a line.
+    #[arg(long)]
+    question_file: PathBuf,
+    /// Folder that the questions' pictures are in.
+    #[arg(long, default_value = ".")]
+    image_folder: PathBuf,
+    /// File for the answers, `-` for standard output; one that is there is gone on with.
+    #[arg(long)]
+    answers_file: PathBuf,
+    /// Parts that the questions are divided into.
+    #[arg(long, default_value_t = 1)]
+    num_chunks: usize,
+    /// Which of them, from 0.
+    #[arg(long, default_value_t = 0)]
+    chunk_idx: usize,
+    /// Questions at a time.
+    #[arg(long, default_value_t = 8)]
+    batch_size: usize,
+    #[command(flatten)]
+    generation: GenerationFlags,
+}
+
+struct Question {
+    /// Place in the whole file, which gives it its random numbers.
+    number: u64,
+    id: Value,
+    image: Option<String>,
+    text: String,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Anything that ends it before it is done.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    ensure!(arguments.batch_size > 0, "--batch_size must be at least 1");
+    ensure!(
+        arguments.chunk_idx < arguments.num_chunks,
+        "--chunk_idx is {}, expected below --num_chunks ({})",
+        arguments.chunk_idx,
+        arguments.num_chunks
+    );
+    let config = arguments.generation.config(1024)?;
+    let questions = questions(&arguments.question_file)?;
+    Destination::new(&arguments.answers_file)
+        .apart_from([&arguments.question_file])
+        .check_file()?;
+    let size = questions.len().div_ceil(arguments.num_chunks).max(1);
+    let chunk = questions
+        .chunks(size)
+        .nth(arguments.chunk_idx)
+        .unwrap_or_default();
+    let gallery = arguments.model.load()?;
+    let model = arguments.model.name();
+    let written_by = gallery.written_by(&config)?;
+    let mut output = AnswerOutput::open(&arguments.answers_file, "question_id", written_by)?;
+    for question in chunk {
+        for (field, now) in [
+            ("prompt", json!(question.text)),
+            ("image", json!(question.image)),
+        ] {
+            output.answers().ensure_same(&question.id, field, &now)?;
+        }
+    }
+    let left: Vec<&Question> = chunk
+        .iter()
+        .filter(|question| !output.has(&question.id))
+        .collect();
+    let before = chunk.len() - left.len();
+    let cancel = interrupt::first_asks()?;
+    let progress = ProgressBar::new(left.len() as u64).with_style(ProgressStyle::with_template(
+        "{bar:30} {pos}/{len} questions, {per_sec}, {elapsed} gone, {eta} left",
+    )?);
+    let folder = PictureFolder::new(&arguments.image_folder);
+    let (mut bad, mut answered) = (0, 0);
+    'batches: for batch in left.chunks(arguments.batch_size) {
+        let mut asked = Vec::with_capacity(batch.len());
+        let mut prompts = Vec::with_capacity(batch.len());
+        for question in batch {
+            let image = question.image.as_ref();
+            let picture = image
+                .map(|image| {
+                    let path = folder.find(image)?;
+                    Ok::<_, RecordError>(gallery.processor().process_file(path)?)
+                })
+                .transpose();
+            match picture {
+                Ok(picture) => {
+                    let pictures = picture.into_iter().collect();
+                    let mut prompt = gallery.prompt(&question.text, pictures)?;
+                    prompt.stream = question.number;
+                    prompts.push(prompt);
+                    asked.push(question);
+                }
+                Err(error) => {
+                    bad += 1;
+                    progress.suspend(|| note!("question {}: {error}", question.id));
+                }
+            }
+        }
+        let generator = gallery.generator(&config).with_cancel(cancel.clone());
+        let written = match generator.generate(&prompts) {
+            _ if prompts.is_empty() => Vec::new(),
+            Err(GenerationError::Cancelled) => break,
+            written => written?,
+        };
+        for (question, written) in asked.into_iter().zip(written) {
+            let finish = match written.finish {
+                FinishReason::Stop => "stop",
+                FinishReason::Length => "length",
+                FinishReason::Cancelled => continue,
+            };
+            let answer = answer(question, &gallery.answer(&written), finish, &model);
+            if !output.push(answer)? {
+                break 'batches;
+            }
+            answered += 1;
+        }
+        progress.inc(batch.len() as u64);
+        if cancel.is_cancelled() {
+            break;
+        }
+    }
+    progress.finish_and_clear();
+    let summary = format!(
+        "{} of {} questions are answered in {}, {before} of them were there",
+        before + answered,
+        chunk.len(),
+        output.name()
+    );
+    if cancel.is_cancelled() {
+        bail!(Stopped(format!(
+            "stopped: {summary}; the same command goes on"
+        )));
+    }
+    note!("{summary}");
+    if bad > 0 {
+        bail!("{bad} questions have pictures that could not be read; they are named above");
+    }
+    Ok(())
+}
+
+/// A line of the answers: LLaVA's fields, the picture, and why the answer ended.
+fn answer(question: &Question, text: &str, finish: &str, model: &str) -> Map<String, Value> {
+    let id = Sha256::digest(format!("{model}\n{}\n{text}", question.id));
+    let id: String = id
+        .iter()
+        .take(11)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    [
+        ("question_id", question.id.clone()),
+        ("image", json!(question.image)),
+        ("prompt", json!(question.text)),
+        ("text", json!(text)),
+        ("answer_id", json!(id)),
+        ("model_id", json!(model)),
+        ("metadata", json!({})),
+        ("finish", json!(finish)),
+    ]
+    .map(|(field, value)| (field.to_owned(), value))
+    .into_iter()
+    .collect()
+}
+
+fn lines(path: &Path) -> anyhow::Result<Vec<(usize, Value)>> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = text.trim_start_matches('\u{feff}');
+    let lines = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty());
+    lines
+        .map(|(number, line)| {
+            let value = serde_json::from_str(line).with_context(|| {
+                format!(
+                    "{}, line {}: expected a JSON object",
+                    path.display(),
+                    number + 1
+                )
+            })?;
+            Ok((number + 1, value))
+        })
+        .collect()
+}
+
+fn questions(path: &Path) -> anyhow::Result<Vec<Question>> {
+    let mut seen = HashSet::new();
+    let lines = lines(path)?;
+    (0..)
+        .zip(lines)
+        .map(|(number, (line, value))| {
+            let at = || format!("{}, line {line}", path.display());
+            let id = value["question_id"].clone();
+            ensure!(
+                id.is_string() || id.is_number(),
+                "{}: expected a question_id, found {id}",
+                at()
+            );
+            ensure!(
+                seen.insert(id.to_string()),
+                "{}: a second question {id}",
+                at()
+            );
+            let text = value["text"].as_str();
+            let text = text.with_context(|| format!("{}: question {id} has no text", at()))?;
+            let image = match &value["image"] {
+                Value::Null => None,
+                Value::String(image) if image.trim().is_empty() => None,
+                Value::String(image) => Some(image.clone()),
+                other => bail!(
+                    "{}: question {id} has the image {other}, expected a name",
+                    at()
+                ),
+            };
+            Ok(Question {
+                number,
+                id,
+                image,
+                text: text.to_owned(),
+            })
+        })
+        .collect()
+}

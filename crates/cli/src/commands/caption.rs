@@ -1,0 +1,329 @@
+//! Asks a model about pictures: one is answered as it is written, many in batches.
+//!
+//! ```sh
+//! gallery-gpt caption
+//! gallery-gpt caption painting.jpg --base llava-1.5-7b-hf --adapter runs/finetune-1/adapter
+//! gallery-gpt caption paintings 'more/*.png' --output captions.jsonl
+//! ```
+//!
+//! Answers that are in the `--output` already are not asked for again: a run that was stopped goes on by the same command. A file that
+//! another model, adapter, question or setting began is refused.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::{Context, bail, ensure};
+use clap::Args;
+use gallery_gpt::{
+    checkpoint::{Destination, write_file},
+    model::{CancelToken, FinishReason, GenerationError},
+    prelude::*,
+};
+use gallery_gpt_scenes::QUESTIONS;
+use image::ImageFormat;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    args::{GenerationFlags, ModelFlags},
+    files::{
+        AnswerOutput,
+        pictures::{self, say_turned},
+    },
+    terminal::{self, Stopped, interrupt, rate::say_rate, wrapping::Wrapping},
+};
+
+/// What stands where an answer was cut.
+const CUT: &str = "…";
+
+/// Asks a model about pictures.
+#[derive(Args)]
+#[command(rename_all = "snake_case")]
+pub(crate) struct Arguments {
+    /// Pictures, folders of pictures, or patterns [default: a test painting of the sample].
+    #[arg(value_name = "PICTURE")]
+    pictures: Vec<String>,
+    #[command(flatten)]
+    model: ModelFlags,
+    /// More of them.
+    #[arg(long, visible_alias = "image_file", value_name = "PICTURE", num_args = 1..)]
+    image: Vec<String>,
+    /// Ask about all pictures in one prompt, a mark for each where the question has none.
+    #[arg(long, conflicts_with = "output")]
+    together: bool,
+    /// File of JSON lines for the answers, `-` for standard output; pictures that are in it already are not asked about again.
+    #[arg(long)]
+    output: Option<PathBuf>,
+    /// Turn pictures as their EXIF says; the model was trained on them as they are stored.
+    #[arg(long)]
+    apply_orientation: bool,
+    /// Pictures at a time, where there are many.
+    #[arg(long, default_value_t = 8)]
+    batch_size: usize,
+    /// What to ask.
+    #[arg(long, visible_alias = "query", default_value = QUESTIONS[3])]
+    question: String,
+    /// File for a picture of where the decoder looked while it wrote the phrase, PNG or JPEG by its ending; one picture alone.
+    #[arg(long, requires = "phrase", conflicts_with_all = ["output", "together"])]
+    attention: Option<PathBuf>,
+    /// Words of the answer.
+    #[arg(long, requires = "attention")]
+    phrase: Option<String>,
+    #[command(flatten)]
+    generation: GenerationFlags,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Anything that ends it before it is done.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let config = arguments.generation.config(512)?;
+    ensure!(arguments.batch_size > 0, "--batch_size must be at least 1");
+    let mut named = [&arguments.pictures[..], &arguments.image].concat();
+    if named.is_empty() {
+        named.push("datasets/painting-form-mini/images/test_0.jpg".to_owned());
+    }
+    let pictures = pictures::named(&named)?;
+    if let Some(file) = &arguments.attention {
+        attention_format(file)?;
+        ensure!(
+            pictures.len() == 1,
+            "--attention is of one picture, {} were given",
+            pictures.len()
+        );
+    }
+    for file in arguments.attention.iter().chain(&arguments.output) {
+        Destination::new(file).apart_from(&pictures).check_file()?;
+    }
+    let gallery = arguments.model.load()?;
+    let gallery = gallery.with_apply_orientation(arguments.apply_orientation);
+    let cancel = interrupt::first_asks()?;
+    let question = &arguments.question;
+    if let (Some(file), Some(phrase)) = (&arguments.attention, &arguments.phrase) {
+        return attend(&gallery, &pictures[0], question, &config, phrase, file);
+    }
+    if arguments.together || (pictures.len() == 1 && arguments.output.is_none()) {
+        return answer_one(&gallery, &pictures, question, &config, cancel);
+    }
+    answer_all(arguments, &gallery, &pictures, &config, &cancel)
+}
+
+/// Writes the answer to one prompt as it comes.
+fn answer_one(
+    gallery: &GalleryGpt,
+    pictures: &[PathBuf],
+    question: &str,
+    config: &GenerationConfig,
+    cancel: CancelToken,
+) -> anyhow::Result<()> {
+    let pixels = pictures
+        .iter()
+        .map(|path| gallery.processor().process_file(path));
+    let prompt = gallery.prompt(question, pixels.collect::<Result<_, _>>()?)?;
+    for path in pictures {
+        say_turned(gallery.processor(), path);
+    }
+    let mut output = Wrapping::new();
+    if config.num_beams > 1 {
+        let generator = gallery.generator(config).with_cancel(cancel);
+        let written = match generator.generate(&[prompt]) {
+            Err(GenerationError::Cancelled) => bail!(Stopped("stopped".to_owned())),
+            written => written?.swap_remove(0),
+        };
+        output.push(&gallery.answer(&written));
+        end(output, written.finish, config);
+        return Ok(());
+    }
+    let began = Instant::now();
+    let mut stream = match gallery.stream_until(prompt, config, cancel) {
+        Err(GalleryError::Generation(GenerationError::Cancelled)) => {
+            bail!(Stopped("stopped".to_owned()))
+        }
+        stream => stream?,
+    };
+    for piece in &mut stream {
+        output.push(&piece?);
+        if terminal::is_closed() {
+            return Ok(());
+        }
+    }
+    let written = stream.finish();
+    end(output, written.finish, config);
+    if written.finish == FinishReason::Cancelled {
+        bail!(Stopped("stopped".to_owned()));
+    }
+    say_rate(&written, began);
+    Ok(())
+}
+
+/// Ends an answer; one that was cut says so.
+fn end(mut output: Wrapping, finish: FinishReason, config: &GenerationConfig) {
+    if finish != FinishReason::Stop {
+        output.push(CUT);
+    }
+    output.finish();
+    if finish == FinishReason::Length {
+        note!(
+            "cut: --max_new_tokens ({}) or the context is reached",
+            config.max_new_tokens
+        );
+    }
+}
+
+/// The format that a picture of attention is written in.
+fn attention_format(file: &Path) -> anyhow::Result<ImageFormat> {
+    let format = ImageFormat::from_path(file).ok();
+    format
+        .filter(|format| matches!(format, ImageFormat::Png | ImageFormat::Jpeg))
+        .with_context(|| {
+            format!(
+                "--attention {}: expected a name that ends in .png, .jpg or .jpeg",
+                file.display()
+            )
+        })
+}
+
+/// Answers, then shows where the decoder looked.
+fn attend(
+    gallery: &GalleryGpt,
+    picture: &Path,
+    question: &str,
+    config: &GenerationConfig,
+    phrase: &str,
+    file: &Path,
+) -> anyhow::Result<()> {
+    let format = attention_format(file)?;
+    say_turned(gallery.processor(), picture);
+    let picture = gallery.processor().open(picture)?;
+    let prompt = gallery.prompt(question, vec![gallery.processor().process(&picture)])?;
+    let written = gallery
+        .generator(config)
+        .generate(std::slice::from_ref(&prompt))?;
+    let mut output = Wrapping::new();
+    output.push(&gallery.answer(&written[0]));
+    end(output, written[0].finish, config);
+    for map in gallery.attention_maps(&prompt, &written[0].ids, phrase)? {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        map.figure(gallery, &picture).write_to(&mut bytes, format)?;
+        write_file(file, bytes.get_ref())?;
+        note!(
+            "where it looked while it wrote {phrase:?}: {}",
+            file.display()
+        );
+    }
+    Ok(())
+}
+
+/// Answers in batches. A picture that cannot be read is named and does not end the run.
+fn answer_all(
+    arguments: &Arguments,
+    gallery: &GalleryGpt,
+    pictures: &[PathBuf],
+    config: &GenerationConfig,
+    cancel: &CancelToken,
+) -> anyhow::Result<()> {
+    let written_by = gallery
+        .written_by(config)?
+        .with_question(&arguments.question);
+    let output = arguments.output.as_deref();
+    let mut output = output
+        .map(|path| AnswerOutput::open(path, "image", written_by))
+        .transpose()?;
+    let name = |path: &Path| Value::from(path.display().to_string());
+    let wanted: Vec<(u64, &PathBuf)> = (0..)
+        .zip(pictures)
+        .filter(|(_, path)| {
+            output
+                .as_ref()
+                .is_none_or(|output| !output.has(&name(path)))
+        })
+        .collect();
+    let before = pictures.len() - wanted.len();
+    let progress = ProgressBar::new(wanted.len() as u64).with_style(ProgressStyle::with_template(
+        "{bar:30} {pos}/{len} pictures, {per_sec}, {elapsed} gone, {eta} left",
+    )?);
+    let (mut bad, mut answered) = (0, 0);
+    'batches: for batch in wanted.chunks(arguments.batch_size) {
+        let mut asked = Vec::with_capacity(batch.len());
+        let mut prompts = Vec::with_capacity(batch.len());
+        for (number, path) in batch {
+            match gallery.processor().process_file(path) {
+                Ok(picture) => {
+                    say_turned(gallery.processor(), path);
+                    let mut prompt = gallery.prompt(&arguments.question, vec![picture])?;
+                    // Its own random numbers, whatever batch it is in.
+                    prompt.stream = *number;
+                    prompts.push(prompt);
+                    asked.push(path);
+                }
+                Err(error) => {
+                    bad += 1;
+                    progress.suspend(|| note!("{error}"));
+                }
+            }
+        }
+        let generator = gallery.generator(config).with_cancel(cancel.clone());
+        let written = match generator.generate(&prompts) {
+            _ if prompts.is_empty() => Vec::new(),
+            Err(GenerationError::Cancelled) => break,
+            written => written?,
+        };
+        for (path, written) in asked.into_iter().zip(written) {
+            let text = gallery.answer(&written);
+            let finish = match written.finish {
+                FinishReason::Stop => "stop",
+                FinishReason::Length => "length",
+                FinishReason::Cancelled => continue,
+            };
+            match &mut output {
+                Some(output) => {
+                    let mut answer = Map::new();
+                    answer.insert("image".to_owned(), name(path));
+                    answer.insert("text".to_owned(), text.into());
+                    answer.insert("finish".to_owned(), json!(finish));
+                    if !output.push(answer)? {
+                        break 'batches;
+                    }
+                }
+                None => {
+                    let cut = if finish == "stop" { "" } else { CUT };
+                    progress.suspend(|| say!("{}\n  {text}{cut}", path.display()));
+                    if terminal::is_closed() {
+                        break 'batches;
+                    }
+                }
+            }
+            answered += 1;
+        }
+        progress.inc(batch.len() as u64);
+        if cancel.is_cancelled() {
+            break;
+        }
+    }
+    progress.finish_and_clear();
+    let summary = output.map(|output| {
+        format!(
+            "{} answers in {}, {before} of them were there",
+            before + answered,
+            output.name()
+        )
+    });
+    match (cancel.is_cancelled(), summary) {
+        (true, Some(summary)) => bail!(Stopped(format!(
+            "stopped: {summary}; the same command goes on"
+        ))),
+        (true, None) => bail!(Stopped(format!("stopped after {answered} answers"))),
+        (false, Some(summary)) => note!("{summary}"),
+        (false, None) => {}
+    }
+    if bad > 0 {
+        bail!(
+            "{bad} of {} pictures could not be read; they are named above",
+            pictures.len()
+        );
+    }
+    Ok(())
+}

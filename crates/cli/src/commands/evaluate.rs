@@ -1,0 +1,446 @@
+//! Scores systems on a test set: the table of the paper, with intervals, and a page to look at.
+//!
+//! Without flags: the tiny base, the adapter of the newest `runs/finetune-N`, and a baseline that says the same of every painting.
+//! Predictions of any other system come from a file.
+//!
+//! ```sh
+//! gallery-gpt evaluate
+//! gallery-gpt evaluate --references formalanalysis_test_gpt.json --images art_images_data/images \
+//!     --predictions qwen-vl-chat=qwen.jsonl --predictions gallery-gpt=ours.jsonl --wordnet dict
+//! ```
+
+use std::{
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use anyhow::{Context, bail, ensure};
+use clap::{Args, ValueEnum};
+use gallery_gpt::{
+    checkpoint::{Destination, OwnFolder, write_file},
+    data::TestPainting,
+    eval::{
+        Comparison, Interval, Naming, OnUnscorable, Predictions, PredictionsFile, Report, Score,
+        Scorer, SystemScores, WordNet, Words, painting_name, reference_count,
+    },
+    model::CancelToken,
+    prelude::*,
+    text::Role,
+};
+use gallery_gpt_scenes::QUESTIONS;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use crate::{
+    args::{TINY_BASE, model_folder},
+    files::thumbnail,
+    terminal::{Stopped, interrupt},
+};
+
+const SAMPLE: &str = "datasets/painting-form-mini";
+
+/// Scores systems on a test set.
+#[derive(Args)]
+#[command(rename_all = "snake_case")]
+pub(crate) struct Arguments {
+    /// Test files, of either generation; several are several references of the same paintings.
+    #[arg(long, num_args = 1.., default_values = [
+        "datasets/painting-form-mini/formalanalysis_test_gpt.json",
+        "datasets/painting-form-mini/formalanalysis_test_gemini.json",
+    ])]
+    references: Vec<PathBuf>,
+    /// Folder of the test pictures.
+    #[arg(long, default_value = "datasets/painting-form-mini/images")]
+    images: PathBuf,
+    /// A system's predictions, NAME=FILE; may be given again. Without any, base and adapter are run.
+    #[arg(long, value_name = "NAME=FILE")]
+    predictions: Vec<NamedFile>,
+    /// The questions that those predictions answer, JSON lines with `question_id` and `image`, if the predictions name no pictures.
+    #[arg(long, requires = "predictions")]
+    questions: Option<PathBuf>,
+    /// Folder of the base model.
+    #[arg(long, visible_alias = "model_base", value_parser = model_folder)]
+    base: Option<PathBuf>,
+    /// Folder of an adapter for the base.
+    #[arg(long, visible_alias = "model_path")]
+    adapter: Option<PathBuf>,
+    /// What to ask about every painting.
+    #[arg(long, default_value = QUESTIONS[3])]
+    question: String,
+    /// Most tokens to write.
+    #[arg(long, default_value_t = 160)]
+    max_new_tokens: usize,
+    /// Paintings at a time.
+    #[arg(long, default_value_t = 20)]
+    batch_size: usize,
+    /// cpu, cuda or cuda:N.
+    #[arg(long, default_value = "cpu")]
+    device: DeviceKind,
+    /// How all scores cut texts into words, for other languages than English: zh for Chinese, char for every script without
+    /// blanks, intl for others (also 13a, none, wordpunct, treebank) [default: each score's own].
+    #[arg(long)]
+    tokenize: Option<Words>,
+    /// Folder of WordNet 3.0's database (Debian's package wordnet-base has it in /usr/share/wordnet); without it METEOR knows no synonyms, and says so in its signature.
+    #[arg(long)]
+    wordnet: Option<PathBuf>,
+    /// What to do about predictions that are missing, empty, repeated or unknown.
+    #[arg(long, value_enum, default_value_t = OnBadPrediction::Fail)]
+    on_bad_prediction: OnBadPrediction,
+    /// Resampled test sets for intervals and tests.
+    #[arg(long, default_value_t = 1000)]
+    resamples: usize,
+    /// Paintings of each kind on the page.
+    #[arg(long, default_value_t = 5)]
+    shown: usize,
+    /// Folder for predictions, scores and page; predictions in it are gone on with.
+    #[arg(long, default_value = "runs/evaluate")]
+    output_dir: PathBuf,
+    /// Writes into the folder whatever it holds; files of other names stay.
+    #[arg(long)]
+    overwrite: bool,
+    /// Seed of the resampling.
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum OnBadPrediction {
+    Fail,
+    Exclude,
+}
+
+#[derive(Clone)]
+struct NamedFile {
+    name: String,
+    path: PathBuf,
+}
+
+impl FromStr for NamedFile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, path) = text
+            .split_once('=')
+            .filter(|(name, path)| !name.is_empty() && !path.is_empty())
+            .ok_or_else(|| format!("`{text}`: expected NAME=FILE"))?;
+        Ok(Self {
+            name: name.to_owned(),
+            path: path.into(),
+        })
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Anything that ends it before it is done.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    ensure!(arguments.resamples > 0, "--resamples must be at least 1");
+    ensure!(arguments.batch_size > 0, "--batch_size must be at least 1");
+    for references in &arguments.references {
+        ensure!(
+            !references.starts_with(SAMPLE) || references.exists(),
+            "{} is not there: the sample is relative; run in the repository or give --references",
+            references.display()
+        );
+    }
+    let test = TestSet::load(&arguments.references)?;
+    for bad in &test.bad {
+        note!("left out of the test set: {bad}");
+    }
+    for missing in &test.incomplete {
+        note!("one reference fewer: {missing}");
+    }
+    let paintings = test.paintings;
+    let mut scorer = Scorer::paper(arguments.wordnet.as_ref().map(WordNet::open).transpose()?);
+    if let Some(words) = arguments.tokenize {
+        scorer = scorer.with_words(words);
+    }
+    let on_unscorable = match arguments.on_bad_prediction {
+        OnBadPrediction::Fail => OnUnscorable::Fail,
+        OnBadPrediction::Exclude => OnUnscorable::Exclude,
+    };
+    let mut folder = output_folder(arguments)?;
+    let mut systems = Vec::new();
+    for (name, predictions) in predictions(arguments, &paintings, &mut folder)? {
+        let system = SystemScores::new(&name, &predictions, &paintings, &scorer, on_unscorable)?;
+        for exclusion in &system.exclusions {
+            note!("left out of {name}: {exclusion}");
+        }
+        systems.push(system);
+    }
+    let (resamples, seed) = (arguments.resamples, arguments.seed);
+    let columns = Score::ALL;
+    let mut intervals: Vec<Vec<Interval>> = Vec::new();
+    let mut comparisons: Vec<Vec<Option<Comparison>>> = Vec::new();
+    for (at, system) in systems.iter().enumerate() {
+        let each = columns.iter();
+        intervals.push(
+            each.clone()
+                .map(|column| system.interval(*column, &scorer, resamples, seed))
+                .collect(),
+        );
+        comparisons.push(
+            each.map(|column| {
+                let baseline = systems.first().filter(|_| at > 0)?;
+                system.compare(baseline, *column, &scorer, resamples, seed)
+            })
+            .collect(),
+        );
+    }
+    print_table(&systems, &columns, &intervals, &comparisons);
+    let notices = scorer.notices(&paintings, &systems);
+    for notice in &notices {
+        note!("note: {notice}");
+    }
+
+    let references = reference_count(&paintings);
+    let signatures: Vec<String> = columns
+        .iter()
+        .map(|column| scorer.signature(*column, references).to_string())
+        .collect();
+    say!("\n{}", signatures.join("\n"));
+    let scores = json!({
+        "paintings": paintings.len(),
+        "signatures": signatures,
+        "notices": notices,
+        "resamples": resamples,
+        "seed": seed,
+        "systems": systems_json(&systems, &columns, &intervals, &comparisons),
+    });
+    let path = file_in(&mut folder, "scores.json", arguments)?;
+    write_file(&path, format!("{scores:#}\n").as_bytes())?;
+    let page = Report {
+        title: "Formal analyses, scored",
+        paintings: &paintings,
+        columns: &columns,
+        systems: &systems,
+        intervals: &intervals,
+        comparisons: &comparisons,
+        notices: &notices,
+        shown: arguments.shown,
+    }
+    .html(&scorer, |painting| {
+        let picture = picture_of(&arguments.images, painting);
+        if let Err(error) = &picture {
+            note!("no picture on the page: {error:#}");
+        }
+        picture.ok()
+    });
+    let report = file_in(&mut folder, "report.html", arguments)?;
+    write_file(&report, page.as_bytes())?;
+    say!("\nscores {}, page {}", path.display(), report.display());
+    Ok(())
+}
+
+/// The folder for all that is written, apart from the models.
+fn output_folder(arguments: &Arguments) -> anyhow::Result<OwnFolder> {
+    let models = arguments.base.iter().chain(&arguments.adapter);
+    let folder = Destination::new(&arguments.output_dir)
+        .overwriting(arguments.overwrite)
+        .apart_from(models);
+    Ok(OwnFolder::open(folder)?)
+}
+
+/// A file in it to write, which is none of those that are read.
+fn file_in(folder: &mut OwnFolder, name: &str, arguments: &Arguments) -> anyhow::Result<PathBuf> {
+    let predictions = arguments.predictions.iter().map(|file| &file.path);
+    let read = arguments.references.iter().chain(&arguments.questions);
+    Destination::new(folder.path().join(name))
+        .apart_from(read.chain(predictions))
+        .check_file()?;
+    Ok(folder.claim(name)?)
+}
+
+/// The systems' predictions: files as they are, models run now.
+fn predictions(
+    arguments: &Arguments,
+    paintings: &[TestPainting],
+    folder: &mut OwnFolder,
+) -> anyhow::Result<Vec<(String, Predictions)>> {
+    let mut systems = Vec::new();
+    let run_models = arguments.predictions.is_empty();
+    if run_models || arguments.base.is_some() || arguments.adapter.is_some() {
+        let base = match &arguments.base {
+            Some(base) => base.clone(),
+            None => model_folder(TINY_BASE).map_err(anyhow::Error::msg)?,
+        };
+        let gallery = GalleryGpt::load(&base, &arguments.device.device()?)?;
+        let cancel = interrupt::first_asks()?;
+        if run_models && arguments.images.starts_with(SAMPLE) {
+            systems.push(("constant".to_owned(), constant(paintings)?));
+        }
+        systems.push((
+            "base".to_owned(),
+            describe_all(arguments, &gallery, "base", paintings, folder, &cancel)?,
+        ));
+        let adapter = arguments.adapter.clone().or_else(newest_adapter);
+        let adapter = adapter.context(
+            "no runs/finetune-N/adapter yet: run the example `finetune` first, or name one with --adapter",
+        )?;
+        say!("adapter {}", adapter.display());
+        let gallery = gallery.adapter(adapter)?;
+        for note in gallery.notes() {
+            note!("note: {note}");
+        }
+        let name = "finetuned";
+        systems.push((
+            name.to_owned(),
+            describe_all(arguments, &gallery, name, paintings, folder, &cancel)?,
+        ));
+    }
+    for file in &arguments.predictions {
+        if systems.iter().any(|(name, _)| *name == file.name) {
+            bail!("two systems are called {}", file.name);
+        }
+        let mut predictions = Predictions::load(&file.path)?;
+        if let Some(questions) = &arguments.questions {
+            predictions = predictions.with_questions(questions)?;
+        }
+        let name = &file.name;
+        match predictions.naming(paintings) {
+            Naming::Pictures => {}
+            Naming::Stems => {
+                note!("note: {name} names its paintings by numbers, read as pictures: 7 is 7.png");
+            }
+            Naming::Places => note!(
+                "note: {name} names its paintings by numbers, read as their places in the test set, from 0; \
+                 --questions FILE reads them from the questions instead"
+            ),
+        }
+        systems.push((name.clone(), predictions));
+    }
+    Ok(systems)
+}
+
+/// The first analysis of the training records, said of every painting.
+fn constant(paintings: &[TestPainting]) -> anyhow::Result<Predictions> {
+    let records = PaintingForm::load(Path::new(SAMPLE).join("train_samples_tuning.json"))?.records;
+    let record = records.first().context("the sample has records")?;
+    let mut turns = record.conversation.turns.iter();
+    let answer = turns.find(|turn| turn.role == Role::Assistant);
+    let text = &answer.context("a record has an answer")?.text;
+    let mut predictions = Predictions::default();
+    for painting in paintings {
+        predictions.push(painting_name(painting), text.as_str());
+    }
+    Ok(predictions)
+}
+
+fn newest_adapter() -> Option<PathBuf> {
+    let runs = std::fs::read_dir("runs").ok()?;
+    runs.filter_map(Result::ok)
+        .filter_map(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let number: u64 = name.strip_prefix("finetune-")?.parse().ok()?;
+            let adapter = entry.path().join("adapter");
+            adapter.is_dir().then_some((number, adapter))
+        })
+        .max()
+        .map(|(_, adapter)| adapter)
+}
+
+/// Asks a model about every painting that its file of predictions lacks.
+fn describe_all(
+    arguments: &Arguments,
+    gallery: &GalleryGpt,
+    name: &str,
+    paintings: &[TestPainting],
+    folder: &mut OwnFolder,
+    cancel: &CancelToken,
+) -> anyhow::Result<Predictions> {
+    let config = GenerationConfig::greedy(arguments.max_new_tokens);
+    // A file belongs to one model, question and length: another gets another file.
+    let written_by = gallery.written_by(&config)?;
+    let key = written_by.with_question(&arguments.question).fingerprint();
+    let path = file_in(folder, &format!("{name}-{}.jsonl", &key[..8]), arguments)?;
+    let mut file = PredictionsFile::resume(&path)?;
+    let progress = ProgressBar::new(0).with_style(ProgressStyle::with_template(&format!(
+        "{name} {{bar:30}} {{pos}}/{{len}} paintings, {{per_sec}}, {{eta}} left"
+    ))?);
+    let predictions = Evaluator::new(gallery, &arguments.images)
+        .with_question(&arguments.question)
+        .with_generation(config)
+        .with_batch_size(arguments.batch_size)
+        .with_cancel(cancel.clone())
+        .predict(paintings, &mut file, |done, total| {
+            progress.set_length(total as u64);
+            progress.set_position(done as u64);
+        });
+    progress.finish_and_clear();
+    match predictions {
+        Err(GalleryError::Cancelled) => bail!(Stopped(format!(
+            "stopped: {} of {} paintings are in {}; the same command goes on",
+            file.done().iter().count(),
+            paintings.len(),
+            path.display()
+        ))),
+        predictions => Ok(predictions?),
+    }
+}
+
+/// Narrower than 80 columns for names of up to 30 letters.
+fn print_table(
+    systems: &[SystemScores],
+    columns: &[Score],
+    intervals: &[Vec<Interval>],
+    comparisons: &[Vec<Option<Comparison>>],
+) {
+    let names = systems.iter().map(|system| system.name.chars().count());
+    let width = names.max().unwrap_or(0).max(8);
+    let difference = match systems {
+        [first, _, ..] => format!("difference to {}", first.name),
+        _ => String::new(),
+    };
+    say!("{:width$}   score   95 % interval   {difference}", "");
+    for (at, column) in columns.iter().enumerate() {
+        say!("{}", column.name());
+        for (system, (intervals, comparisons)) in
+            systems.iter().zip(intervals.iter().zip(comparisons))
+        {
+            let Interval { score, low, high } = intervals[at];
+            let compared = comparisons[at].map_or_else(String::new, |comparison| {
+                format!("{:+.2}, {}", comparison.difference, comparison.p_text())
+            });
+            let line = format!(
+                "  {:width$} {score:6.2}   {low:5.2} to {high:5.2}   {compared}",
+                system.name
+            );
+            say!("{}", line.trim_end());
+        }
+    }
+}
+
+fn systems_json(
+    systems: &[SystemScores],
+    columns: &[Score],
+    intervals: &[Vec<Interval>],
+    comparisons: &[Vec<Option<Comparison>>],
+) -> Vec<Value> {
+    let each = systems.iter().enumerate();
+    each.map(|(at, system)| {
+        let scores: serde_json::Map<String, Value> = columns
+            .iter()
+            .zip(intervals[at].iter().zip(&comparisons[at]))
+            .map(|(column, (interval, comparison))| {
+                let value = json!({
+                    "score": interval.score, "low": interval.low, "high": interval.high,
+                    "difference": comparison.map(|c| c.difference),
+                    "p_value": comparison.map(|c| c.p_value),
+                });
+                (column.name().to_owned(), value)
+            })
+            .collect();
+        let excluded: Vec<String> = system.exclusions.iter().map(ToString::to_string).collect();
+        json!({ "name": system.name, "scores": scores, "excluded": excluded })
+    })
+    .collect()
+}
+
+/// A painting's picture, small, as an address that holds it.
+fn picture_of(images: &Path, painting: &TestPainting) -> anyhow::Result<String> {
+    let image = painting.image.as_ref();
+    let image = image.with_context(|| format!("record {} names none", painting.index))?;
+    thumbnail(&PictureFolder::new(images).find(image)?)
+}

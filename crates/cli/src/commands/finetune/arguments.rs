@@ -1,0 +1,463 @@
+//! The flags, in the words of the original's script.
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use clap::{ArgAction::Set, Parser, ValueEnum};
+use gallery_gpt::{
+    data::Order,
+    model::Packing,
+    prelude::*,
+    train::{
+        LossMean, MicroBatches, OnBadRecord, Recompute, ReportTo, SchedulerType, ScriptArguments,
+        TrainableParts, deepspeed_clipping,
+    },
+};
+
+use crate::args::{self, spelling::boolean};
+
+pub(crate) const SAMPLE: &str = "datasets/painting-form-mini";
+/// The sample's training records, in its folder.
+pub(crate) const RECORDS: &str = "train_samples_tuning.json";
+
+/// Finetunes a base model with LoRA on records of paintings.
+#[derive(Parser)]
+#[command(rename_all = "snake_case", args_override_self = true)]
+pub(crate) struct Arguments {
+    /// Goes on with the run in this folder, with the flags it began with. Others may be given to train longer (`--num_train_epochs`,
+    /// `--max_steps`), to save at other times, on other devices, or in less memory (`--gradient_checkpointing`, `--packing`); what would
+    /// make it another training is refused.
+    #[arg(long, alias = "resume_from_checkpoint")]
+    pub(crate) resume: Option<PathBuf>,
+    /// Folder of the base model, in any layout, with its tokenizer.
+    #[arg(long, alias = "model_name_or_path", default_value = args::TINY_BASE, value_parser = args::cached_folder)]
+    pub(crate) base: PathBuf,
+    /// Training records (`train_samples_tuning.json`).
+    #[arg(
+        long,
+        alias = "data_path",
+        default_value = "datasets/painting-form-mini/train_samples_tuning.json"
+    )]
+    pub(crate) data: PathBuf,
+    /// Folder that the records' picture paths start from.
+    #[arg(long, alias = "image_folder", default_value = SAMPLE)]
+    pub(crate) images: PathBuf,
+    /// Folder of the run; by default the first free runs/finetune-N.
+    #[arg(long)]
+    pub(crate) output_dir: Option<PathBuf>,
+    /// cpu, cuda or cuda:N; several with commas between share the micro-batches of every step.
+    #[arg(long, default_value = "cpu")]
+    pub(crate) device: Devices,
+    /// Seconds that each of several devices may take to answer before the run ends with its name.
+    #[arg(long)]
+    pub(crate) ddp_timeout: Option<f64>,
+    /// Says what the training will need, in parameters, memory and steps, and does nothing else: no weight is read.
+    #[arg(long)]
+    pub(crate) plan: bool,
+    /// Plans for a GPU of so many GB, with fused attention and weights of 16 bits; without, for the CPU and what is free here.
+    #[arg(long, requires = "plan")]
+    pub(crate) device_memory: Option<f64>,
+    /// Shows the training on the whole screen; q leaves the view, not the training.
+    #[arg(long)]
+    pub(crate) full_screen: bool,
+    /// Number type of the frozen weights: f32, f16 or bf16; by default bf16 on a GPU, and on a CPU f32 for small models and the
+    /// stored one for large ones.
+    #[arg(long)]
+    pub(crate) dtype: Option<TensorDtype>,
+    /// Frozen weights in bf16, as `--dtype bf16`.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    pub(crate) bf16: Option<bool>,
+    /// Frozen weights in f16, as `--dtype f16`.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    pub(crate) fp16: Option<bool>,
+    /// Lets GPUs round the factors of f32 products to TF32.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    pub(crate) tf32: Option<bool>,
+    /// Folder of the vision tower, in place of the one that the base names.
+    #[arg(long)]
+    pub(crate) vision_tower: Option<PathBuf>,
+    /// What the base's projector has to be, such as `mlp2x_gelu`; another base is refused.
+    #[arg(long)]
+    pub(crate) mm_projector_type: Option<String>,
+    /// Which hidden state of the tower the base has to take; another base is refused.
+    #[arg(long, allow_hyphen_values = true)]
+    pub(crate) mm_vision_select_layer: Option<i64>,
+    /// Only false is known.
+    #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true", value_parser = boolean, action = Set)]
+    pub(crate) mm_use_im_start_end: bool,
+    /// Only false is known.
+    #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true", value_parser = boolean, action = Set)]
+    pub(crate) mm_use_im_patch_token: bool,
+    /// How the base has to make pictures square (pad); another base is refused.
+    #[arg(long)]
+    pub(crate) image_aspect_ratio: Option<String>,
+    /// Only true is known: records are made ready when their batch is due.
+    #[arg(long, num_args = 0..=1, default_value = "true", default_missing_value = "true", value_parser = boolean, action = Set)]
+    pub(crate) lazy_preprocess: bool,
+    /// none or wandb; nothing is sent either way, the run folder has it all.
+    #[arg(long)]
+    pub(crate) report_to: Option<ReportTo>,
+    /// A DeepSpeed file, for what it makes of `--max_grad_norm`: it clips only if the file has `gradient_clipping`.
+    #[arg(long)]
+    pub(crate) deepspeed: Option<PathBuf>,
+    /// Defaults of the flags below: the sample's, or the original script's.
+    #[arg(long, value_enum, default_value_t = Preset::Sample)]
+    pub(crate) preset: Preset,
+    /// Conversation template.
+    #[arg(long, default_value = "v1")]
+    pub(crate) version: TemplateKind,
+    /// Adapter to go on training, in place of a new one: a folder of PEFT's or the original's. Its rank, alpha and dropout stay.
+    #[arg(long, conflicts_with_all = ["lora_r", "lora_alpha", "lora_dropout"])]
+    pub(crate) lora_path: Option<PathBuf>,
+    /// Train adapters of the decoder beside the projector; without, the whole decoder.
+    #[arg(long, num_args = 0..=1, default_value = "true", default_missing_value = "true", value_parser = boolean, action = Set)]
+    pub(crate) lora_enable: bool,
+    /// Train the projector alone.
+    #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true", value_parser = boolean, action = Set)]
+    pub(crate) tune_mm_mlp_adapter: bool,
+    /// Inner width of the adapters.
+    #[arg(long)]
+    pub(crate) lora_r: Option<usize>,
+    /// Scale of the adapters times their rank.
+    #[arg(long)]
+    pub(crate) lora_alpha: Option<f64>,
+    /// Share of the adapters' inputs that are dropped.
+    #[arg(long)]
+    pub(crate) lora_dropout: Option<f64>,
+    /// Peak learning rate.
+    #[arg(long)]
+    pub(crate) learning_rate: Option<f64>,
+    /// Peak learning rate of the projector.
+    #[arg(long)]
+    pub(crate) mm_projector_lr: Option<f64>,
+    /// Weight decay.
+    #[arg(long)]
+    pub(crate) weight_decay: Option<f64>,
+    /// Share of the steps over which the rate rises.
+    #[arg(long)]
+    pub(crate) warmup_ratio: Option<f64>,
+    /// How the rate goes on after its peak: cosine, linear, `constant_with_warmup` or constant.
+    #[arg(long)]
+    pub(crate) lr_scheduler_type: Option<SchedulerType>,
+    /// Global norm that gradients are scaled down to; 0 leaves them.
+    #[arg(long)]
+    pub(crate) max_grad_norm: Option<f64>,
+    /// Times over the data; 0.5 is half of it.
+    #[arg(long)]
+    pub(crate) num_train_epochs: Option<f64>,
+    /// Stops after so many steps; -1 does not.
+    #[arg(long, allow_negative_numbers = true)]
+    pub(crate) max_steps: Option<i64>,
+    /// Records of a micro-batch.
+    #[arg(long)]
+    pub(crate) per_device_train_batch_size: Option<usize>,
+    /// Micro-batches of a step.
+    #[arg(long)]
+    pub(crate) gradient_accumulation_steps: Option<usize>,
+    /// What the loss of a step is a mean of: its supervised tokens (step), or the means of its micro-batches (`micro_batches`), as in
+    /// the original.
+    #[arg(long)]
+    pub(crate) loss_mean: Option<LossMean>,
+    /// Order of the records: sequential, shuffled, `group_by_length`, or `gallery_gpt` (the original's, which never shuffles).
+    #[arg(long)]
+    pub(crate) order: Option<Order>,
+    /// true groups records of like length (with the preset `gallery_gpt` in the original's order), false shuffles them.
+    #[arg(long, conflicts_with = "order", num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
+    pub(crate) group_by_modality_length: Option<bool>,
+    /// Lays the records of a micro-batch out in one row, without padding: off or `one_row`.
+    #[arg(long, num_args = 0..=1, default_missing_value = "one_row", value_parser = packing)]
+    pub(crate) packing: Option<Packing>,
+    /// What lengths are rounded up to a multiple of; by default 64 on GPUs, and 1 on a CPU.
+    #[arg(long)]
+    pub(crate) pad_to_multiple_of: Option<usize>,
+    /// Validation records that are looked at together.
+    #[arg(long)]
+    pub(crate) per_device_eval_batch_size: Option<usize>,
+    /// Threads that decode pictures ahead; 0 shares those of the step.
+    #[arg(long)]
+    pub(crate) dataloader_num_workers: Option<usize>,
+    /// Steps between lines of the log.
+    #[arg(long)]
+    pub(crate) logging_steps: Option<usize>,
+    /// Most operations a second of the device, in 10^12: the log then has the model FLOPs utilization.
+    #[arg(long)]
+    pub(crate) peak_tflops: Option<f64>,
+    /// steps validates every `--eval_steps`, no does not.
+    #[arg(long, alias = "eval_strategy", value_enum)]
+    pub(crate) evaluation_strategy: Option<Strategy>,
+    /// steps saves every `--save_steps`, no does not.
+    #[arg(long, value_enum)]
+    pub(crate) save_strategy: Option<Strategy>,
+    /// Runs the decoder's blocks again in the backward pass: off, blocks (false and true as well), or the number of the first that are.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = recompute)]
+    pub(crate) gradient_checkpointing: Option<Recompute>,
+    /// Records that are not trained on, in the form of the training records, for a validation loss.
+    #[arg(long)]
+    pub(crate) eval_data: Option<PathBuf>,
+    /// Pictures to ask about as the training goes on, for the run's page; by default some test paintings of the sample.
+    #[arg(long, num_args = 1..)]
+    pub(crate) sample_images: Vec<PathBuf>,
+    /// Steps between validations, and between looks at the sample pictures; 0 has them at the end alone.
+    #[arg(long)]
+    pub(crate) eval_steps: Option<usize>,
+    /// Ends the training after so many validations that were no better than the best.
+    #[arg(long, requires = "eval_data")]
+    pub(crate) early_stopping_patience: Option<usize>,
+    /// Steps between checkpoints; 0 writes none.
+    #[arg(long)]
+    pub(crate) save_steps: Option<usize>,
+    /// Checkpoints that are kept, the newest.
+    #[arg(long)]
+    pub(crate) save_total_limit: Option<usize>,
+    /// Longest record in tokens, pictures expanded.
+    #[arg(long, default_value_t = 2048)]
+    pub(crate) model_max_length: usize,
+    /// What to do about a record that cannot be used: end the run, or leave it out and list it in the run folder.
+    #[arg(long, value_enum, default_value_t = BadRecordPolicy::Fail)]
+    pub(crate) on_bad_record: BadRecordPolicy,
+    /// Most records that may be left out.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) max_bad_records: usize,
+    /// Seed of the adapters, the order and dropout.
+    #[arg(long, default_value_t = 42)]
+    pub(crate) seed: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Preset {
+    Sample,
+    GalleryGpt,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Strategy {
+    No,
+    Steps,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum BadRecordPolicy {
+    Fail,
+    Skip,
+}
+
+/// `off`, `one_row`, or a boolean.
+fn packing(text: &str) -> Result<Packing, String> {
+    match boolean(text) {
+        Ok(true) => Ok(Packing::OneRow),
+        Ok(false) => Ok(Packing::Off),
+        Err(_) => text.parse(),
+    }
+}
+
+/// True and False in any case, and what [`Recompute`] reads.
+fn recompute(text: &str) -> Result<Recompute, String> {
+    text.to_ascii_lowercase().parse()
+}
+
+impl Arguments {
+    /// Refuses defaults that are not there, in words that say that they are defaults.
+    pub(crate) fn ensure_defaults_are_there(&self) -> anyhow::Result<()> {
+        for (path, default, flag) in [
+            (&self.base, args::TINY_BASE, "--base"),
+            (&self.images, SAMPLE, "--data and --images"),
+        ] {
+            if path.ends_with(default) && !path.exists() {
+                bail!(
+                    "no such folder: {} (the default); run in the repository, or give {flag}",
+                    path.display()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The settings: the preset's, changed by the flags.
+    ///
+    /// # Errors
+    /// Flags that do not go together, or a DeepSpeed file that cannot be read.
+    pub(crate) fn settings(&self) -> anyhow::Result<(TrainingConfig, LoraConfig)> {
+        let (mut training, mut lora) = match self.preset {
+            Preset::Sample => (
+                TrainingConfig {
+                    num_train_epochs: 8.0,
+                    per_device_train_batch_size: 8,
+                    gradient_accumulation_steps: 2,
+                    micro_batches: MicroBatches::InParallel,
+                    order: Order::GroupByLength,
+                    eval_steps: 50,
+                    save_steps: Some(100),
+                    ..TrainingConfig::lora(4e-3)
+                },
+                LoraConfig::new(16, 32.0),
+            ),
+            Preset::GalleryGpt => (TrainingConfig::gallery_gpt(), LoraConfig::gallery_gpt()),
+        };
+        let said = [
+            ("--bf16 True", self.bf16 == Some(true)),
+            ("--fp16 True", self.fp16 == Some(true)),
+            ("--dtype", self.dtype.is_some()),
+        ];
+        let said: Vec<_> = said
+            .iter()
+            .filter(|(_, said)| *said)
+            .map(|(flag, _)| *flag)
+            .collect();
+        if said.len() > 1 {
+            bail!("{} say the same thing twice; give one", said.join(" and "));
+        }
+        if self.tune_mm_mlp_adapter && self.lora_path.is_some() {
+            bail!(
+                "--tune_mm_mlp_adapter True trains the projector alone, --lora_path an adapter; give one"
+            );
+        }
+        fn set<T>(field: &mut T, flag: Option<T>) {
+            if let Some(value) = flag {
+                *field = value;
+            }
+        }
+        set(&mut lora.rank, self.lora_r);
+        set(&mut lora.alpha, self.lora_alpha);
+        set(&mut lora.dropout, self.lora_dropout);
+        lora.seed = self.seed;
+        training.parts = match (self.tune_mm_mlp_adapter, self.lora_enable) {
+            (true, _) => TrainableParts::PROJECTOR,
+            (false, true) => TrainableParts::LORA,
+            (false, false) => TrainableParts::FULL_FINETUNE,
+        };
+        set(&mut training.learning_rate, self.learning_rate);
+        training.mm_projector_lr = self.mm_projector_lr.or(training.mm_projector_lr);
+        set(&mut training.weight_decay, self.weight_decay);
+        set(&mut training.warmup_ratio, self.warmup_ratio);
+        set(&mut training.lr_scheduler_type, self.lr_scheduler_type);
+        if let Some(norm) = self.max_grad_norm {
+            training.max_grad_norm = (norm != 0.0).then_some(norm);
+        }
+        if let Some(file) = &self.deepspeed {
+            training.max_grad_norm = deepspeed_clipping(file, self.max_grad_norm.unwrap_or(1.0))?;
+        }
+        set(&mut training.packing, self.packing);
+        set(
+            &mut training.per_device_eval_batch_size,
+            self.per_device_eval_batch_size,
+        );
+        set(
+            &mut training.dataloader_num_workers,
+            self.dataloader_num_workers,
+        );
+        set(&mut training.ddp_timeout, self.ddp_timeout);
+        set(&mut training.logging_steps, self.logging_steps);
+        training.peak_tflops = self.peak_tflops;
+        let order = self
+            .group_by_modality_length
+            .map(|group| match (group, self.preset) {
+                (false, _) => Order::Shuffled,
+                (true, Preset::Sample) => Order::GroupByLength,
+                (true, Preset::GalleryGpt) => Order::GalleryGpt,
+            });
+        set(&mut training.order, self.order.or(order));
+        set(&mut training.num_train_epochs, self.num_train_epochs);
+        if let Some(steps) = self.max_steps {
+            training.max_steps = match steps {
+                -1 => None,
+                1.. => Some(steps as usize),
+                _ => bail!("--max_steps {steps}: expected at least 1, or -1 for no bound"),
+            };
+        }
+        set(&mut training.loss_mean, self.loss_mean);
+        set(
+            &mut training.per_device_train_batch_size,
+            self.per_device_train_batch_size,
+        );
+        set(
+            &mut training.gradient_accumulation_steps,
+            self.gradient_accumulation_steps,
+        );
+        set(
+            &mut training.gradient_checkpointing,
+            self.gradient_checkpointing,
+        );
+        if let Some(steps) = self.save_steps {
+            training.save_steps = (steps != 0).then_some(steps);
+        }
+        set(&mut training.eval_steps, self.eval_steps);
+        training.early_stopping_patience = self.early_stopping_patience;
+        set(&mut training.save_total_limit, self.save_total_limit);
+        match self.save_strategy {
+            Some(Strategy::No) => training.save_steps = None,
+            Some(Strategy::Steps) if training.save_steps.is_none() => {
+                bail!("--save_strategy steps needs --save_steps of at least 1")
+            }
+            _ => {}
+        }
+        match (self.evaluation_strategy, &self.eval_data) {
+            (Some(Strategy::Steps), None) => bail!("--evaluation_strategy steps needs --eval_data"),
+            (Some(Strategy::No), Some(_)) => {
+                bail!("--eval_data is given, but --evaluation_strategy is no")
+            }
+            _ => {}
+        }
+        self.script(&mut training.script);
+        if !self.device.first().is_cpu() {
+            training.micro_batches = MicroBatches::OneByOne;
+            training.pad_to_multiple_of = 64;
+        }
+        set(&mut training.pad_to_multiple_of, self.pad_to_multiple_of);
+        training.on_bad_record = match self.on_bad_record {
+            BadRecordPolicy::Fail => OnBadRecord::Fail,
+            BadRecordPolicy::Skip => OnBadRecord::Skip {
+                most: self.max_bad_records,
+            },
+        };
+        training.seed = self.seed;
+        Ok((training, lora))
+    }
+
+    /// What says where things are and how the model is read. Of the preset, only what the base is held against stays where no flag is given.
+    fn script(&self, script: &mut ScriptArguments) {
+        let preset = std::mem::take(script);
+        *script = ScriptArguments {
+            model_name_or_path: self.base.clone(),
+            version: self.version.to_string(),
+            data_path: self.data.clone(),
+            image_folder: self.images.clone(),
+            output_dir: self.output_dir.clone(),
+            vision_tower: self.vision_tower.clone(),
+            mm_projector_type: self.mm_projector_type.clone().or(preset.mm_projector_type),
+            mm_vision_select_layer: self
+                .mm_vision_select_layer
+                .or(preset.mm_vision_select_layer),
+            image_aspect_ratio: self
+                .image_aspect_ratio
+                .clone()
+                .or(preset.image_aspect_ratio),
+            mm_use_im_start_end: self.mm_use_im_start_end,
+            mm_use_im_patch_token: self.mm_use_im_patch_token,
+            model_max_length: self.model_max_length,
+            bf16: self
+                .bf16
+                .unwrap_or(preset.bf16 && self.fp16 != Some(true) && !self.device.first().is_cpu()),
+            tf32: self.tf32.unwrap_or(preset.tf32),
+            lazy_preprocess: self.lazy_preprocess,
+            report_to: self.report_to.unwrap_or(preset.report_to),
+            deepspeed: self.deepspeed.clone(),
+        };
+    }
+
+    /// How the base is read.
+    pub(crate) fn load_options(&self, script: &ScriptArguments) -> LoadOptions {
+        let sixteen_bits = if self.fp16 == Some(true) {
+            Some(TensorDtype::F16)
+        } else {
+            script.bf16.then_some(TensorDtype::BF16)
+        };
+        LoadOptions {
+            dtype: self.dtype.or(sixteen_bits),
+            vision_tower: self.vision_tower.clone(),
+            ..LoadOptions::default()
+        }
+    }
+}

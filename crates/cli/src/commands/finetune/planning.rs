@@ -1,0 +1,142 @@
+//! What a training will need, before anything is paid for it.
+
+use anyhow::ensure;
+use gallery_gpt::{
+    checkpoint::{Checkpoint, inspect_adapter},
+    data::RecordShape,
+    model::GalleryModelConfig,
+    prelude::*,
+    train::{AttentionMemory, AvailableMemory, PlannedModel, TrainableParts, less_memory},
+    vision::ImageProcessorConfig,
+};
+
+use super::{arguments::Arguments, usable_records};
+
+/// `--plan`: from the base's config, its tokenizer and the records. Of weights, only the list of names and shapes is read.
+pub(crate) fn show_plan(arguments: &Arguments) -> anyhow::Result<()> {
+    let (training, mut lora) = arguments.settings()?;
+    training.validate()?;
+    let options = arguments.load_options(&training.script);
+    let checkpoint = Checkpoint::open(&arguments.base, &options)?;
+    let config = checkpoint.config().clone();
+    training.script.check(&config)?;
+    if let Some(path) = &arguments.lora_path {
+        lora = inspect_adapter(config.init(&Device::flex()), path)?.lora;
+    }
+    lora.validate()?;
+    let batcher = Batcher::new(
+        Tokenizer::from_folder(&arguments.base)?,
+        arguments.version.template(),
+        ImageProcessorConfig::new(config.vision.image_size).init(),
+        &arguments.images,
+        config.tokens_per_picture(),
+        arguments.model_max_length,
+    )
+    .within_context(config.llama.max_position_embeddings);
+    let (_, shapes, bad) = usable_records(arguments, &batcher)?;
+    if !bad.is_empty() {
+        say!("{} records would be left out", bad.len());
+    }
+    let small = checkpoint.parameters() < 1_000_000_000;
+    let bytes = match options.dtype {
+        Some(TensorDtype::F32) => 4,
+        None if attention(arguments) == AttentionMemory::Scores && small => 4,
+        _ => 2,
+    };
+    let others = vec![Device::flex(); arguments.device.others().len()];
+    let trainer = Trainer::new(training)?.with_devices(others);
+    let model = planned(arguments, &trainer, &config, &lora, bytes);
+    let plan = trainer.plan(&model, &shapes);
+    say!("{plan}");
+    let there = match arguments.device_memory {
+        Some(gigabytes) => Some(AvailableMemory {
+            bytes: (gigabytes * 1e9) as u64,
+            bound: "device_memory".to_owned(),
+        }),
+        None => free_memory(arguments),
+    };
+    let Some(memory) = there else {
+        return Ok(());
+    };
+    let there = memory.bytes;
+    let peak = plan.memory.peak;
+    say!(
+        "{:.2} GB of {memory}: {}",
+        peak as f64 / 1e9,
+        if peak <= there {
+            "it fits"
+        } else {
+            "it does not fit"
+        }
+    );
+    if peak > there {
+        for flag in less_memory(trainer.config()) {
+            say!("  {flag}");
+        }
+    }
+    // Every block that is run again costs time, so no more of them than the memory asks for.
+    match trainer.least_recompute(&model, &shapes, there) {
+        Some(0) => say!("--gradient_checkpointing off fits, and is fastest"),
+        Some(again) if again < config.llama.num_hidden_layers => {
+            say!("--gradient_checkpointing {again} fits, and is fastest");
+        }
+        Some(_) => say!("--gradient_checkpointing blocks is needed"),
+        None => say!("it does not fit with all blocks run again either"),
+    }
+    Ok(())
+}
+
+fn attention(arguments: &Arguments) -> AttentionMemory {
+    if arguments.device.first().is_cpu() && arguments.device_memory.is_none() {
+        AttentionMemory::Scores
+    } else {
+        AttentionMemory::Fused
+    }
+}
+
+fn planned<'a>(
+    arguments: &Arguments,
+    trainer: &Trainer,
+    config: &'a GalleryModelConfig,
+    lora: &'a LoraConfig,
+    bytes: usize,
+) -> PlannedModel<'a> {
+    PlannedModel {
+        config,
+        lora: (trainer.config().parts == TrainableParts::LORA).then_some(lora),
+        bytes,
+        attention: attention(arguments),
+        threads: rayon::current_num_threads(),
+    }
+}
+
+/// Refuses a training that the plan says will not fit: on a CPU the system would end it without a word.
+pub(crate) fn ensure_it_fits(
+    arguments: &Arguments,
+    trainer: &Trainer,
+    base: &GalleryGpt,
+    lora: &LoraConfig,
+    shapes: &[RecordShape],
+) -> anyhow::Result<()> {
+    let model = base.model();
+    let bytes = model.dtype().size();
+    let planned = planned(arguments, trainer, model.config(), lora, bytes);
+    let memory = trainer.plan(&planned, shapes).memory;
+    // The weights are there already, and several CPU devices share them.
+    let needed = (memory.peak - memory.weights) * arguments.device.count() as u64;
+    if let Some(free) = free_memory(arguments) {
+        ensure!(
+            needed <= free.bytes,
+            "out of memory before it begins: {:.2} GB more are needed, of {free}. What helps: {}",
+            needed as f64 / 1e9,
+            less_memory(trainer.config()).join("; ")
+        );
+    }
+    Ok(())
+}
+
+/// What a program may take here, where the system says so.
+fn free_memory(arguments: &Arguments) -> Option<AvailableMemory> {
+    let is_cpu = arguments.device.first().is_cpu();
+    is_cpu.then(AvailableMemory::now).flatten()
+}

@@ -1,0 +1,147 @@
+//! The sample's test paintings: what a model says of them before and after, and how much of it is true.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use gallery_gpt::{
+    checkpoint::write_file,
+    data::Batch,
+    model::{CancelToken, GalleryModel},
+    prelude::*,
+    train::evaluate_loss,
+};
+use gallery_gpt_scenes::{Claims, QUESTIONS, Scene, TEST_SEED};
+use serde_json::json;
+
+use super::arguments::{Arguments, RECORDS, SAMPLE};
+
+/// The sample's test paintings, with the scenes they were drawn from.
+pub(crate) struct Test {
+    scenes: Vec<Scene>,
+    references: Vec<Vec<String>>,
+    pub(crate) pictures: Vec<PathBuf>,
+}
+
+/// What a model makes of the test paintings.
+pub(crate) struct Figures {
+    texts: Vec<String>,
+    loss: f64,
+    claims: Claims,
+}
+
+pub(crate) const QUESTION: &str = QUESTIONS[3];
+
+pub(crate) fn sample_test_set(arguments: &Arguments) -> anyhow::Result<Option<Test>> {
+    let is_sample = |path: &Path, name: &str| {
+        let sample = Path::new(SAMPLE).join(name).canonicalize();
+        sample.is_ok_and(|sample| path.canonicalize().is_ok_and(|path| path == sample))
+    };
+    // With records of one's own they would say nothing of these.
+    if !is_sample(&arguments.images, "") || !is_sample(&arguments.data, RECORDS) {
+        return Ok(None);
+    }
+    let files = [
+        "formalanalysis_test_gpt.json",
+        "formalanalysis_test_gemini.json",
+    ]
+    .map(|name| Path::new(SAMPLE).join(name));
+    let mut test = Test {
+        scenes: Vec::new(),
+        references: Vec::new(),
+        pictures: Vec::new(),
+    };
+    for painting in TestSet::load(&files)?.paintings {
+        let image = painting.image.context("a test record names its picture")?;
+        test.scenes
+            .push(Scene::sample(TEST_SEED, painting.index as u64));
+        test.pictures
+            .push(Path::new(SAMPLE).join("images").join(image));
+        test.references.push(painting.references);
+    }
+    Ok(Some(test))
+}
+
+/// What a model writes about the paintings, and how much of it is true.
+pub(crate) fn examine(
+    gallery: &GalleryGpt,
+    test: &Test,
+    cancel: &CancelToken,
+) -> anyhow::Result<Figures> {
+    let mut batch = Batch::default();
+    let mut prompts = Vec::new();
+    for (path, references) in test.pictures.iter().zip(&test.references) {
+        let picture = gallery.processor().process_file(path)?;
+        prompts.push(gallery.prompt(QUESTION, vec![picture.clone()])?);
+        for reference in references {
+            let row = gallery_gpt::text::encode_conversation(
+                gallery.tokenizer(),
+                &TemplateKind::VicunaV1.template(),
+                &Conversation::question(format!("{QUESTION}\n<image>")).answer(reference),
+            )?;
+            batch.input_ids.push(row.input_ids);
+            batch.labels.push(row.labels);
+            batch.pictures.push(picture.clone());
+            batch.ids.push(path.display().to_string());
+        }
+    }
+    let model: &GalleryModel = gallery.model();
+    let written = Generator::new(model, GenerationConfig::greedy(160))
+        .with_cancel(cancel.clone())
+        .generate(&prompts)?;
+    let texts: Vec<String> = written.iter().map(|row| gallery.answer(row)).collect();
+    let mut claims = Claims::default();
+    for (text, scene) in texts.iter().zip(&test.scenes) {
+        claims += Claims::of(text, scene);
+    }
+    Ok(Figures {
+        texts,
+        loss: evaluate_loss(model, &[batch])?,
+        claims,
+    })
+}
+
+/// A share in percent, with one place behind the point.
+fn percent(share: f64) -> f64 {
+    (1000.0 * share).round() / 10.0
+}
+
+pub(crate) fn compare(
+    test: &Test,
+    before: &Figures,
+    after: &Figures,
+    run: &RunFolder,
+) -> anyhow::Result<()> {
+    let shown = 0;
+    say!("\n{} {}", test.pictures[shown].display(), QUESTION);
+    for (name, text) in [
+        ("reference", &test.references[shown][0]),
+        ("base", &before.texts[shown]),
+        ("finetuned", &after.texts[shown]),
+    ] {
+        say!("\n{name:>10}  {text}");
+    }
+    say!(
+        "\n{} test paintings   loss   colour and place words that are true   facts named",
+        test.scenes.len()
+    );
+    let mut rows = Vec::new();
+    for (name, figures) in [("base", before), ("finetuned", after)] {
+        let precision = figures.claims.precision().unwrap_or(0.0);
+        let recall = figures.claims.recall();
+        say!(
+            "{name:>17} {:>6.3} {:>37.1} % {:>11.1} %",
+            figures.loss,
+            100.0 * precision,
+            100.0 * recall
+        );
+        rows.push(json!({
+            "model": name, "loss": figures.loss, "true_claims_percent": percent(precision),
+            "facts_named_percent": percent(recall), "true_claims": figures.claims.right,
+            "false_claims": figures.claims.wrong, "facts_named": figures.claims.facts_named,
+            "facts": figures.claims.facts, "texts": figures.texts,
+        }));
+    }
+    let summary = format!("{:#}\n", json!(rows));
+    write_file(&run.path().join("test.json"), summary.as_bytes())?;
+    Ok(())
+}

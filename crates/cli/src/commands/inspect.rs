@@ -1,0 +1,202 @@
+//! Says what a checkpoint is and what would be loaded from it, without loading it; or what a device is, and what falls back on it.
+//!
+//! ```sh
+//! gallery-gpt inspect
+//! gallery-gpt inspect --base ShareGPT4V-7B --adapter llava-share4v-lora
+//! gallery-gpt inspect --device cuda
+//! ```
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use anyhow::bail;
+use clap::Args;
+use gallery_gpt::{
+    check_device,
+    checkpoint::{
+        AdapterFile, AdapterOrigin, Checkpoint, LoadReport, inspect_adapter, verify_folder,
+    },
+    llama::LoraTarget,
+    prelude::*,
+};
+use indicatif::HumanBytes;
+
+use crate::args::model_folder;
+
+/// Says what a checkpoint is, or with --device, what a device is.
+#[derive(Args)]
+#[command(rename_all = "snake_case")]
+pub(crate) struct Arguments {
+    /// Folder of the model, in any layout.
+    #[arg(
+        long,
+        visible_alias = "model_base",
+        default_value = "datasets/tiny-base",
+        value_parser = model_folder
+    )]
+    base: PathBuf,
+    /// Folder of an adapter for it, PEFT's or the original's.
+    #[arg(long, visible_alias = "model_path")]
+    adapter: Option<PathBuf>,
+    /// Folder of the vision tower, in place of the one that the config names.
+    #[arg(long)]
+    vision_tower: Option<PathBuf>,
+    /// Says of this device (cpu, cuda or cuda:N) what it needs and what is there, and tries it with small computations; no checkpoint is
+    /// looked at.
+    #[arg(long, conflicts_with_all = ["adapter", "vision_tower", "tensors"])]
+    device: Option<DeviceKind>,
+    /// Lists every tensor.
+    #[arg(long)]
+    tensors: bool,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A folder that is no model, or tensors that do not match.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    match arguments.device {
+        Some(device) => show_device(device),
+        None => show_checkpoint(arguments),
+    }
+}
+
+fn show_device(kind: DeviceKind) -> anyhow::Result<()> {
+    say!("{}", DeviceReport::of(kind));
+    for check in check_device(&kind.device()?) {
+        say!("  {check}");
+    }
+    Ok(())
+}
+
+fn show_checkpoint(arguments: &Arguments) -> anyhow::Result<()> {
+    let options = LoadOptions {
+        vision_tower: arguments.vision_tower.clone(),
+        ..LoadOptions::default()
+    };
+    let device = DeviceKind::Cpu.device()?;
+    let checkpoint = Checkpoint::open(&arguments.base, &options)?;
+    verify_folder(&arguments.base)?;
+    let report = checkpoint.check(&device);
+    say!("{report}");
+    show_model(&checkpoint, &report, arguments.tensors);
+    let mut problems = report.problems.len();
+    if let Some(folder) = &arguments.adapter {
+        let adapter = inspect_adapter(checkpoint.config().init(&device), folder)?;
+        say!(
+            "
+{}:",
+            adapter.folder.display()
+        );
+        show_adapter(&adapter);
+        problems += adapter.problems.len();
+    }
+    if problems > 0 {
+        bail!("{problems} tensors do not match");
+    }
+    Ok(())
+}
+
+fn show_model(checkpoint: &Checkpoint, report: &LoadReport, all: bool) {
+    let mut files: BTreeMap<_, (usize, u64)> = BTreeMap::new();
+    for used in &report.used {
+        let (count, bytes) = files.entry(&used.file).or_default();
+        *count += 1;
+        *bytes += used.bytes;
+        if all {
+            say!(
+                "  {} {} {}",
+                used.key,
+                used.dtype.torch(),
+                used.parameters()
+            );
+        }
+    }
+    for (file, (count, bytes)) in files {
+        say!(
+            "  {count:>5} tensors, {} from {}",
+            HumanBytes(bytes),
+            file.display()
+        );
+    }
+    for (part, parameters) in report.parts() {
+        say!("  {parameters:>13} parameters in {part}");
+    }
+    let config = checkpoint.config();
+    let (vision, llama) = (&config.vision, &config.llama);
+    say!(
+        "  tower {} wide, {} layers, {} px in patches of {}, select_layer {}: {} tokens a picture",
+        vision.hidden_size,
+        vision.num_hidden_layers,
+        vision.image_size,
+        vision.patch_size,
+        config.select_layer.0,
+        config.tokens_per_picture()
+    );
+    say!(
+        "  decoder {} wide, {} layers, {} heads ({} for keys), {} words, context {}; projector {}; pictures {}",
+        llama.hidden_size,
+        llama.num_hidden_layers,
+        llama.num_attention_heads,
+        llama.num_key_value_heads,
+        llama.vocab_size,
+        llama.max_position_embeddings,
+        config.projector,
+        config.aspect_ratio
+    );
+}
+
+fn show_adapter(adapter: &AdapterFile) {
+    let lora = &adapter.lora;
+    let targets: Vec<&str> = lora.targets.iter().map(LoraTarget::name).collect();
+    say!(
+        "  {}: rank {}, alpha {}{}, dropout {}, on {}; {} tensors{}",
+        adapter.layout,
+        lora.rank,
+        lora.alpha,
+        if lora.use_rslora { " (rsLoRA)" } else { "" },
+        lora.dropout,
+        if targets.is_empty() {
+            "nothing in the decoder's blocks".to_owned()
+        } else {
+            targets.join(" ")
+        },
+        adapter.used.len(),
+        if adapter.has_projector {
+            ", some of them the projector's"
+        } else {
+            ""
+        }
+    );
+    if let Some(first) = adapter.changed_base.first() {
+        say!(
+            "  goes into weights of the base when it is loaded: {} modules, the first is {first}",
+            adapter.changed_base.len()
+        );
+    }
+    if let Some(base) = &adapter.base_model {
+        say!("  trained on {base}");
+    }
+    if let Some(origin) = &adapter.origin {
+        show_origin(origin);
+    }
+    for problem in &adapter.problems {
+        say!("  {problem}");
+    }
+}
+
+/// What an adapter says it was trained on and with.
+fn show_origin(origin: &AdapterOrigin) {
+    say!("  says of its training: base {}", origin.base_model);
+    let size = origin.image_size.map(|size| format!("{size} px"));
+    for (what, said) in [
+        ("fingerprint of the base", &origin.base_fingerprint),
+        ("vision tower", &origin.vision_tower),
+        ("template", &origin.template),
+        ("image_aspect_ratio", &origin.image_aspect_ratio),
+        ("size of a picture", &size),
+    ] {
+        if let Some(said) = said {
+            say!("    {what} {said}");
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! A page where a painting is dropped and its analysis is written beside it, and OpenAI's chat completions at the same address.
+//!
+//! ```sh
+//! gallery-gpt serve
+//! gallery-gpt serve --base llava-1.5-7b-hf --adapter runs/finetune-1/adapter --port 8001
+//! ```
+//!
+//! ```python
+//! from openai import OpenAI
+//! client = OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none")
+//! ```
+//!
+//! One model does one request after the other; some may wait, one more is told "busy". Nothing is fetched from elsewhere:
+//! pictures come as data URIs. It listens on this machine alone unless told otherwise, and answers to its own names and its own
+//! page. `GALLERY_GPT_API_KEY` is the key that clients have to know; without it everyone who reaches the server may ask.
+
+use std::{collections::HashSet, io, net::IpAddr, path::Path, sync::Arc, time::Duration};
+
+use anyhow::{Context, ensure};
+use axum::http::HeaderValue;
+use clap::Args;
+use gallery_gpt::vision::ImageLimits;
+use gallery_gpt_server::{Access, BodyLimits, ConnectionLimits, Limits};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{
+    args::{GenerationFlags, ModelFlags},
+    terminal,
+};
+
+/// The environment variable with the key that clients have to know.
+const KEY: &str = "GALLERY_GPT_API_KEY";
+/// Seconds for the head of a request, and for a pause in its body.
+const HEAD: u64 = 10;
+/// Seconds for the body of a request.
+const BODY: u64 = 30;
+/// Seconds that an answer may take to its reader once it is written.
+const READING: u64 = 10;
+
+/// Serves a page and OpenAI's chat completions.
+#[derive(Args)]
+#[command(rename_all = "snake_case")]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    model: ModelFlags,
+    /// Address to listen on. Others than this machine's own are open to everyone who reaches them.
+    #[arg(long, default_value = "127.0.0.1")]
+    host: IpAddr,
+    /// Port; 0 takes a free one.
+    #[arg(long, default_value_t = 8000)]
+    port: u16,
+    /// Name of the model in answers [default: the folder's]. Requests may call it anything.
+    #[arg(long)]
+    served_model_name: Option<String>,
+    /// More names that the server goes by, such as that of a proxy in front.
+    #[arg(long, num_args = 1..)]
+    allow_host: Vec<String>,
+    /// Origins whose pages may ask, such as `http://localhost:5173`; `*` is all.
+    #[arg(long, num_args = 1..)]
+    allow_origin: Vec<String>,
+    /// Requests that may wait.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    queue: u16,
+    /// Connections at a time.
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..))]
+    connections: u16,
+    /// Most megabytes of a request.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    body_limit: u16,
+    /// Most megabytes of all requests that are read or wait [default: one and a half times the most of one].
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    in_flight_limit: Option<u16>,
+    /// Most pictures of a request.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(0..=64))]
+    pictures: u16,
+    /// Seconds from a request to the end of its answer.
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    deadline: u32,
+    /// Write a line on standard error for every request.
+    #[arg(long)]
+    log_requests: bool,
+    /// What a request gets that says nothing else; `max_new_tokens` is also the most it gets.
+    #[command(flatten)]
+    generation: GenerationFlags,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Anything that ends it before it is done.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let config = arguments.generation.config(512)?;
+    ensure!(
+        config.num_beams == 1 && config.stop_strings.is_empty(),
+        "--num_beams and --stop_strings are not for a server: beams cannot be streamed, and stops come with a request"
+    );
+    let (limits, connections) = arguments.limits()?;
+    let access = arguments.access()?;
+    let gallery = Arc::new(arguments.model.load()?);
+    let name = arguments.served_model_name.clone();
+    let (base, adapter) = arguments.model.paths();
+    let name = name.unwrap_or_else(|| name_of(adapter.unwrap_or(base)));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let worker = runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind((arguments.host, arguments.port))
+            .await
+            .with_context(|| format!("cannot listen on {}:{}", arguments.host, arguments.port))?;
+        let mut signals = [SignalKind::interrupt(), SignalKind::terminate()]
+            .map(signal)
+            .into_iter()
+            .collect::<io::Result<Vec<Signal>>>()?;
+        if !arguments.host.is_loopback() && access.key.is_none() {
+            note!(
+                "warning: everyone who reaches {} may ask, and read what is answered; {KEY} sets a key, and TLS needs a proxy in front",
+                arguments.host
+            );
+        }
+        announce(&format!("{name} at http://{}/", listener.local_addr()?));
+        let (router, worker) = gallery_gpt_server::serve(gallery, name, config, limits, access);
+        let log = arguments.log_requests.then_some(log as fn(&str));
+        let stopped = async move {
+            first_of(&mut signals).await;
+            note!("stopping; what is under way is finished first, a second signal does not wait");
+            tokio::spawn(async move {
+                first_of(&mut signals).await;
+                leave();
+            });
+        };
+        gallery_gpt_server::listen(listener, router, connections, log, stopped).await;
+        anyhow::Ok(worker)
+    })?;
+    // Connections are closed: what was under way is done.
+    worker.join().ok().context("the model's thread failed")
+}
+
+impl Arguments {
+    fn limits(&self) -> anyhow::Result<(Limits, ConnectionLimits)> {
+        let body = usize::from(self.body_limit) << 20;
+        let in_flight = match self.in_flight_limit {
+            Some(megabytes) => usize::from(megabytes) << 20,
+            None => body / 2 * 3,
+        };
+        ensure!(
+            in_flight >= body,
+            "--in_flight_limit is {} MB, expected at least the {} MB of one request (--body_limit)",
+            in_flight >> 20,
+            body >> 20
+        );
+        let deadline = Duration::from_secs(self.deadline.into());
+        let limits = Limits {
+            queue: self.queue.into(),
+            pictures: self.pictures.into(),
+            picture: ImageLimits::small(),
+            body: BodyLimits {
+                bytes: body,
+                in_flight,
+                time: Duration::from_secs(BODY).min(deadline),
+                pause: Duration::from_secs(HEAD).min(deadline),
+            },
+            deadline,
+        };
+        let connections = ConnectionLimits {
+            connections: self.connections.into(),
+            head: Duration::from_secs(HEAD),
+            answer: deadline + Duration::from_secs(READING),
+        };
+        Ok((limits, connections))
+    }
+
+    fn access(&self) -> anyhow::Result<Access> {
+        let key = std::env::var_os(KEY)
+            .map(|key| {
+                let key = key.into_string().ok();
+                let key = key.filter(|key| {
+                    !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic())
+                });
+                key.with_context(|| {
+                    format!("{KEY} is empty, or has other than letters, digits and marks of ASCII")
+                })
+            })
+            .transpose()?;
+        for origin in &self.allow_origin {
+            let is_origin = origin == "*"
+                || origin == "null"
+                || (origin.contains("://") && origin.matches('/').count() == 2);
+            ensure!(
+                is_origin && HeaderValue::from_str(origin).is_ok(),
+                "--allow_origin {origin}: expected an origin such as http://localhost:5173, without a path, or *"
+            );
+        }
+        let mut hosts: HashSet<String> = self
+            .allow_host
+            .iter()
+            .map(|host| host.to_ascii_lowercase())
+            .collect();
+        let any_address = self.host.is_unspecified();
+        if !any_address {
+            hosts.insert(self.host.to_string());
+        }
+        Ok(Access {
+            hosts,
+            any_address,
+            origins: self.allow_origin.clone(),
+            key,
+        })
+    }
+}
+
+/// What a model in this folder is called: every run calls its adapter `adapter`, so the run's own name is taken.
+fn name_of(folder: &Path) -> String {
+    let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
+    let mut names = folder.iter().rev().map(|name| name.to_string_lossy());
+    let own = names.find(|name| {
+        let name = name.as_ref();
+        !matches!(name, "adapter" | "best" | "checkpoints")
+            && !name.starts_with("step-")
+            && !name.starts_with("checkpoint-")
+    });
+    own.map_or_else(|| "gallery-gpt".to_owned(), std::borrow::Cow::into_owned)
+}
+
+/// Waits for Ctrl-C or a polite kill.
+async fn first_of(signals: &mut [Signal]) {
+    std::future::poll_fn(|context| {
+        let mut ready = signals.iter_mut().map(|signal| signal.poll_recv(context));
+        match ready.any(|signal| signal.is_ready()) {
+            true => std::task::Poll::Ready(()),
+            false => std::task::Poll::Pending,
+        }
+    })
+    .await;
+}
+
+#[allow(
+    clippy::exit,
+    reason = "whoever asks twice does not want to wait for a destructor"
+)]
+fn leave() -> ! {
+    std::process::exit(130)
+}
+
+/// Says where the server is. A closed or full standard output is no reason not to serve.
+fn announce(text: &str) {
+    say!("{text}");
+    if !terminal::is_written() {
+        note!("{text}");
+    }
+}
+
+fn log(line: &str) {
+    note!("{line}");
+}

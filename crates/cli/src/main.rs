@@ -1,0 +1,18 @@
+//! The program: finetunes and runs multimodal models that read paintings.
+
+#[macro_use]
+mod terminal;
+
+mod args;
+mod commands;
+mod files;
+
+use std::process::ExitCode;
+
+/// Trainings and servers allocate and free the same large buffers over and over; this allocator keeps their pages.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    terminal::main(commands::run)
+}
