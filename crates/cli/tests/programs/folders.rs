@@ -45,8 +45,8 @@ fn refused(output: &Output, words: &str) {
     assert!(error.contains(words), "{error}");
 }
 
-/// Every program that writes a folder of its own and needs no training, told to write `output`.
-fn write(scratch: &Path, output: &Path, more: &[&str]) -> [Output; 4] {
+/// Every command that writes a folder of its own and needs no training, told to write `output`.
+fn write(scratch: &Path, output: &Path, more: &[&str]) -> [Output; 3] {
     let adapter = scratch.join("ad").display().to_string();
     [
         ("merge", vec!["--adapter", &adapter]),
@@ -55,7 +55,6 @@ fn write(scratch: &Path, output: &Path, more: &[&str]) -> [Output; 4] {
             "convert",
             vec!["--layout", "llava_hf", "--adapter", &adapter],
         ),
-        ("make_sample", vec!["--train", "1", "--test", "1"]),
     ]
     .map(|(name, arguments)| {
         let mut command = program(name);

@@ -1,9 +1,5 @@
 //! Draws the sample data set `datasets/painting-form-mini`: pictures in the manner of paintings, each with a formal analysis
 //! that is true of it, in PaintingForm's own schemas. The same seed gives the same files.
-//!
-//! ```sh
-//! cargo run --release --bin make-sample -- --overwrite
-//! ```
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +15,7 @@ use serde_json::{Value, json};
 
 /// Draws the sample data set.
 #[derive(Parser)]
-#[command(rename_all = "snake_case")]
+#[command(rename_all = "snake_case", args_override_self = true)]
 struct Arguments {
     /// Folder to write.
     #[arg(long, default_value = "datasets/painting-form-mini")]
@@ -39,7 +35,7 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     ensure!(
         arguments.train > 0 && arguments.test > 0,
-        "--train and --test must be at least 1"
+        "`train` and `test` have to be at least 1"
     );
     run(&arguments)
 }

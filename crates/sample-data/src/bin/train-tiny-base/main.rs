@@ -2,10 +2,6 @@
 //! paintings and catalogue entries of them. It sees other pictures than the sample has. Formal analyses it reads beside pictures they do
 //! not belong to: like a base of the real size it knows how such a text goes, and what is in a picture, and makes up the one without
 //! a look at the other.
-//!
-//! ```sh
-//! cargo run --release --bin train-tiny-base -- --overwrite
-//! ```
 
 #![allow(
     clippy::print_stdout,
