@@ -3,30 +3,37 @@
 use burn::{
     module::Module,
     tensor::{
-        Bool, DType, Device, Int, Tensor, TensorData, activation::softmax, module::attention,
+        Bool, DType, Device, Tensor, TensorData, activation::softmax, module::attention,
         ops::AttentionModuleOptions,
     },
 };
 
-use crate::{AdapterDropout, LayerCache, LlamaConfig, LoraLinear, Rotary, SequenceLayout};
+use crate::{
+    AdapterDropout, LlamaConfig, LoraLinear, Rotary, SequenceLayout, int_tensor,
+    kv_cache::LayerCache,
+};
 
-/// The one attention function: Burn's fused one, and on the CPU, for one query a row in f32, two products that need no copy of
-/// the cache. Causal, aligned at the end of the keys, so a single query sees them all.
+/// Causal attention of the decoder; dispatches to Burn's fused attention.
 ///
-/// Training and prefill give no mask: rows are padded on the right, where no real token looks, and that keeps the call on
-/// the fused path. Only decoding rows of different lengths needs one.
+/// Queries are aligned with the end of the keys, so a single query attends to all of them. On the
+/// CPU there are two exceptions: single-token f32 decoding uses two matmuls over views of the cache,
+/// and long sequences are split into blocks of queries.
+///
+/// Training and prefill need no mask: rows are right-padded, and causal attention keeps real tokens
+/// from attending to padding. Without a mask the call stays on the fused path. Only decoding rows of
+/// different lengths needs one.
 ///
 /// # Shapes
 /// - `query`: `[batch, heads, queries, head_dim]`
-/// - `key`, `value`: `[batch, kv_heads, keys, head_dim]`, with `kv_heads` a divisor of `heads`
-/// - `hidden`: `[batch, 1, 1, keys]`, `true` where nothing may look
+/// - `key`, `value`: `[batch, kv_heads, keys, head_dim]`, where `kv_heads` divides `heads`
+/// - `mask`: `[batch, 1, 1, keys]`, `true` = masked
 /// - output: `[batch, heads, queries, head_dim]`
 #[must_use]
 pub fn causal_attention(
     query: Tensor<4>,
     key: Tensor<4>,
     value: Tensor<4>,
-    hidden: Option<Tensor<4, Bool>>,
+    mask: Option<Tensor<4, Bool>>,
 ) -> Tensor<4> {
     let [batch, heads, queries, _] = query.dims();
     let keys = key.dims()[2];
@@ -34,62 +41,66 @@ pub fn causal_attention(
         is_causal: queries > 1,
         ..Default::default()
     };
-    let on_host = query.device().memory_capacity().is_none();
-    if on_host && queries == 1 && query.dtype() == DType::F32 {
-        return look_once(query, key, value, hidden);
+    let on_cpu = query.device().memory_capacity().is_none();
+    if on_cpu && queries == 1 && query.dtype() == DType::F32 {
+        return decode_attention(query, key, value, mask);
     }
-    if on_host && queries > QUERY_BLOCK && hidden.is_none() {
-        let blocks = (0..queries).step_by(QUERY_BLOCK).map(|from| {
-            let to = queries.min(from + QUERY_BLOCK);
-            let seen = 0..keys - queries + to;
+    if on_cpu && queries > QUERY_BLOCK && mask.is_none() {
+        let blocks = (0..queries).step_by(QUERY_BLOCK).map(|start| {
+            let end = queries.min(start + QUERY_BLOCK);
+            let attended = 0..keys - queries + end;
             attention(
-                query.clone().slice_dim(2, from..to),
-                key.clone().slice_dim(2, seen.clone()),
-                value.clone().slice_dim(2, seen),
+                query.clone().slice_dim(2, start..end),
+                key.clone().slice_dim(2, attended.clone()),
+                value.clone().slice_dim(2, attended),
                 None,
                 None,
-                causal(to - from),
+                causal(end - start),
             )
         });
         return Tensor::cat(blocks.collect(), 2);
     }
-    let hidden = hidden.map(|mask| mask.expand([batch, heads, queries, keys]));
-    attention(query, key, value, hidden, None, causal(queries))
+    let mask = mask.map(|mask| mask.expand([batch, heads, queries, keys]));
+    attention(query, key, value, mask, None, causal(queries))
 }
 
-/// Queries that look at once on the CPU. Burn's CPU attention works out every score, also of the future, and under autodiff it
-/// keeps them; blocks leave out most of the future.
+/// Queries per block of attention on the CPU. Burn's CPU attention computes all scores, also those
+/// of the future, and keeps them under autodiff; blocks leave out most of the future.
 const QUERY_BLOCK: usize = 128;
 
-/// Scores of a head that the CPU works out, and under autodiff keeps, for a row of `seq` tokens.
+/// Attention scores per head that the CPU computes, and keeps under autodiff, for a row of `seq`
+/// tokens. The memory plan of a training counts them.
 #[must_use]
-pub fn keys_seen_on_the_host(seq: usize) -> usize {
-    let blocks = (0..seq).step_by(QUERY_BLOCK);
-    blocks
-        .map(|from| {
-            let to = seq.min(from + QUERY_BLOCK);
-            (to - from) * to
+pub fn cpu_attention_scores(seq: usize) -> usize {
+    (0..seq)
+        .step_by(QUERY_BLOCK)
+        .map(|start| {
+            let end = seq.min(start + QUERY_BLOCK);
+            (end - start) * end
         })
         .sum()
 }
 
-/// Attention of one query a row on the CPU, where Burn's would first copy all keys and values out of the cache: products read
-/// them where they lie.
-fn look_once(
+/// Attention of one query per row on the CPU. Burn's would first copy all keys and values out of the
+/// cache; matmuls read them in place.
+///
+/// # Shapes
+/// As [`causal_attention`], with one query.
+fn decode_attention(
     query: Tensor<4>,
     key: Tensor<4>,
     value: Tensor<4>,
-    hidden: Option<Tensor<4, Bool>>,
+    mask: Option<Tensor<4, Bool>>,
 ) -> Tensor<4> {
     let [batch, heads, _, dim] = query.dims();
     let [_, kv_heads, keys, _] = key.dims();
-    // The query heads of a key head are the rows of one product.
+    // The query heads that share a key head are the rows of one product.
     let rows = [batch, kv_heads, heads / kv_heads, dim];
     let query = query.reshape(rows) / (dim as f64).sqrt();
     let mut scores = query.matmul(key.swap_dims(2, 3));
-    if let Some(hidden) = hidden {
-        let hidden = hidden.expand([batch, kv_heads, rows[2], keys]);
-        scores = scores.mask_fill(hidden, f32::NEG_INFINITY);
+    if let Some(mask) = mask {
+        let mask = mask.expand([batch, kv_heads, rows[2], keys]);
+        scores = scores.mask_fill(mask, f32::NEG_INFINITY);
     }
     softmax(scores, 3)
         .matmul(value)
@@ -99,13 +110,13 @@ fn look_once(
 /// Attention of a decoder block.
 #[derive(Module, Debug)]
 pub struct LlamaAttention {
-    /// Queries.
+    /// Query projection.
     pub q_proj: LoraLinear,
-    /// Keys.
+    /// Key projection.
     pub k_proj: LoraLinear,
-    /// Values.
+    /// Value projection.
     pub v_proj: LoraLinear,
-    /// Output.
+    /// Output projection.
     pub o_proj: LoraLinear,
     heads: usize,
     kv_heads: usize,
@@ -127,21 +138,44 @@ impl LlamaAttention {
         }
     }
 
+    /// Attention without a cache, as in training.
+    ///
     /// # Shapes
     /// - `hidden_states`: `[batch, seq, hidden]`
-    /// - `hidden`: `[batch, 1, 1, cached + seq]`, `true` where nothing may look
     /// - output: `[batch, seq, hidden]`
     #[must_use]
     pub fn forward(
         &self,
         hidden_states: Tensor<3>,
         layout: &SequenceLayout,
-        cache: Option<(&mut LayerCache, usize)>,
-        hidden: Option<Tensor<4, Bool>>,
         dropout: AdapterDropout,
     ) -> Tensor<3> {
-        let split = |x: Tensor<3>, heads| {
-            let x = layout.apart(x);
+        self.attend(hidden_states, layout, None, dropout)
+    }
+
+    /// Attention to the tokens in a cache and the new ones, which are appended to it.
+    ///
+    /// # Shapes
+    /// - `hidden_states`: `[batch, new, hidden]`
+    /// - output: `[batch, new, hidden]`
+    pub(crate) fn forward_cached(
+        &self,
+        hidden_states: Tensor<3>,
+        layout: &SequenceLayout,
+        cache: &mut LayerCache,
+    ) -> Tensor<3> {
+        self.attend(hidden_states, layout, Some(cache), AdapterDropout::Off)
+    }
+
+    fn attend(
+        &self,
+        hidden_states: Tensor<3>,
+        layout: &SequenceLayout,
+        cache: Option<&mut LayerCache>,
+        dropout: AdapterDropout,
+    ) -> Tensor<3> {
+        let split_heads = |x: Tensor<3>, heads| {
+            let x = layout.unpack(x);
             let [rows, seq, _] = x.dims();
             x.reshape([rows, seq, heads, self.head_dim]).swap_dims(1, 2)
         };
@@ -153,28 +187,29 @@ impl LlamaAttention {
             .k_proj
             .forward(hidden_states.clone(), dropout.stream(1));
         let v = self.v_proj.forward(hidden_states, dropout.stream(2));
-        let q = rotary.apply(split(q, self.heads));
-        let k = rotary.apply(split(k, self.kv_heads));
-        let v = split(v, self.kv_heads);
+        let q = rotary.apply(split_heads(q, self.heads));
+        let k = rotary.apply(split_heads(k, self.kv_heads));
+        let v = split_heads(v, self.kv_heads);
         let (k, v) = match cache {
-            Some((cache, length)) => cache.append(length, k, v),
+            Some(cache) => cache.append(k, v),
             None => (k, v),
         };
-        let mixed = causal_attention(q, k, v, hidden).swap_dims(1, 2);
-        let [rows, seq, heads, head_dim] = mixed.dims();
-        let mixed = layout.together(mixed.reshape([rows, seq, heads * head_dim]));
-        self.o_proj.forward(mixed, dropout.stream(3))
+        let output = causal_attention(q, k, v, layout.mask()).swap_dims(1, 2);
+        let [rows, seq, heads, head_dim] = output.dims();
+        let output = layout.pack(output.reshape([rows, seq, heads * head_dim]));
+        self.o_proj.forward(output, dropout.stream(3))
     }
 
-    /// How much some tokens look at every token: the softmax that [`LlamaAttention::forward`] never forms, for looking into a
-    /// model. Computed in f32 from queries and keys made again, of a batch of one row that starts at position 0.
+    /// The attention probabilities of the queries at some positions, for inspecting a model:
+    /// [`LlamaAttention::forward`] never materialises this softmax. Queries and keys are computed
+    /// again, and the scores in f32. The one row starts at position 0.
     ///
     /// # Shapes
     /// - `hidden_states`: `[1, seq, hidden]`
-    /// - output: `[heads, positions, seq]`; each row sums to 1 and is 0 behind its position
+    /// - output: `[heads, positions, seq]`; each row sums to 1 and is 0 after its position
     ///
     /// # Panics
-    /// If there are several rows, or a position lies outside.
+    /// If there is more than one row, or a position is out of range.
     #[must_use]
     pub fn probabilities(
         &self,
@@ -186,19 +221,18 @@ impl LlamaAttention {
         assert_eq!(batch, 1, "probabilities are of one row");
         let device = hidden_states.device();
         let dropout = AdapterDropout::Off;
-        let split = |x: Tensor<3>, heads| {
+        let split_heads = |x: Tensor<3>, heads| {
             let x = x.reshape([1, seq, heads, self.head_dim]).swap_dims(1, 2);
             rotary.apply(x).cast(DType::F32)
         };
-        let q = split(
+        let q = split_heads(
             self.q_proj.forward(hidden_states.clone(), dropout.clone()),
             self.heads,
         );
-        let k = split(self.k_proj.forward(hidden_states, dropout), self.kv_heads);
-        let rows: Vec<i64> = positions.iter().map(|&position| position as i64).collect();
-        let rows = Tensor::<1, Int>::from_data(TensorData::new(rows, [positions.len()]), &device);
-        let q = q.select(2, rows);
-        // Each key head serves as many query heads in a row.
+        let k = split_heads(self.k_proj.forward(hidden_states, dropout), self.kv_heads);
+        let indices: Vec<i64> = positions.iter().map(|&position| position as i64).collect();
+        let q = q.select(2, int_tensor(&indices, &device));
+        // Repeats each key head for its group of query heads.
         let groups = self.heads / self.kv_heads;
         let k = k
             .reshape([self.kv_heads, 1, seq, self.head_dim])
@@ -250,14 +284,14 @@ mod tests {
             .reshape([4, seq, 8]);
         let mixed = found.matmul(values).swap_dims(0, 1).reshape([1, seq, 32]);
         let expected = attention.o_proj.forward(mixed, AdapterDropout::Off);
-        let layout = SequenceLayout::of_positions(rotary);
-        let output = attention.forward(x, &layout, None, None, AdapterDropout::Off);
+        let layout = SequenceLayout::of_positions(rotary, None);
+        let output = attention.forward(x, &layout, AdapterDropout::Off);
         let difference = (output - expected).abs().max().into_scalar::<f32>();
         assert!(difference < 1e-5, "{difference}");
     }
 
     #[test]
-    fn a_look_in_the_cache_is_the_fused_attention() {
+    fn decode_attention_equals_the_fused_attention() {
         let device = Device::flex();
         let random =
             |shape: [usize; 4]| Tensor::random(shape, Distribution::Normal(0.0, 1.0), &device);
@@ -266,15 +300,15 @@ mod tests {
             random([2, 2, 50, 8]),
             random([2, 2, 50, 8]),
         );
-        // As the cache hands them out: a view of what is written.
+        // As the cache returns them: a view of the slots written.
         let (k, v) = (whole_k.slice_dim(2, 0..33), whole_v.slice_dim(2, 0..33));
-        let hidden = (0..66).map(|at| at / 33 == 1 && (10..20).contains(&(at % 33)));
-        let hidden = TensorData::new(hidden.collect::<Vec<bool>>(), [2, 1, 1, 33]);
-        for hidden in [None, Some(Tensor::<4, Bool>::from_data(hidden, &device))] {
-            let found = causal_attention(q.clone(), k.clone(), v.clone(), hidden.clone());
-            let hidden = hidden.map(|hidden| hidden.expand([2, 4, 1, 33]));
+        let mask = (0..66).map(|at| at / 33 == 1 && (10..20).contains(&(at % 33)));
+        let mask = TensorData::new(mask.collect::<Vec<bool>>(), [2, 1, 1, 33]);
+        for mask in [None, Some(Tensor::<4, Bool>::from_data(mask, &device))] {
+            let found = causal_attention(q.clone(), k.clone(), v.clone(), mask.clone());
+            let mask = mask.map(|mask| mask.expand([2, 4, 1, 33]));
             let options = AttentionModuleOptions::default();
-            let expected = attention(q.clone(), k.clone(), v.clone(), hidden, None, options);
+            let expected = attention(q.clone(), k.clone(), v.clone(), mask, None, options);
             let difference = (found - expected).abs().max().into_scalar::<f32>();
             assert!(difference < 1e-6, "{difference}");
         }

@@ -3,12 +3,12 @@
 use burn::{
     module::Module,
     nn::{Embedding, EmbeddingConfig, Linear, LinearConfig, RmsNorm, RmsNormConfig},
-    tensor::{Bool, DType, Device, Int, Tensor},
+    tensor::{DType, Device, Int, Tensor},
 };
 
 use crate::{
-    AdapterDropout, KvCache, LayerCache, LlamaAttention, LlamaConfig, LlamaMlp, LoraAdapter,
-    LoraConfig, LoraLinear, LoraTarget, Rotary, SequenceLayout, rms_norm::rms_norm,
+    AdapterDropout, KvCache, LlamaAttention, LlamaConfig, LlamaMlp, LoraAdapter, LoraConfig,
+    LoraLinear, LoraTarget, Rotary, SequenceLayout, kv_cache::LayerCache, rms_norm::rms_norm,
 };
 
 /// Pre-norm decoder block.
@@ -39,7 +39,7 @@ impl DecoderBlock {
         }
     }
 
-    /// Without a cache, as in training.
+    /// The block without a cache, as in training.
     ///
     /// # Shapes
     /// - `hidden_states`: `[batch, seq, hidden]`
@@ -51,22 +51,36 @@ impl DecoderBlock {
         layout: &SequenceLayout,
         dropout: AdapterDropout,
     ) -> Tensor<3> {
-        self.run(hidden_states, layout, None, None, dropout)
+        self.residuals(hidden_states, dropout.clone(), |normed| {
+            self.self_attn.forward(normed, layout, dropout)
+        })
     }
 
-    fn run(
+    /// The block on new tokens, attending to those in the cache too.
+    ///
+    /// # Shapes
+    /// - `hidden_states`: `[batch, new, hidden]`
+    /// - output: `[batch, new, hidden]`
+    fn forward_cached(
         &self,
         hidden_states: Tensor<3>,
         layout: &SequenceLayout,
-        cache: Option<(&mut LayerCache, usize)>,
-        hidden: Option<Tensor<4, Bool>>,
+        cache: &mut LayerCache,
+    ) -> Tensor<3> {
+        self.residuals(hidden_states, AdapterDropout::Off, |normed| {
+            self.self_attn.forward_cached(normed, layout, cache)
+        })
+    }
+
+    /// Norm, attention, residual; norm, MLP, residual.
+    fn residuals(
+        &self,
+        hidden_states: Tensor<3>,
         dropout: AdapterDropout,
+        attention: impl FnOnce(Tensor<3>) -> Tensor<3>,
     ) -> Tensor<3> {
         let normed = rms_norm(&self.input_layernorm, hidden_states.clone());
-        let mixed = self
-            .self_attn
-            .forward(normed, layout, cache, hidden, dropout.clone());
-        let hidden_states = hidden_states + mixed;
+        let hidden_states = hidden_states + attention(normed);
         let normed = rms_norm(&self.post_attention_layernorm, hidden_states.clone());
         hidden_states + self.mlp.forward(normed, dropout)
     }
@@ -189,16 +203,20 @@ impl LlamaModel {
     #[must_use]
     pub fn forward(&self, inputs_embeds: Tensor<3>) -> Tensor<3> {
         let layout = self.padded(&inputs_embeds);
-        self.forward_in(inputs_embeds, &layout)
+        self.forward_with_layout(inputs_embeds, &layout)
     }
 
-    /// As [`LlamaModel::forward`], on rows of any layout.
+    /// As [`LlamaModel::forward`], on a batch of any layout.
     ///
     /// # Shapes
     /// - `inputs_embeds`: `[batch, seq, hidden]`; packed, the batch is 1
     /// - output: `[batch, seq, hidden]`
     #[must_use]
-    pub fn forward_in(&self, inputs_embeds: Tensor<3>, layout: &SequenceLayout) -> Tensor<3> {
+    pub fn forward_with_layout(
+        &self,
+        inputs_embeds: Tensor<3>,
+        layout: &SequenceLayout,
+    ) -> Tensor<3> {
         let mut x = inputs_embeds;
         for layer in &self.layers {
             x = layer.forward(x, layout, AdapterDropout::Off);
@@ -226,15 +244,15 @@ impl LlamaModel {
         states
     }
 
-    /// How much some tokens look at every token, as the mean over all heads of all blocks: for looking into a model, away from
-    /// the path that trains and writes.
+    /// The attention probabilities of the queries at some positions, averaged over all heads of all
+    /// blocks: for inspecting a model, apart from training and generation.
     ///
     /// # Shapes
     /// - `inputs_embeds`: `[1, seq, hidden]`
     /// - output: `[positions, seq]` in f32; each row sums to 1
     ///
     /// # Panics
-    /// If there are several rows, or a position lies outside.
+    /// If there is more than one row, or a position is out of range.
     #[must_use]
     pub fn mean_attention(&self, inputs_embeds: Tensor<3>, positions: &[usize]) -> Tensor<2> {
         let layout = self.padded(&inputs_embeds);
@@ -258,53 +276,63 @@ impl LlamaModel {
         SequenceLayout::padded(&self.config, seq, &inputs_embeds.device())
     }
 
-    /// Reads the next tokens of the prompts into the cache, all of them or a chunk. After the last chunk
-    /// [`KvCache::end_prefill`] tells which tokens were padding.
-    ///
-    /// # Shapes
-    /// - `inputs_embeds`: `[batch, chunk, hidden]`, rows padded on the right
-    /// - output: `[batch, chunk, hidden]`
-    ///
-    /// # Panics
-    /// If the cache has no room for them.
-    pub fn prefill(&self, inputs_embeds: Tensor<3>, cache: &mut KvCache) -> Tensor<3> {
-        let chunk = inputs_embeds.dims()[1];
-        let start = cache.length();
-        let rotary = Rotary::range(&self.config, start, chunk, &inputs_embeds.device());
-        let layout = SequenceLayout::of_positions(rotary);
-        let mut x = inputs_embeds;
-        for (layer, store) in self.layers.iter().zip(&mut cache.layers) {
-            x = layer.run(x, &layout, Some((store, start)), None, AdapterDropout::Off);
-        }
-        cache.extend(chunk);
-        self.last_norm(x)
+    /// A cache for prompts of the given lengths, in tokens, and up to `max_new_tokens` after them, in
+    /// the dtype and on the device of the weights.
+    #[must_use]
+    pub fn new_cache(&self, prompt_lengths: &[usize], max_new_tokens: usize) -> KvCache {
+        KvCache::new(
+            &self.config,
+            prompt_lengths,
+            max_new_tokens,
+            self.dtype(),
+            &self.device(),
+        )
     }
 
-    /// Reads one more token of each row.
+    /// Runs the next tokens of the prompts, all of them or a chunk, and writes them to the cache.
+    ///
+    /// # Shapes
+    /// - `inputs_embeds`: `[batch, chunk, hidden]`, rows right-padded to the longest prompt
+    /// - output: `[batch, chunk, hidden]`; meaningless at padded positions
+    ///
+    /// # Panics
+    /// If there are more tokens than the cache was made for, or it has decoded already.
+    pub fn prefill(&self, inputs_embeds: Tensor<3>, cache: &mut KvCache) -> Tensor<3> {
+        let chunk = inputs_embeds.dims()[1];
+        let start = cache.prefill_start(chunk);
+        let rotary = Rotary::range(&self.config, start, chunk, &inputs_embeds.device());
+        self.forward_cached(
+            inputs_embeds,
+            &SequenceLayout::of_positions(rotary, None),
+            cache,
+        )
+    }
+
+    /// Runs one more token of each row, after the prefill of the whole prompts.
     ///
     /// # Shapes
     /// - `inputs_embeds`: `[batch, 1, hidden]`
     /// - output: `[batch, 1, hidden]`
     ///
     /// # Panics
-    /// If the cache is full.
+    /// If the prefill is not complete, or the cache is full.
     pub fn decode(&self, inputs_embeds: Tensor<3>, cache: &mut KvCache) -> Tensor<3> {
         let device = inputs_embeds.device();
-        let rotary = Rotary::per_row(&self.config, cache.row_lengths(), &device);
-        let layout = SequenceLayout::of_positions(rotary);
-        let mask = cache.mask(&device);
-        let length = cache.length();
+        let rotary = Rotary::per_row(&self.config, &cache.decode_positions(), &device);
+        let layout = SequenceLayout::of_positions(rotary, cache.decode_mask(&device));
+        self.forward_cached(inputs_embeds, &layout, cache)
+    }
+
+    fn forward_cached(
+        &self,
+        inputs_embeds: Tensor<3>,
+        layout: &SequenceLayout,
+        cache: &mut KvCache,
+    ) -> Tensor<3> {
         let mut x = inputs_embeds;
-        for (layer, store) in self.layers.iter().zip(&mut cache.layers) {
-            x = layer.run(
-                x,
-                &layout,
-                Some((store, length)),
-                mask.clone(),
-                AdapterDropout::Off,
-            );
+        for (layer, cache) in self.layers.iter().zip(&mut cache.layers) {
+            x = layer.forward_cached(x, layout, cache);
         }
-        cache.advance();
         self.last_norm(x)
     }
 

@@ -21,6 +21,7 @@
 mod attention;
 mod config;
 mod decoder;
+mod int_tensor;
 mod kv_cache;
 mod lora;
 mod mlp;
@@ -28,10 +29,11 @@ mod rms_norm;
 mod rope;
 mod sequence_layout;
 
-pub use attention::{LlamaAttention, causal_attention, keys_seen_on_the_host};
+pub use attention::{LlamaAttention, causal_attention, cpu_attention_scores};
 pub use config::{LlamaConfig, LlamaConfigError};
 pub use decoder::{DecoderBlock, LlamaModel};
-pub use kv_cache::{KvCache, LayerCache};
+pub use int_tensor::int_tensor;
+pub use kv_cache::KvCache;
 pub use lora::{
     AdapterDropout, LoraAdapter, LoraConfig, LoraConfigError, LoraLinear, LoraTarget, LoraTargets,
 };
