@@ -9,8 +9,8 @@ use std::{hint::black_box, time::Duration};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::{Criterion, criterion_group, criterion_main};
 use gallery_gpt::{
-    llama::{KvCache, LoraConfig},
-    model::{Packing, SplicePlan},
+    llama::LoraConfig,
+    model::Packing,
     train::{MicroBatches, Recompute, TrainState, TrainingConfig},
     vision::PixelValues,
 };
@@ -21,7 +21,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn benches(criterion: &mut Criterion) {
     let device = Device::flex();
     let model = medium::model(&device);
-    let config = model.config().llama.clone();
     let mut group = criterion.benchmark_group("cpu_f32");
     group
         .sample_size(10)
@@ -36,15 +35,14 @@ fn benches(criterion: &mut Criterion) {
         });
     });
 
-    let plan = SplicePlan::new(&[medium::row(0)], 64, 1, config.vocab_size)
-        .expect("one mark and one picture");
-    let projected = model.project(model.picture_features(pixels));
-    let embeds = model.splice(&plan, Some(projected));
+    let plan = model
+        .plan(&[medium::row(0)], &[medium::picture(0)])
+        .expect("one placeholder and one picture");
+    let embeds = model.embed(&plan, Some(pixels));
     let decoder = &model.language_model;
     let prefill = || {
-        let mut cache = KvCache::new(&config, 1, 700, model.dtype(), &device);
-        decoder.prefill(embeds.clone(), &mut cache);
-        cache.end_prefill(plan.row_lengths());
+        let mut cache = decoder.new_cache(plan.row_lengths(), 100);
+        let _ = decoder.prefill(embeds.clone(), &mut cache);
         cache
     };
     group.bench_function("llama_prefill/1x600_512x8", |bencher| {

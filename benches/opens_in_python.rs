@@ -18,8 +18,8 @@ use clap::Parser;
 use gallery_gpt::{
     checkpoint::{AdapterLayout, Layout, SaveOptions, save_adapter, save_model},
     llama::LoraConfig,
-    model::{GalleryModel, GalleryModelConfig, SplicePlan},
-    vision::{ImageProcessorConfig, PixelValues},
+    model::{GalleryModel, GalleryModelConfig},
+    vision::ImageProcessorConfig,
 };
 use gallery_gpt_scenes::{Scene, paint};
 use serde_json::json;
@@ -61,12 +61,10 @@ fn write(folder: &Path) -> anyhow::Result<()> {
     let picture = ImageProcessorConfig::new(config.vision.image_size)
         .init()
         .process(&paint(&Scene::sample(0, 0)));
-    let pixels = PixelValues::stack(&[&picture], &device);
     let ids = vec![1, 5, 6, -200, 7, 8, 9, 10];
-    let patches = config.tokens_per_picture();
-    let words = config.llama.vocab_size;
-    let plan = SplicePlan::new(std::slice::from_ref(&ids), patches, 1, words)?;
-    let logits = |model: &GalleryModel| model.forward(&plan, Some(pixels.clone()));
+    let pictures = [picture];
+    let plan = base.plan(std::slice::from_ref(&ids), &pictures)?;
+    let logits = |model: &GalleryModel| model.forward(&plan, model.pixel_values(&pictures));
 
     let shards = SaveOptions {
         max_shard_size: 40_000,

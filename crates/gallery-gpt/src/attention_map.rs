@@ -6,9 +6,8 @@ use image::{Rgb, RgbImage};
 
 use crate::{
     GalleryError, GalleryGpt,
-    model::{GenerationError, Prompt, SplicePlan},
+    model::{GenerationError, Prompt},
     text::IMAGE_TOKEN_INDEX,
-    vision::PixelValues,
 };
 
 /// How much the decoder looked at each patch of a picture while it wrote some words.
@@ -114,13 +113,9 @@ impl GalleryGpt {
         let patches = config.tokens_per_picture();
         let mut ids = prompt.input_ids.clone();
         ids.extend(answer.iter().map(|&id| i64::from(id)));
-        let plan = SplicePlan::new(
-            std::slice::from_ref(&ids),
-            patches,
-            prompt.pictures.len(),
-            config.llama.vocab_size,
-        )
-        .map_err(GenerationError::from)?;
+        let plan = model
+            .plan(std::slice::from_ref(&ids), &prompt.pictures)
+            .map_err(GenerationError::from)?;
         let (length, context) = (plan.seq(), config.llama.max_position_embeddings);
         if length > context {
             return Err(GenerationError::PromptTooLong {
@@ -130,12 +125,7 @@ impl GalleryGpt {
             }
             .into());
         }
-        let pictures: Vec<&PixelValues> = prompt.pictures.iter().collect();
-        let projected = (!pictures.is_empty()).then(|| {
-            let pixels = PixelValues::stack(&pictures, &model.device());
-            model.project(model.picture_features(pixels))
-        });
-        let embeds = model.splice(&plan, projected);
+        let embeds = model.embed(&plan, model.pixel_values(&prompt.pictures));
         // The position before a token predicts it.
         let first = length - answer.len() - 1;
         let positions: Vec<usize> = (first..length - 1).collect();
@@ -155,7 +145,7 @@ impl GalleryGpt {
         let side = (config.vision.num_patches() as f64).sqrt() as usize;
         let skipped = patches - side * side;
         let mut slot = 0;
-        let mut maps = Vec::with_capacity(pictures.len());
+        let mut maps = Vec::with_capacity(prompt.pictures.len());
         for id in &prompt.input_ids {
             if *id != IMAGE_TOKEN_INDEX {
                 slot += 1;

@@ -49,6 +49,7 @@ struct Documentation;
 
 // First, so that its page lists loading and asking first.
 mod pipeline;
+mod text_stream;
 
 mod answers_file;
 mod attention_figure;
@@ -75,6 +76,7 @@ pub use gallery_gpt_text as text;
 pub use gallery_gpt_train as train;
 pub use gallery_gpt_vision as vision;
 pub use picture::Picture;
-pub use pipeline::{GalleryGpt, TextStream};
+pub use pipeline::GalleryGpt;
+pub use text_stream::TextStream;
 // Their types are in this crate's signatures: a program needs the very versions.
 pub use {burn, image};

@@ -6,15 +6,14 @@ use std::{
 };
 
 use crate::{
-    GalleryError, Picture,
+    GalleryError, Picture, TextStream,
     checkpoint::{
         AdapterFile, AdapterOrigin, Checkpoint, LoadOptions, LoadReport, TensorDtype,
         is_adapter_path, load_adapter, load_projector,
     },
     data::Batcher,
     model::{
-        CancelToken, Decoding, GalleryModel, Generation, GenerationConfig, GenerationError,
-        Generator, Prompt, SplicePlan,
+        CancelToken, GalleryModel, Generation, GenerationConfig, GenerationError, Generator, Prompt,
     },
     text::{Conversation, TemplateKind, Tokenizer, encode_prompt, image_question},
     vision::{ImageProcessor, PixelValues},
@@ -265,18 +264,13 @@ impl GalleryGpt {
     /// # Errors
     /// The prompt's marks and pictures do not fit, or it has an id the model does not know.
     pub fn logits(&self, prompt: &Prompt) -> Result<Tensor<3>, GalleryError> {
-        let config = self.model.config();
-        let plan = SplicePlan::new(
-            std::slice::from_ref(&prompt.input_ids),
-            config.tokens_per_picture(),
-            prompt.pictures.len(),
-            config.llama.vocab_size,
-        )
-        .map_err(GenerationError::from)?;
-        let pictures: Vec<&PixelValues> = prompt.pictures.iter().collect();
-        let pixels =
-            (!pictures.is_empty()).then(|| PixelValues::stack(&pictures, &self.model.device()));
-        Ok(self.model.forward(&plan, pixels))
+        let rows = std::slice::from_ref(&prompt.input_ids);
+        let plan = self
+            .model
+            .plan(rows, &prompt.pictures)
+            .map_err(GenerationError::from)?;
+        let pixel_values = self.model.pixel_values(&prompt.pictures);
+        Ok(self.model.forward(&plan, pixel_values))
     }
 
     /// What the model says about a picture: a file, its bytes, or pixels.
@@ -381,14 +375,8 @@ impl GalleryGpt {
         cancel: CancelToken,
     ) -> Result<TextStream<'_>, GalleryError> {
         let generator = self.generator(config).with_cancel(cancel);
-        Ok(TextStream {
-            tokenizer: &self.tokenizer,
-            stop_strings: config.stop_strings.clone(),
-            decoding: generator.start(&[prompt])?,
-            ids: Vec::new(),
-            shown: String::new(),
-            done: false,
-        })
+        let decoding = generator.start(&[prompt])?;
+        Ok(TextStream::new(decoding, &self.tokenizer))
     }
 
     /// The text of an answer: up to its stop string, special tokens skipped, blanks at the ends removed.
@@ -413,90 +401,5 @@ fn is_cpu(device: &Device) -> bool {
     {
         let _ = device;
         false
-    }
-}
-
-/// Pieces of an answer. A piece never ends inside a character, nor holds any of a stop string; together the pieces are the
-/// whole answer.
-#[derive(Debug)]
-pub struct TextStream<'a> {
-    tokenizer: &'a Tokenizer,
-    stop_strings: Vec<String>,
-    decoding: Decoding<'a>,
-    ids: Vec<u32>,
-    shown: String,
-    done: bool,
-}
-
-impl TextStream<'_> {
-    /// What was written so far.
-    #[must_use]
-    pub fn text(&self) -> &str {
-        &self.shown
-    }
-
-    /// The ids written and why the answer ended; one that did not end yet counts as cut by length.
-    #[must_use]
-    pub fn finish(self) -> Generation {
-        let mut rows = self.decoding.finish();
-        rows.swap_remove(0)
-    }
-
-    /// What is new in the text of all ids, once its last character is whole and cannot be the start of a stop string.
-    fn news(&mut self, last: bool) -> Option<String> {
-        let mut text = self.tokenizer.decode(&self.ids, true);
-        if !last && text.ends_with(char::REPLACEMENT_CHARACTER) {
-            return None;
-        }
-        let stops = self.stop_strings.iter();
-        let found = stops.clone().filter_map(|stop| text.find(stop.as_str()));
-        if let Some(stop) = found.min() {
-            text.truncate(stop);
-        } else if !last {
-            let held = stops.map(|stop| beginning_at_end(&text, stop)).max();
-            text.truncate(text.len() - held.unwrap_or(0));
-        }
-        let news = text.strip_prefix(&self.shown)?.to_owned();
-        self.shown = text;
-        (!news.is_empty()).then_some(news)
-    }
-}
-
-/// Bytes at the end of a text that a stop string could begin with.
-fn beginning_at_end(text: &str, stop: &str) -> usize {
-    let lengths = stop.char_indices().map(|(at, _)| at).rev();
-    lengths
-        .filter(|&length| text.ends_with(&stop[..length]))
-        .max()
-        .unwrap_or(0)
-}
-
-impl Iterator for TextStream<'_> {
-    type Item = Result<String, GalleryError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        while !self.done {
-            match self.decoding.step() {
-                Err(error) => {
-                    self.done = true;
-                    return Some(Err(error.into()));
-                }
-                Ok(None) => {
-                    self.done = true;
-                    self.ids.extend(self.decoding.stop_id(0));
-                    return self.news(true).map(Ok);
-                }
-                Ok(Some(written)) => {
-                    let Some(id) = written.first().copied().flatten() else {
-                        continue;
-                    };
-                    self.ids.push(id);
-                    if let Some(news) = self.news(false) {
-                        return Some(Ok(news));
-                    }
-                }
-            }
-        }
-        None
     }
 }

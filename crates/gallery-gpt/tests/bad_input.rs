@@ -335,7 +335,7 @@ fn prompts_and_settings_of_generation() {
     );
     let error = generate(Prompt::text(vec![1, -200]), greedy.clone());
     let expected = SpliceError::Pictures {
-        marks: 1,
+        placeholders: 1,
         pictures: 0,
     };
     assert!(
@@ -350,7 +350,10 @@ fn prompts_and_settings_of_generation() {
         greedy.clone(),
     );
     assert!(
-        matches!(error, GenerationError::PictureSize { found: 14, .. }),
+        matches!(
+            error,
+            GenerationError::Splice(SpliceError::PictureSize { found: 14, .. })
+        ),
         "{error}"
     );
     for config in [

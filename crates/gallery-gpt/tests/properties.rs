@@ -15,7 +15,7 @@ use gallery_gpt::{
     llama::{LoraConfig, LoraTarget},
     model::{
         FinishReason, GalleryModel, GalleryModelConfig, GenerationConfig, Generator, Packing,
-        Prompt, SplicePlan,
+        Prompt,
     },
     train::{
         Dropout, GradientOptions, MicroBatches, Recompute, StepReport, TrainState, TrainingConfig,
@@ -98,18 +98,9 @@ fn distance(a: &[f32], b: &[f32]) -> f32 {
 
 /// Logits of each row at its real positions.
 fn logits(model: &GalleryModel, rows: &[Vec<i64>], pictures: &[PixelValues]) -> Vec<Vec<f32>> {
-    let config = model.config();
-    let plan = SplicePlan::new(
-        rows,
-        config.tokens_per_picture(),
-        pictures.len(),
-        config.llama.vocab_size,
-    )
-    .unwrap();
-    let pictures: Vec<&PixelValues> = pictures.iter().collect();
-    let pixels = (!pictures.is_empty()).then(|| PixelValues::stack(&pictures, &Device::flex()));
-    let logits = values(model.forward(&plan, pixels));
-    let vocab = config.llama.vocab_size;
+    let plan = model.plan(rows, pictures).unwrap();
+    let logits = values(model.forward(&plan, model.pixel_values(pictures)));
+    let vocab = model.config().llama.vocab_size;
     plan.row_lengths()
         .iter()
         .enumerate()
@@ -407,12 +398,10 @@ proptest! {
     fn packed_conversations_do_not_see_each_other(batch in batches(), other in 3_i64..60) {
         let model = adapted(7);
         let plan = |rows: &[Vec<i64>]| {
-            SplicePlan::laid_out(Packing::OneRow, rows, model.config().tokens_per_picture(), batch.pictures.len(), 60).unwrap()
+            model.plan(rows, &batch.pictures).unwrap().with_packing(Packing::OneRow)
         };
         let run = |rows: &[Vec<i64>]| {
-            let pictures: Vec<&PixelValues> = batch.pictures.iter().collect();
-            let pixels = (!pictures.is_empty()).then(|| PixelValues::stack(&pictures, &model.device()));
-            values(model.forward(&plan(rows), pixels))
+            values(model.forward(&plan(rows), model.pixel_values(&batch.pictures)))
         };
         let before = run(&batch.input_ids);
         // Another word at the beginning of the first conversation.

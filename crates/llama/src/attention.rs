@@ -45,9 +45,9 @@ pub fn causal_attention(
     if on_cpu && queries == 1 && query.dtype() == DType::F32 {
         return decode_attention(query, key, value, mask);
     }
-    if on_cpu && queries > QUERY_BLOCK && mask.is_none() {
-        let blocks = (0..queries).step_by(QUERY_BLOCK).map(|start| {
-            let end = queries.min(start + QUERY_BLOCK);
+    if on_cpu && queries > CPU_QUERY_BLOCK && mask.is_none() {
+        let blocks = (0..queries).step_by(CPU_QUERY_BLOCK).map(|start| {
+            let end = queries.min(start + CPU_QUERY_BLOCK);
             let attended = 0..keys - queries + end;
             attention(
                 query.clone().slice_dim(2, start..end),
@@ -64,18 +64,18 @@ pub fn causal_attention(
     attention(query, key, value, mask, None, causal(queries))
 }
 
-/// Queries per block of attention on the CPU. Burn's CPU attention computes all scores, also those
+/// Queries per block of [`causal_attention`] on the CPU. Burn's CPU attention computes all scores, also those
 /// of the future, and keeps them under autodiff; blocks leave out most of the future.
-const QUERY_BLOCK: usize = 128;
+pub const CPU_QUERY_BLOCK: usize = 128;
 
 /// Attention scores per head that the CPU computes, and keeps under autodiff, for a row of `seq`
 /// tokens. The memory plan of a training counts them.
 #[must_use]
 pub fn cpu_attention_scores(seq: usize) -> usize {
     (0..seq)
-        .step_by(QUERY_BLOCK)
+        .step_by(CPU_QUERY_BLOCK)
         .map(|start| {
-            let end = seq.min(start + QUERY_BLOCK);
+            let end = seq.min(start + CPU_QUERY_BLOCK);
             (end - start) * end
         })
         .sum()
@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn blocks_of_queries_change_neither_output_nor_gradients() {
         let device = Device::flex().autodiff();
-        let (queries, keys) = (2 * QUERY_BLOCK + 1, 2 * QUERY_BLOCK + 40);
+        let (queries, keys) = (2 * CPU_QUERY_BLOCK + 1, 2 * CPU_QUERY_BLOCK + 40);
         let random = |heads, length| {
             Tensor::<4>::random(
                 [2, heads, length, 8],

@@ -29,7 +29,7 @@ mod rms_norm;
 mod rope;
 mod sequence_layout;
 
-pub use attention::{LlamaAttention, causal_attention, cpu_attention_scores};
+pub use attention::{CPU_QUERY_BLOCK, LlamaAttention, causal_attention, cpu_attention_scores};
 pub use config::{LlamaConfig, LlamaConfigError};
 pub use decoder::{DecoderBlock, LlamaModel};
 pub use int_tensor::int_tensor;

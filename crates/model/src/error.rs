@@ -23,13 +23,27 @@ pub enum ModelConfigError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpliceError {
-    /// More or fewer marks than pictures.
-    #[error("the prompts have {marks} <image> marks, but {pictures} pictures were given")]
+    /// The number of image placeholders differs from the number of pictures.
+    #[error(
+        "the prompts have {placeholders} <image> placeholders, but {pictures} pictures were given"
+    )]
     Pictures {
-        /// Marks in all rows.
-        marks: usize,
+        /// Placeholders in all rows.
+        placeholders: usize,
         /// Pictures given.
         pictures: usize,
+    },
+    /// A picture of another size than the tower takes.
+    #[error(
+        "picture {picture} is {found}x{found} pixels, the vision tower takes {expected}x{expected}"
+    )]
+    PictureSize {
+        /// Which picture.
+        picture: usize,
+        /// Its side.
+        found: usize,
+        /// The tower's side.
+        expected: usize,
     },
     /// An id the model has no row for.
     #[error("row {row} has id {id} at position {position}; the vocabulary has {vocab_size} ids")]
@@ -110,17 +124,5 @@ pub enum GenerationError {
         row: usize,
         /// Which new token.
         token: usize,
-    },
-    /// A picture of another size than the tower takes.
-    #[error(
-        "picture {picture} is {found}x{found} pixels, the vision tower takes {expected}x{expected}"
-    )]
-    PictureSize {
-        /// Which picture.
-        picture: usize,
-        /// Its side.
-        found: usize,
-        /// The tower's side.
-        expected: usize,
     },
 }

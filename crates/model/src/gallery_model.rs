@@ -1,14 +1,16 @@
 //! Tower, projector and decoder as one module.
 
+use std::borrow::Borrow;
+
 use burn::{
     module::Module,
-    tensor::{DType, Device, Int, Tensor, TensorData},
+    tensor::{DType, Device, Tensor},
 };
-use gallery_gpt_llama::{LlamaModel, LoraConfig};
+use gallery_gpt_llama::{LlamaModel, LoraConfig, int_tensor};
 use gallery_gpt_projector::Projector;
-use gallery_gpt_vision::VisionTower;
+use gallery_gpt_vision::{PixelValues, VisionTower};
 
-use crate::{GalleryModelConfig, SplicePlan};
+use crate::{GalleryModelConfig, SpliceError, SplicePlan};
 
 /// The model.
 #[derive(Module, Debug)]
@@ -48,7 +50,61 @@ impl GalleryModel {
         self.language_model.device()
     }
 
-    /// The tower's features of some pictures, in the tower's number type.
+    /// Plans where the tokens and pictures of a batch go: one row per list of ids, pictures in the
+    /// order of their placeholders. [`GalleryModel::embed`] carries the plan out.
+    ///
+    /// # Errors
+    /// The number of image placeholders differs from the number of pictures, a picture has not the
+    /// size that the vision tower takes, an id is outside the vocabulary, or a row is empty.
+    pub fn plan<P: Borrow<PixelValues>>(
+        &self,
+        rows: &[Vec<i64>],
+        pictures: &[P],
+    ) -> Result<SplicePlan, SpliceError> {
+        let expected = self.config.vision.image_size;
+        let mut sizes = pictures.iter().map(|pixels| pixels.borrow().shape()[1]);
+        if let Some((picture, found)) = (0..).zip(&mut sizes).find(|&(_, size)| size != expected) {
+            return Err(SpliceError::PictureSize {
+                picture,
+                found,
+                expected,
+            });
+        }
+        SplicePlan::new(
+            rows,
+            self.config.tokens_per_picture(),
+            pictures.len(),
+            self.config.llama.vocab_size,
+        )
+    }
+
+    /// The pictures of a batch on the model's device, `[pictures, 3, image, image]`; `None` if there
+    /// are none.
+    ///
+    /// # Panics
+    /// If two pictures differ in size.
+    #[must_use]
+    pub fn pixel_values<P: Borrow<PixelValues>>(&self, pictures: &[P]) -> Option<Tensor<4>> {
+        let pictures: Vec<&PixelValues> = pictures.iter().map(Borrow::borrow).collect();
+        (!pictures.is_empty()).then(|| PixelValues::stack(&pictures, &self.device()))
+    }
+
+    /// The embeddings of a batch: text tokens embedded, pictures through the tower and the projector,
+    /// spliced as planned.
+    ///
+    /// # Shapes
+    /// - `pixel_values`: `[pictures, 3, image, image]`, `None` where the plan has no picture
+    /// - output: `[batch, seq, hidden]`
+    ///
+    /// # Panics
+    /// If the plan was made for more pictures.
+    #[must_use]
+    pub fn embed(&self, plan: &SplicePlan, pixel_values: Option<Tensor<4>>) -> Tensor<3> {
+        let projected = pixel_values.map(|pixels| self.project(self.picture_features(pixels)));
+        self.splice(plan, projected)
+    }
+
+    /// Features of pictures from the vision tower, in the tower's dtype.
     ///
     /// # Shapes
     /// - `pixel_values`: `[pictures, 3, image, image]`
@@ -63,7 +119,7 @@ impl GalleryModel {
         )
     }
 
-    /// Features in the decoder's width and number type.
+    /// Features projected to the decoder's width and dtype.
     ///
     /// # Shapes
     /// - `features`: `[pictures, patches, mm_hidden]`
@@ -79,14 +135,14 @@ impl GalleryModel {
             .cast(self.language_model.dtype())
     }
 
-    /// Lays token embeddings and picture features out as planned.
+    /// Splices projected picture features into the token embeddings, as planned.
     ///
     /// # Shapes
-    /// - `projected`: `[pictures, patches, hidden]`, nothing where the plan has no picture
+    /// - `projected`: `[pictures, patches, hidden]`, `None` where the plan has no picture
     /// - output: `[batch, seq, hidden]`
     ///
     /// # Panics
-    /// If the plan needs more features than there are.
+    /// If the plan needs more features.
     #[must_use]
     pub fn splice(&self, plan: &SplicePlan, projected: Option<Tensor<3>>) -> Tensor<3> {
         let device = match &projected {
@@ -94,14 +150,12 @@ impl GalleryModel {
             None => self.device(),
         };
         let hidden = self.config.llama.hidden_size;
-        let count = plan.text_ids().len();
-        let ints = |values: &[i64], device: &Device| {
-            Tensor::<1, Int>::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
-        };
+        let text_ids = plan.text_ids();
+        let count = text_ids.len();
         let mut table = if count == 0 {
             Tensor::zeros([0, hidden], (&device, self.language_model.dtype()))
         } else {
-            let ids = ints(plan.text_ids(), &self.device()).reshape([1, count]);
+            let ids = int_tensor(&text_ids, &self.device()).reshape([1, count]);
             self.language_model.embed(ids).reshape([count, hidden])
         };
         if let Some(projected) = projected {
@@ -113,23 +167,23 @@ impl GalleryModel {
                 Tensor::cat(vec![table, features], 0)
             };
         }
-        let sources = ints(plan.sources(), &device);
         table
-            .select(0, sources)
+            .select(0, int_tensor(&plan.sources(), &device))
             .reshape([plan.batch(), plan.seq(), hidden])
     }
 
     /// Logits of a whole batch, in f32.
     ///
     /// # Shapes
-    /// - `pixel_values`: `[pictures, 3, image, image]`
+    /// - `pixel_values`: `[pictures, 3, image, image]`, `None` where the plan has no picture
     /// - output: `[batch, seq, vocab]` of the plan; meaningless at padded positions
     #[must_use]
     pub fn forward(&self, plan: &SplicePlan, pixel_values: Option<Tensor<4>>) -> Tensor<3> {
-        let projected = pixel_values.map(|pixels| self.project(self.picture_features(pixels)));
-        let inputs_embeds = self.splice(plan, projected);
+        let inputs_embeds = self.embed(plan, pixel_values);
         let layout = plan.layout(&self.config.llama, &inputs_embeds.device());
-        let hidden_states = self.language_model.forward_in(inputs_embeds, &layout);
+        let hidden_states = self
+            .language_model
+            .forward_with_layout(inputs_embeds, &layout);
         self.language_model.logits(hidden_states)
     }
 

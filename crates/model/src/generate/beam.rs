@@ -1,22 +1,24 @@
-//! Beam search, in the order and meaning of `transformers` 5: several hypotheses are kept, those that end compete by their mean
-//! log-probability, and the search ends when no running one can still win.
+//! Beam search, equal to that of `transformers` 5: several hypotheses are kept, finished ones compete by their
+//! length-normalised log-probability, and the search ends when no running one can still win.
 
 use std::str::FromStr;
 
+use super::stop::StopStrings;
 use crate::{
-    FinishReason, Generation, GenerationError, Generator, LogitsProcessor, Prompt,
-    generate::{decoding::Decoding, stop::StopStrings},
+    FinishReason, Generation, GenerationConfig, GenerationError, Generator, LogitsProcessor, Prompt,
 };
 
-/// When a beam search ends.
+/// When a beam search ends (`early_stopping`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EarlyStopping {
-    /// When no running hypothesis of the present length can be better than the worst finished one.
+    /// When no running hypothesis, scored at its present length, beats the worst finished one
+    /// (`False`).
     #[default]
     Heuristic,
-    /// As soon as there are as many finished hypotheses as beams (`early_stopping=True`).
+    /// As soon as there are `num_beams` finished hypotheses (`True`).
     WhenFull,
-    /// When no running hypothesis could be better even at the greatest length (`early_stopping="never"`).
+    /// When no running hypothesis could beat the worst finished one at any length up to the limit
+    /// (`"never"`).
     Never,
 }
 
@@ -38,9 +40,9 @@ impl FromStr for EarlyStopping {
 /// A finished hypothesis.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hypothesis {
-    /// What was written.
+    /// The generated tokens.
     pub generation: Generation,
-    /// Sum of log-probabilities, divided by the length to the power of `length_penalty`.
+    /// Sum of the log-probabilities, divided by the length to the power of `length_penalty`.
     pub score: f32,
 }
 
@@ -53,7 +55,7 @@ struct Candidate {
     beam: usize,
     id: u32,
     score: f32,
-    /// Whether and how it ends here.
+    /// How the hypothesis ends with this token, if it does.
     end: Option<End>,
 }
 
@@ -65,19 +67,22 @@ enum End {
     Length,
 }
 
-/// Search for one prompt.
+/// The search for one prompt.
 struct Search<'a> {
-    generator: &'a Generator<'a>,
+    config: &'a GenerationConfig,
+    processor: LogitsProcessor,
     stops: Option<StopStrings<'a>>,
-    most: usize,
+    max_new_tokens: usize,
     running: Vec<Running>,
+    /// Best first, at most `num_beams`.
     finished: Vec<Hypothesis>,
-    /// Whether a running hypothesis may still become one of the finished.
+    /// Whether a running hypothesis can still beat the finished ones.
     improvable: bool,
 }
 
 impl Generator<'_> {
-    /// The best hypotheses for each prompt, best first, `num_beams` at most. Each prompt is searched alone.
+    /// The best hypotheses for each prompt, best first, at most `num_beams` of them. Each prompt is
+    /// searched on its own.
     ///
     /// # Errors
     /// As [`Generator::generate`].
@@ -86,15 +91,16 @@ impl Generator<'_> {
     }
 
     fn search(&self, prompt: &Prompt) -> Result<Vec<Hypothesis>, GenerationError> {
-        let mut decoding = self.read(std::slice::from_ref(prompt))?;
-        let config = &self.config;
-        let context = self.model.config().llama.max_position_embeddings;
-        let processor = LogitsProcessor::new(config.clone());
+        self.config.validate()?;
+        let stops = self.stop_strings()?;
+        let mut state = self.prefill(std::slice::from_ref(prompt))?;
+        let room = state.context() - state.row_lengths()[0];
         let mut search = Search {
-            generator: self,
-            stops: self.stop_strings()?,
-            most: config.max_new_tokens.min(context - decoding.length()),
-            // The others would say the same.
+            config: &self.config,
+            processor: LogitsProcessor::new(self.config.clone()),
+            stops,
+            max_new_tokens: self.config.max_new_tokens.min(room),
+            // All beams would start with the same hypothesis.
             running: vec![Running {
                 ids: Vec::new(),
                 score: 0.0,
@@ -103,43 +109,38 @@ impl Generator<'_> {
             improvable: true,
         };
         loop {
-            if decoding.is_cancelled() {
+            if self.cancel.is_cancelled() {
                 return Err(GenerationError::Cancelled);
             }
-            let candidates = search.candidates(&decoding, &processor)?;
-            let sources = search.advance(&candidates);
+            let candidates = search.candidates(state.next_logits())?;
+            let beams = search.advance(&candidates);
             if search.is_over(&candidates) {
                 return Ok(search.finished);
             }
             let ids = search.running.iter().filter_map(|beam| beam.ids.last());
-            let ids = ids.map(|id| i64::from(*id)).collect();
-            decoding.follow(&sources, ids);
+            let ids: Vec<i64> = ids.map(|id| i64::from(*id)).collect();
+            state.select_rows(&beams);
+            state.decode(&ids);
         }
     }
 }
 
 impl Search<'_> {
-    /// The likeliest continuations of all running hypotheses, best first.
-    fn candidates(
-        &self,
-        decoding: &Decoding<'_>,
-        processor: &LogitsProcessor,
-    ) -> Result<Vec<Candidate>, GenerationError> {
-        let config = &self.generator.config;
+    /// The likeliest continuations of all running hypotheses, best first, given the logits of each.
+    fn candidates(&self, logits: Vec<Vec<f32>>) -> Result<Vec<Candidate>, GenerationError> {
+        let config = self.config;
         let keep = config.num_beams * (1 + config.stop_ids.len()).max(2);
-        let written = self.running[0].ids.len();
+        let length = self.running[0].ids.len();
         let mut candidates = Vec::new();
-        for (beam, (running, mut logits)) in
-            self.running.iter().zip(decoding.next_logits()).enumerate()
-        {
+        for (beam, (running, mut logits)) in self.running.iter().zip(logits).enumerate() {
             if logits.iter().any(|logit| logit.is_nan()) {
                 return Err(GenerationError::NotFinite {
                     row: beam,
-                    token: written,
+                    token: length,
                 });
             }
             log_softmax(&mut logits);
-            processor.apply(&running.ids, &mut logits);
+            self.processor.apply(&running.ids, &mut logits);
             let each = logits.into_iter().enumerate();
             candidates.extend(each.map(|(id, log_probability)| Candidate {
                 beam,
@@ -160,20 +161,21 @@ impl Search<'_> {
             } else if let Some(stop) = self.stop_string(candidate) {
                 Some(End::StopString(stop))
             } else {
-                (written + 1 >= self.most).then_some(End::Length)
+                (length + 1 >= self.max_new_tokens).then_some(End::Length)
             };
         }
         Ok(candidates)
     }
 
-    /// Moves what ends to the finished and goes on with the best of the rest; returns which beam each of them comes from.
+    /// Moves candidates that end to the finished hypotheses, and keeps the best of the others running.
+    /// Returns the beam that each of the running ones continues.
     fn advance(&mut self, candidates: &[Candidate]) -> Vec<usize> {
-        let config = &self.generator.config;
+        let config = self.config;
         let length = self.running[0].ids.len() + 1;
         let full = self.finished.len() == config.num_beams;
         let closed = full && config.early_stopping == EarlyStopping::WhenFull;
         if self.improvable && !closed {
-            // Only what is among the best may finish: a poor ending does not end a search.
+            // Only the best candidates may finish: a poor ending does not end the search.
             for candidate in candidates.iter().take(config.num_beams) {
                 if let Some(end) = &candidate.end {
                     self.finished.push(self.finish(candidate, end, length));
@@ -182,13 +184,13 @@ impl Search<'_> {
             self.finished.sort_by(|a, b| b.score.total_cmp(&a.score));
             self.finished.truncate(config.num_beams);
         }
-        let going = candidates
+        let unfinished = candidates
             .iter()
             .filter(|candidate| candidate.end.is_none());
-        let going: Vec<&Candidate> = going.take(config.num_beams).collect();
-        let sources = going.iter().map(|candidate| candidate.beam).collect();
-        if !going.is_empty() {
-            let next = going.into_iter().map(|candidate| {
+        let best: Vec<&Candidate> = unfinished.take(config.num_beams).collect();
+        let beams = best.iter().map(|candidate| candidate.beam).collect();
+        if !best.is_empty() {
+            let running = best.into_iter().map(|candidate| {
                 let mut ids = self.running[candidate.beam].ids.clone();
                 ids.push(candidate.id);
                 Running {
@@ -196,9 +198,9 @@ impl Search<'_> {
                     score: candidate.score,
                 }
             });
-            self.running = next.collect();
+            self.running = running.collect();
         }
-        sources
+        beams
     }
 
     /// The stop string that a candidate completes.
@@ -234,17 +236,17 @@ impl Search<'_> {
     }
 
     fn penalty(&self, length: usize) -> f32 {
-        (length as f32).powf(self.generator.config.length_penalty)
+        (length as f32).powf(self.config.length_penalty)
     }
 
     fn is_over(&mut self, candidates: &[Candidate]) -> bool {
-        let config = &self.generator.config;
+        let config = self.config;
         let full = self.finished.len() == config.num_beams;
         if candidates.iter().all(|candidate| candidate.end.is_some()) {
             return true;
         }
         let length = match config.early_stopping {
-            EarlyStopping::Never if config.length_penalty > 0.0 => self.most,
+            EarlyStopping::Never if config.length_penalty > 0.0 => self.max_new_tokens,
             _ => self.running[0].ids.len(),
         };
         let possible = self.running[0].score / self.penalty(length);

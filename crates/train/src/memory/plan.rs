@@ -13,7 +13,7 @@
 use std::fmt;
 
 use gallery_gpt_data::{RecordShape, balance};
-use gallery_gpt_llama::{LoraConfig, LoraTarget};
+use gallery_gpt_llama::{CPU_QUERY_BLOCK, LoraConfig, LoraTarget, cpu_attention_scores};
 use gallery_gpt_model::{GalleryModelConfig, Packing};
 use gallery_gpt_projector::ProjectorKind;
 use serde::Serialize;
@@ -468,9 +468,9 @@ impl Step<'_> {
             AttentionMemory::Fused => 0,
             AttentionMemory::Scores => {
                 let (_, seq) = laid_out(self.config, rows);
-                let seen = gallery_gpt_llama::keys_seen_on_the_host(seq);
+                let kept = cpu_attention_scores(seq);
                 // Scores, their softmax and its input; and the masks of the blocks on the diagonal.
-                3 * heads * rows.len() * seen + seq * seq.min(128) * 8 / 5
+                3 * heads * rows.len() * kept + seq * seq.min(CPU_QUERY_BLOCK) * 8 / 5
             }
         };
         tokens * per_token + slots * (h + 2 * kv) + scores

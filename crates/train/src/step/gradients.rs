@@ -9,12 +9,11 @@ use std::str::FromStr;
 use burn::{
     module::Module,
     optim::{GradientsAccumulator, GradientsParams},
-    tensor::{DType, Device, Int, Tensor, TensorData},
+    tensor::{DType, Tensor},
 };
 use gallery_gpt_data::Batch;
-use gallery_gpt_llama::{AdapterDropout, LlamaModel};
+use gallery_gpt_llama::{AdapterDropout, LlamaModel, int_tensor};
 use gallery_gpt_model::{GalleryModel, Packing, SpliceError, SplicePlan, SplicedLabels};
-use gallery_gpt_vision::PixelValues;
 use serde::{Deserialize, Serialize};
 
 use crate::{CrossEntropy, optim::fill_projector};
@@ -153,20 +152,14 @@ pub fn gradients(
     batch: &Batch,
     options: &GradientOptions,
 ) -> Result<Gradients, SpliceError> {
-    let config = model.config();
-    let plan = SplicePlan::laid_out(
-        options.packing,
-        &batch.input_ids,
-        config.tokens_per_picture(),
-        batch.pictures.len(),
-        config.llama.vocab_size,
-    )?
-    .pad_to_multiple_of(options.pad_to_multiple_of);
-    let labels = plan.labels(&batch.input_ids, &batch.labels, config.tokens_per_picture())?;
+    let plan = model
+        .plan(&batch.input_ids, &batch.pictures)?
+        .with_packing(options.packing)
+        .pad_to_multiple_of(options.pad_to_multiple_of);
+    let labels = plan.labels(&batch.labels)?;
     assert!(!labels.slots.is_empty(), "a batch with no supervised token");
 
-    let device = model.device();
-    let inputs_embeds = model.splice(&plan, projected(model, batch, &device));
+    let inputs_embeds = model.embed(&plan, model.pixel_values(&batch.pictures));
     let (loss, mut grads) = through_the_blocks(model, inputs_embeds, &plan, &labels, options);
     fill_projector(model, &mut grads);
     Ok(Gradients {
@@ -175,19 +168,6 @@ pub fn gradients(
         supervised_tokens: labels.targets.len(),
         tokens: plan.row_lengths().iter().sum(),
     })
-}
-
-fn projected(model: &GalleryModel, batch: &Batch, device: &Device) -> Option<Tensor<3>> {
-    if batch.pictures.is_empty() {
-        return None;
-    }
-    let pictures: Vec<&PixelValues> = batch.pictures.iter().collect();
-    let pixel_values = PixelValues::stack(&pictures, device);
-    Some(model.project(model.picture_features(pixel_values)))
-}
-
-fn ints(values: &[i64], device: &Device) -> Tensor<1, Int> {
-    Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
 }
 
 fn through_the_blocks(
@@ -268,7 +248,7 @@ fn loss_and_seed(
     weight: f64,
 ) -> (Tensor<1>, Tensor<1>) {
     let count = labels.targets.len() as f64;
-    let targets = ints(targets, &normed.clone().inner().device());
+    let targets = int_tensor(targets, &normed.clone().inner().device());
     if decoder.lm_head.weight.is_require_grad() {
         let logits = decoder.logits(normed);
         let CrossEntropy { loss, gradient } = CrossEntropy::new(logits.clone().inner(), targets);
@@ -304,7 +284,7 @@ fn head(
         .chunks(LOGIT_ROWS)
         .zip(labels.targets.chunks(LOGIT_ROWS))
     {
-        let slots = ints(slots, &device);
+        let slots = int_tensor(slots, &device);
         let x = rows
             .clone()
             .select(0, slots.clone())

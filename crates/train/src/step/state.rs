@@ -2,11 +2,11 @@
 
 use burn::{
     module::Module,
-    tensor::{Device, Int, Tensor, TensorData},
+    tensor::{Device, Tensor},
 };
 use gallery_gpt_data::Batch;
-use gallery_gpt_model::{GalleryModel, SplicePlan};
-use gallery_gpt_vision::PixelValues;
+use gallery_gpt_llama::int_tensor;
+use gallery_gpt_model::GalleryModel;
 
 use super::{
     data_parallel::{Answer, Order, Peer, all_reduce, answers, ensure_alike},
@@ -247,22 +247,12 @@ pub(crate) fn summed_loss(
     batches: &[Batch],
 ) -> Result<(f64, usize), TrainError> {
     let model = model.valid();
-    let config = model.config();
     let device = model.device();
     let (mut total, mut count) = (0.0, 0);
     for batch in batches {
-        let plan = SplicePlan::new(
-            &batch.input_ids,
-            config.tokens_per_picture(),
-            batch.pictures.len(),
-            config.llama.vocab_size,
-        );
-        let labels = plan.and_then(|plan| {
-            let labels =
-                plan.labels(&batch.input_ids, &batch.labels, config.tokens_per_picture())?;
-            Ok((plan, labels))
-        });
-        let (plan, labels) = labels.map_err(|source| TrainError::Splice {
+        let plan = model.plan(&batch.input_ids, &batch.pictures);
+        let planned = plan.and_then(|plan| Ok((plan.labels(&batch.labels)?, plan)));
+        let (labels, plan) = planned.map_err(|source| TrainError::Splice {
             step: 0,
             records: batch.ids.join(", "),
             source,
@@ -270,19 +260,14 @@ pub(crate) fn summed_loss(
         if labels.slots.is_empty() {
             continue;
         }
-        let pictures: Vec<&PixelValues> = batch.pictures.iter().collect();
-        let projected = (!pictures.is_empty())
-            .then(|| model.project(model.picture_features(PixelValues::stack(&pictures, &device))));
-        let hidden_states = model.language_model.forward(model.splice(&plan, projected));
+        let inputs_embeds = model.embed(&plan, model.pixel_values(&batch.pictures));
+        let hidden_states = model.language_model.forward(inputs_embeds);
         let [rows, seq, hidden] = hidden_states.dims();
-        let ints = |values: &[i64]| {
-            Tensor::<1, Int>::from_data(TensorData::new(values.to_vec(), [values.len()]), &device)
-        };
         let chosen = hidden_states
             .reshape([rows * seq, hidden])
-            .select(0, ints(&labels.slots));
+            .select(0, int_tensor(&labels.slots, &device));
         let logits = model.language_model.logits(chosen);
-        let loss = CrossEntropy::new(logits, ints(&labels.targets)).loss;
+        let loss = CrossEntropy::new(logits, int_tensor(&labels.targets, &device)).loss;
         total += f64::from(loss.into_scalar::<f32>());
         count += labels.targets.len();
     }

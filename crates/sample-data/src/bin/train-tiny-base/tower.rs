@@ -7,9 +7,10 @@ use burn::{
     module::Module,
     nn::{Linear, LinearConfig, RmsNorm, RmsNormConfig},
     optim::{AdamWConfig, GradientsAccumulator, GradientsParams},
-    tensor::{Device, Int, Tensor, TensorData, activation::log_softmax},
+    tensor::{Device, Tensor, activation::log_softmax},
 };
 use gallery_gpt::{
+    llama::int_tensor,
     model::{GalleryModel, GalleryModelConfig},
     projector::Projector,
     train::{Schedule, SchedulerType},
@@ -95,15 +96,15 @@ impl Lesson {
     }
 }
 
-fn ints(values: &[i64], device: &Device) -> Tensor<1, Int> {
-    Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), device)
-}
-
 /// Mean cross-entropy of some rows, and the share of them whose likeliest class is the right one.
 fn cross_entropy(head: &Linear, features: &Tensor<2>, targets: &Targets) -> (Tensor<1>, Tensor<1>) {
     let device = features.device();
-    let logits = head.forward(features.clone().select(0, ints(&targets.rows, &device)));
-    let classes = ints(&targets.classes, &device).unsqueeze_dim::<2>(1);
+    let logits = head.forward(
+        features
+            .clone()
+            .select(0, int_tensor(&targets.rows, &device)),
+    );
+    let classes = int_tensor(&targets.classes, &device).unsqueeze_dim::<2>(1);
     let right = logits.clone().argmax(1).equal(classes.clone());
     let loss = log_softmax(logits, 1).gather(1, classes).mean().neg();
     (loss, right.float().mean())
