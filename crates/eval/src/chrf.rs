@@ -1,4 +1,4 @@
-//! chrF2 as sacreBLEU defines it (Popović 2015): F-score of runs of one to six characters, recall counted twice.
+//! chrF2 as sacreBLEU defines it (Popović 2015): the F2-score of character n-grams of order 1 to 6.
 
 use crate::{
     Signature,
@@ -12,11 +12,12 @@ const BETA: f64 = 2.0;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChrF;
 
-/// What a pair adds to a corpus' score: for each order the runs of hypothesis and reference, and those they share.
+/// The statistics of one text: for each order the n-grams of the hypothesis, of the reference, and
+/// of both.
 pub type ChrFCounts = [[usize; 3]; ORDER];
 
 impl ChrF {
-    /// Counts with the reference that gives the best score, the first of equals.
+    /// The statistics with the reference that gives the best score, the first on ties.
     #[must_use]
     pub fn counts<S: AsRef<str>>(self, hypothesis: &str, references: &[S]) -> ChrFCounts {
         let characters = |text: &str| -> Vec<char> {
@@ -31,7 +32,7 @@ impl ChrF {
             for (n, counts) in counts.iter_mut().enumerate() {
                 let (own, theirs) = (count(&hypothesis, n + 1), count(&reference, n + 1));
                 let matched = shared(&own, &theirs);
-                // Runs of the hypothesis count only where the reference has any.
+                // N-grams of the hypothesis count only if the reference has any of that order.
                 let runs = |length: usize| length.saturating_sub(n);
                 let theirs = runs(reference.len());
                 *counts = [
@@ -52,7 +53,7 @@ impl ChrF {
         best.map_or_else(ChrFCounts::default, |(_, counts)| counts)
     }
 
-    /// The score of counts, from 0 to 100.
+    /// The score of summed statistics, from 0 to 100.
     #[must_use]
     pub fn score(self, counts: &ChrFCounts) -> f64 {
         let (mut precision, mut recall, mut orders) = (0.0, 0.0, 0.0);
@@ -84,7 +85,7 @@ impl ChrF {
         self.score(&sums)
     }
 
-    /// sacreBLEU's signature, for so many references: `None` where texts have different numbers of them.
+    /// sacreBLEU's signature for a number of references per text; `None` if the number varies.
     #[must_use]
     pub fn signature(self, references: Option<usize>) -> Signature {
         Signature::new(

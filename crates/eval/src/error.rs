@@ -1,4 +1,4 @@
-//! What can go wrong with an evaluation.
+//! Errors of an evaluation.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ fn list(exclusions: &[Exclusion]) -> String {
     text
 }
 
-/// Files that cannot be scored.
+/// An evaluation that cannot be done.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EvalError {
@@ -34,7 +34,7 @@ pub enum EvalError {
         /// Why.
         source: std::io::Error,
     },
-    /// A file that is no list of predictions.
+    /// A file is not a list of predictions.
     #[error("{path}, {place}: expected {expected}, found {found}")]
     Predictions {
         /// The file.
@@ -46,15 +46,15 @@ pub enum EvalError {
         /// What was found.
         found: String,
     },
-    /// Predictions that cannot be scored as they are.
+    /// Some predictions cannot be scored.
     #[error("{path}: {} of its predictions cannot be scored; mend them, or exclude them by name:{}", exclusions.len(), list(exclusions))]
     Unscorable {
         /// The file, or the system.
         path: String,
-        /// Each with its cause.
+        /// Each prediction with the cause.
         exclusions: Vec<Exclusion>,
     },
-    /// Nothing is left to score.
+    /// No prediction can be scored.
     #[error(
         "{path}: no painting of the test set has a prediction that can be scored; its names begin {}, the test set's {}",
         names.join(", "), paintings.join(", ")
@@ -67,14 +67,14 @@ pub enum EvalError {
         /// The first names of the test set.
         paintings: Vec<String>,
     },
-    /// A line that is not WordNet's.
+    /// A line of a WordNet file is malformed.
     #[error(
         "{path}, line {line}: not a line of WordNet's database; expected the `dict` folder of WordNet 3.0"
     )]
     WordNet {
         /// The file.
         path: PathBuf,
-        /// Its line, from 1.
+        /// The line, from 1.
         line: usize,
     },
 }

@@ -1,4 +1,4 @@
-//! The table: systems scored on a test set, with intervals and comparisons.
+//! Scores of systems on a test set, with confidence intervals and comparisons.
 
 use gallery_gpt_data::TestPainting;
 use rand::{RngExt, SeedableRng};
@@ -10,7 +10,7 @@ use crate::{
     RougeKind, SacreBleu, SacreSmoothing, Signature, WordNet, Words,
 };
 
-/// The columns, all from 0 to 100.
+/// The columns of the table, all from 0 to 100.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Score {
     /// Corpus BLEU.
@@ -30,7 +30,7 @@ pub enum Score {
 }
 
 impl Score {
-    /// The four columns of the paper's table first.
+    /// All columns, the four of the paper's table first.
     pub const ALL: [Self; 7] = [
         Self::Bleu,
         Self::Gleu,
@@ -41,7 +41,7 @@ impl Score {
         Self::RougeLsum,
     ];
 
-    /// Head of the column.
+    /// The column's heading.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -56,8 +56,8 @@ impl Score {
     }
 }
 
-/// How the columns are computed: our best reading of the paper's table. The paper gives neither tokens nor references nor a script,
-/// so this is a reading; the signatures say exactly what it is.
+/// How the columns are computed: our best interpretation of the paper's table, as the paper states
+/// no tokenizer, references or script. The signatures state the interpretation exactly.
 #[derive(Debug)]
 pub struct Scorer {
     bleu: SacreBleu,
@@ -68,8 +68,9 @@ pub struct Scorer {
 }
 
 impl Scorer {
-    /// BLEU over 13a words, cased, not smoothed, over the corpus; nltk's GLEU over the same words, over the corpus; nltk's METEOR
-    /// over Treebank words, a mean; ROUGE without stemmer, a mean of F. METEOR has no synonyms without a WordNet.
+    /// Corpus BLEU with 13a tokenization, cased, not smoothed; nltk's corpus GLEU with the same
+    /// tokenization; the mean of nltk's METEOR with Treebank tokenization; the mean F-score of
+    /// ROUGE without a stemmer. Without a WordNet, METEOR matches no synonyms.
     #[must_use]
     pub fn paper(wordnet: Option<WordNet>) -> Self {
         Self {
@@ -87,8 +88,9 @@ impl Scorer {
         }
     }
 
-    /// The same scores over other words in every column, for texts that are not English: `zh` for Chinese, `char` for any script
-    /// without blanks, `intl` for the rest. The signatures say which.
+    /// The same scores with another tokenizer in every column, for texts that are not English: `zh`
+    /// for Chinese, `char` for any script without spaces, `intl` for others. The signatures name
+    /// it.
     #[must_use]
     pub fn with_words(mut self, words: Words) -> Self {
         self.words = Some(words);
@@ -120,8 +122,8 @@ impl Scorer {
         Meteor::new(self.wordnet.as_ref())
     }
 
-    /// What each column is, for so many references a painting: `None` where paintings have different numbers of them
-    /// ([`reference_count`]).
+    /// The signature of a column for a number of references per painting; `None` if the number
+    /// varies ([`reference_count`]).
     #[must_use]
     pub fn signature(&self, score: Score, references: Option<usize>) -> Signature {
         let rouge = |kind| self.rouge(kind).signature();
@@ -136,7 +138,7 @@ impl Scorer {
         }
     }
 
-    /// Everything about one text.
+    /// The statistics of one text.
     #[must_use]
     pub fn score(&self, text: &str, references: &[String]) -> PaintingScores {
         let words = |text: &str| self.bleu_words().of(text.trim_end());
@@ -161,7 +163,7 @@ impl Scorer {
     }
 }
 
-/// How many references every painting has; nothing where they have different numbers.
+/// The number of references per painting; `None` if it varies.
 #[must_use]
 pub fn reference_count(paintings: &[TestPainting]) -> Option<usize> {
     let mut counts = paintings.iter().map(|painting| painting.references.len());
@@ -169,7 +171,7 @@ pub fn reference_count(paintings: &[TestPainting]) -> Option<usize> {
     counts.all(|count| count == first).then_some(first)
 }
 
-/// What one text adds to every column.
+/// The statistics of one text for every column.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PaintingScores {
     bleu: BleuCounts,
@@ -183,7 +185,7 @@ pub struct PaintingScores {
 }
 
 impl PaintingScores {
-    /// The text's own score, from 0 to 100; BLEU smoothed, as it has to be for a single text.
+    /// The score of this text alone, from 0 to 100; BLEU is smoothed, as single texts need it.
     #[must_use]
     pub fn get(&self, score: Score) -> f64 {
         match score {
@@ -198,20 +200,20 @@ impl PaintingScores {
     }
 }
 
-/// A system on a test set.
+/// The scores of a system on a test set.
 #[derive(Clone, Debug)]
 pub struct SystemScores {
     /// Its name in the table.
     pub name: String,
-    /// Its text for every painting, nothing where it is excluded.
+    /// Its text for every painting; `None` if it is excluded.
     pub texts: Vec<Option<String>>,
-    /// Scores of those texts.
+    /// The scores of those texts.
     pub paintings: Vec<Option<PaintingScores>>,
-    /// What was left out.
+    /// The excluded predictions and paintings.
     pub exclusions: Vec<Exclusion>,
 }
 
-/// A score with the interval that holds 95 of 100 resampled test sets.
+/// A score with its 95 % bootstrap confidence interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Interval {
     /// The score.
@@ -222,10 +224,10 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// How two systems compare on the paintings that both have.
+/// A comparison of two systems on the paintings that both have.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Comparison {
-    /// The second's score less the first's.
+    /// The second system's score minus the first's.
     pub difference: f64,
     /// 2.5th percentile of the difference.
     pub low: f64,
@@ -233,14 +235,14 @@ pub struct Comparison {
     pub high: f64,
     /// Two-sided p-value of the paired bootstrap (Koehn 2004).
     pub p_value: f64,
-    /// The smallest p-value that so many resamples can give.
+    /// The smallest p-value that this number of resamples can give.
     pub p_floor: f64,
-    /// Paintings compared.
+    /// Number of paintings compared.
     pub paintings: usize,
 }
 
 impl Comparison {
-    /// The p-value in words: "p 0.120", or "p <= 0.002" at the floor of the method.
+    /// The p-value as text: "p 0.120", or "p <= 0.002" at its smallest possible value.
     #[must_use]
     pub fn p_text(&self) -> String {
         let relation = if self.p_value <= self.p_floor {
@@ -253,10 +255,10 @@ impl Comparison {
 }
 
 impl SystemScores {
-    /// Scores a system's predictions, texts in parallel.
+    /// Scores a system's predictions, in parallel.
     ///
     /// # Errors
-    /// Something cannot be scored and should not be left out, or nothing can be.
+    /// A prediction cannot be scored and `on_unscorable` is [`OnUnscorable::Fail`], or none can be.
     pub fn new(
         name: &str,
         predictions: &Predictions,
@@ -285,7 +287,8 @@ impl SystemScores {
         self.paintings.iter().flatten().copied().collect()
     }
 
-    /// A column over all paintings scored, with its interval from `resamples` resampled test sets.
+    /// A column's score, with the confidence interval of `resamples` bootstrap resamples of the
+    /// paintings.
     #[must_use]
     pub fn interval(&self, score: Score, scorer: &Scorer, resamples: usize, seed: u64) -> Interval {
         let scores = self.scored();
@@ -300,7 +303,7 @@ impl SystemScores {
         }
     }
 
-    /// How this system compares with another, on the paintings that both have; nothing if there is none.
+    /// Compares this system with another on the paintings that both have; `None` if there are none.
     #[must_use]
     pub fn compare(
         &self,
@@ -327,7 +330,7 @@ impl SystemScores {
         let sampled = resampled(own.len(), resamples, seed, difference);
         let not_above = sampled.iter().filter(|d| **d <= 0.0).count();
         let not_below = sampled.iter().filter(|d| **d >= 0.0).count();
-        // One is added to both counts: the test set itself is one of its resamples.
+        // Both counts are increased by one: the test set itself is one of its resamples.
         let rarer = (not_above.min(not_below) + 1) as f64 / (sampled.len() + 1) as f64;
         Some(Comparison {
             difference: difference(&all),
@@ -340,7 +343,7 @@ impl SystemScores {
     }
 }
 
-/// A column over some paintings, each as often as it is chosen.
+/// A column's score over the chosen paintings, which may repeat.
 fn column(score: Score, scorer: &Scorer, scores: &[PaintingScores], chosen: &[usize]) -> f64 {
     match score {
         Score::Bleu => {
@@ -360,7 +363,7 @@ fn column(score: Score, scorer: &Scorer, scores: &[PaintingScores], chosen: &[us
     }
 }
 
-/// A figure of resampled test sets, sorted.
+/// A statistic of all bootstrap resamples, sorted.
 fn resampled(
     count: usize,
     resamples: usize,

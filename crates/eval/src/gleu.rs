@@ -1,29 +1,30 @@
-//! GLEU as nltk defines it (`nltk.translate.gleu_score`, also Hugging Face's `google_bleu`), after Wu et al. 2016.
+//! GLEU as nltk defines it (`nltk.translate.gleu_score`, also Hugging Face's `google_bleu`), after
+//! Wu et al. 2016.
 
 use std::ops::RangeInclusive;
 
 use crate::{Signature, ngrams::Numbered};
 
-/// GLEU over runs of some lengths.
+/// GLEU over n-grams of a range of orders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gleu {
-    /// Lengths of runs, in words.
+    /// Orders of the n-grams.
     pub lengths: RangeInclusive<usize>,
 }
 
 impl Default for Gleu {
-    /// Runs of one to four words.
+    /// Orders 1 to 4.
     fn default() -> Self {
         Self { lengths: 1..=4 }
     }
 }
 
-/// What a pair adds to a corpus' score.
+/// The statistics of one text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GleuCounts {
-    /// Runs that hypothesis and reference share.
+    /// N-grams of both hypothesis and reference.
     pub matched: usize,
-    /// Runs of the one that has more.
+    /// N-grams of the one that has more.
     pub all: usize,
 }
 
@@ -35,7 +36,7 @@ impl std::ops::AddAssign for GleuCounts {
 }
 
 impl GleuCounts {
-    /// The score of these counts, from 0 to 1.
+    /// The score, from 0 to 1.
     #[must_use]
     pub fn score(&self) -> f64 {
         if self.all == 0 {
@@ -47,7 +48,8 @@ impl GleuCounts {
 }
 
 impl Gleu {
-    /// What a hypothesis adds to a corpus' score: the counts with the reference that gives the best ratio, the first of equals.
+    /// The statistics of a hypothesis with the reference that gives the best ratio, the first on
+    /// ties.
     #[must_use]
     pub fn counts<S: AsRef<str>>(&self, hypothesis: &[S], references: &[Vec<S>]) -> GleuCounts {
         let pair = Numbered::new(hypothesis, references);
@@ -67,7 +69,7 @@ impl Gleu {
         best
     }
 
-    /// The score of a corpus: shared runs summed, divided by all runs summed.
+    /// The score of a corpus: the ratio of the summed statistics.
     #[must_use]
     pub fn corpus<S: AsRef<str>>(&self, pairs: &[(Vec<S>, Vec<Vec<S>>)]) -> f64 {
         let mut sums = GleuCounts::default();
@@ -77,7 +79,7 @@ impl Gleu {
         sums.score()
     }
 
-    /// What a score is, with the name of the words it is over.
+    /// The signature, with the tokenizer's name.
     #[must_use]
     pub fn signature(&self, words: &str) -> Signature {
         Signature::new(

@@ -1,4 +1,4 @@
-//! Files of JSON lines that grow while a long run goes on.
+//! JSON-lines files that a long run appends to.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -10,10 +10,10 @@ use serde_json::{Map, Value};
 
 use crate::EvalError;
 
-/// A file of JSON lines. Every line is on the disk before the next is begun.
+/// A JSON-lines file. Every line is synced to the disk before the next is written.
 ///
-/// Nothing in the file is changed before the first new line: by then whoever opened it knows that its lines are their own. Then a
-/// line that a broken run left half written is removed.
+/// The file is not changed before the first new line, so that the caller can check whose lines it
+/// holds. Then an incomplete last line of an interrupted run is removed.
 #[derive(Debug)]
 pub struct JsonLinesFile {
     path: PathBuf,
@@ -24,22 +24,23 @@ pub struct JsonLinesFile {
 /// How a file ends.
 #[derive(Debug)]
 enum End {
-    /// With a whole line, or it is empty.
+    /// With a complete line, or empty.
     Line,
-    /// With a line that lacks its end alone.
+    /// With a complete line without its line end.
     Unended,
-    /// With a part of a line, behind so many bytes.
+    /// With an incomplete line, which starts at this byte.
     Part(u64),
 }
 
-/// An object of a file, and its line, from 1.
+/// An object of a file, and its line number, from 1.
 pub type JsonLine = (usize, Map<String, Value>);
 
 impl JsonLinesFile {
-    /// Opens a file to go on with it, or makes it and its folder. Returns what is in it as well.
+    /// Opens a file to append to it, or creates it and its folder. Also returns its lines.
     ///
     /// # Errors
-    /// It cannot be read or written, another process is writing it, or it holds something else than lines of JSON objects.
+    /// The file cannot be read or written, another process is writing it, or a line is not a JSON
+    /// object.
     pub fn resume(path: impl Into<PathBuf>) -> Result<(Self, Vec<JsonLine>), EvalError> {
         let path = path.into();
         let write = |source| EvalError::Write {
@@ -92,16 +93,16 @@ impl JsonLinesFile {
         Ok((Self { path, file, end }, lines))
     }
 
-    /// Where it is.
+    /// Path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes a line through to the disk.
+    /// Appends a line and syncs it to the disk.
     ///
     /// # Errors
-    /// The disk refuses it.
+    /// The file cannot be written.
     pub fn push(&mut self, line: &Value) -> Result<(), EvalError> {
         let mut write = || {
             let before = match std::mem::replace(&mut self.end, End::Line) {

@@ -1,4 +1,4 @@
-//! Scores of texts against references, each exactly as its reference library defines it.
+//! Scores of texts against references, each equal to that of its reference library.
 //!
 //! | score | definition |
 //! | --- | --- |
@@ -6,10 +6,10 @@
 //! | [`NltkBleu`], [`Gleu`], [`Meteor`] | nltk 3.10.4 |
 //! | [`Rouge`] | rouge-score 0.1.2 |
 //!
-//! [`SystemScores`] puts a system's [`Predictions`] against a test set, with intervals and comparisons, and [`Report`] makes the page
-//! people look at.
+//! [`SystemScores`] scores a system's [`Predictions`] on a test set, with confidence intervals and
+//! comparisons, and [`Report`] is the HTML page of them.
 //!
-//! [`Words`] are the ways to cut texts into words that these libraries use; every score tells its [`Signature`].
+//! [`WordTokenizer`]s are the tokenizers of these libraries; every score has a [`Signature`].
 //!
 //! ```
 //! use gallery_gpt_eval::{Meteor, NoSynonyms, Rouge, RougeKind, SacreBleu, Words};

@@ -1,5 +1,6 @@
-//! METEOR as nltk defines it (`nltk.translate.meteor_score`), after Banerjee and Lavie 2005: words are aligned exactly, then by stem,
-//! then by synonym; the score is a mean of precision and recall, less a penalty for how scattered the matches are.
+//! METEOR as nltk defines it (`nltk.translate.meteor_score`), after Banerjee and Lavie 2005: words
+//! are aligned exactly, then by stem, then by synonym; the score is a weighted mean of precision
+//! and recall, reduced by a penalty for fragmented matches.
 
 use rustc_hash::FxHashMap;
 
@@ -8,13 +9,13 @@ use crate::{PorterStemmer, Signature, ngrams::Interner, wordnet::Synonyms};
 /// METEOR.
 #[derive(Clone, Copy, Debug)]
 pub struct Meteor<'a, W: ?Sized> {
-    /// Weight of precision against recall.
+    /// Weight of precision relative to recall.
     pub alpha: f64,
     /// Exponent of the penalty.
     pub beta: f64,
     /// Weight of the penalty.
     pub gamma: f64,
-    /// Where synonyms come from; none leaves the third stage out, and the signature says so.
+    /// The synonyms; `None` leaves the third stage out, which the signature states.
     pub synonyms: Option<&'a W>,
 }
 
@@ -58,10 +59,10 @@ impl<'a, W: Synonyms + ?Sized> Meteor<'a, W> {
         (1.0 - penalty) * mean
     }
 
-    /// Places of aligned words, in the order of the hypothesis.
+    /// Positions of aligned words, in the order of the hypothesis.
     ///
-    /// As in nltk, every stage goes through the hypothesis from its end and takes the last place of the reference that is free,
-    /// and synonyms are looked up of what the stemmer left of the words.
+    /// As in nltk, every stage goes backwards through the hypothesis and takes the last free
+    /// position of the reference, and synonyms are those of the stems.
     fn align<S: AsRef<str>>(&self, hypothesis: &[S], reference: &[S]) -> Vec<(usize, usize)> {
         let lower = |words: &[S]| -> Vec<String> {
             let words = words.iter();
@@ -90,7 +91,7 @@ impl<'a, W: Synonyms + ?Sized> Meteor<'a, W> {
         let places: Vec<usize> = left.iter().map(|(at, _)| *at).collect();
         stage(&mut left, &mut right, &mut matches);
         if let Some(synonyms) = self.synonyms {
-            // Stems of what is left, by the place of the word.
+            // Stems of the remaining words, by position.
             let stem = |at: &usize| places.binary_search(at).map(|nth| stems.0[nth].as_str());
             let left: Vec<(usize, &str)> = left
                 .iter()
@@ -102,7 +103,7 @@ impl<'a, W: Synonyms + ?Sized> Meteor<'a, W> {
         matches
     }
 
-    /// What a score is, with the name of the words it is over.
+    /// The signature, with the tokenizer's name.
     #[must_use]
     pub fn signature(&self, words: &str) -> Signature {
         let stages = if self.synonyms.is_some() {
@@ -125,10 +126,10 @@ impl<'a, W: Synonyms + ?Sized> Meteor<'a, W> {
     }
 }
 
-/// Places of words, and numbers for them.
+/// Positions of words, with their numbers.
 type Left = Vec<(usize, u32)>;
 
-/// Takes the pairs of equal words out of both lists.
+/// Moves pairs of equal words from both lists to the matches.
 fn stage(left: &mut Left, right: &mut Left, matches: &mut Vec<(usize, usize)>) {
     let mut free = Free::new(right);
     let mut rest = Left::new();
@@ -150,7 +151,8 @@ fn stage(left: &mut Left, right: &mut Left, matches: &mut Vec<(usize, usize)>) {
     });
 }
 
-/// The words of a list that are not yet taken: for every word its last place, for every place the one before it of the same word.
+/// The free positions of a list as linked lists: for every word its last position, for every
+/// position the previous one of the same word.
 struct Free {
     last: FxHashMap<u32, usize>,
     before: Vec<Option<usize>>,

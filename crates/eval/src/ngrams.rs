@@ -1,8 +1,8 @@
-//! Counting runs of words.
+//! Counts of n-grams.
 
 use rustc_hash::FxHashMap;
 
-/// Runs of `n` things, sorted, each with how often it occurs.
+/// The n-grams of order `n`, sorted, with their counts.
 pub(crate) fn count<T: Ord + Copy>(things: &[T], n: usize) -> Vec<(&[T], usize)> {
     let mut runs: Vec<&[T]> = things.windows(n).collect();
     runs.sort_unstable();
@@ -20,7 +20,7 @@ fn tally<R: PartialEq>(sorted: Vec<R>) -> Vec<(R, usize)> {
     counts
 }
 
-/// Runs that both have, each as often as the one that has it less often.
+/// The number of n-grams in both lists, each counted as often as in the list that has fewer.
 pub(crate) fn shared<R: Ord>(a: &[(R, usize)], b: &[(R, usize)]) -> usize {
     let (mut i, mut j, mut sum) = (0, 0, 0);
     while i < a.len() && j < b.len() {
@@ -37,7 +37,7 @@ pub(crate) fn shared<R: Ord>(a: &[(R, usize)], b: &[(R, usize)]) -> usize {
     sum
 }
 
-/// The most that any list has of each run.
+/// The maximum count of each n-gram over all lists.
 fn most<R: Ord>(lists: Vec<Vec<(R, usize)>>) -> Vec<(R, usize)> {
     let mut lists = lists.into_iter();
     let first = lists.next().unwrap_or_default();
@@ -50,14 +50,14 @@ fn most<R: Ord>(lists: Vec<Vec<(R, usize)>>) -> Vec<(R, usize)> {
         .chain(lists.flatten())
         .collect();
     all.sort_unstable();
-    // Of equal runs the last has the highest count.
+    // Of equal n-grams the last has the highest count.
     all.reverse();
     all.dedup_by(|later, earlier| later.0 == earlier.0);
     all.reverse();
     all
 }
 
-/// Up to four numbers below 65,536 in one, so that a run is compared at once.
+/// N-grams of up to four numbers below 65,536, each packed into one integer, which compares faster.
 fn packed(things: &[u32], n: usize) -> Vec<u64> {
     let pack = |run: &[u32]| run.iter().fold(0, |key, id| key << 16 | u64::from(*id));
     let mut runs: Vec<u64> = things.windows(n).map(pack).collect();
@@ -65,7 +65,7 @@ fn packed(things: &[u32], n: usize) -> Vec<u64> {
     runs
 }
 
-/// Numbers in place of words, the same number for the same word; comparing and hashing them is cheap.
+/// Maps words to numbers, which compare and hash faster.
 #[derive(Default)]
 pub(crate) struct Interner<'a> {
     ids: FxHashMap<&'a str, u32>,
@@ -87,11 +87,11 @@ impl<'a> Interner<'a> {
     }
 }
 
-/// A hypothesis and its references, as numbers.
+/// A hypothesis and its references, as word numbers.
 pub(crate) struct Numbered {
     pub(crate) hypothesis: Vec<u32>,
     pub(crate) references: Vec<Vec<u32>>,
-    /// Whether four numbers fit into one.
+    /// Whether four numbers fit into one integer.
     small: bool,
 }
 
@@ -107,8 +107,8 @@ impl Numbered {
         }
     }
 
-    /// Runs of `n` words of the hypothesis that a reference has too, each counted at most as often as in the reference that has
-    /// it most often; and all runs of the hypothesis.
+    /// The clipped matches of order `n`, each n-gram counted at most as often as in the reference
+    /// that has most of it; and all n-grams of the hypothesis.
     pub(crate) fn matches(&self, n: usize) -> (usize, usize) {
         let matched = if self.small && n <= 4 {
             let of = |words: &Vec<u32>| tally(packed(words, n));
@@ -121,7 +121,7 @@ impl Numbered {
         (matched, (self.hypothesis.len() + 1).saturating_sub(n))
     }
 
-    /// Runs of the given lengths that the hypothesis shares with each reference.
+    /// The n-grams of the given orders that the hypothesis shares with each reference.
     pub(crate) fn shared(&self, lengths: std::ops::RangeInclusive<usize>) -> Vec<usize> {
         let mut sums = vec![0; self.references.len()];
         for n in lengths {
@@ -141,7 +141,7 @@ impl Numbered {
         sums
     }
 
-    /// Length of the reference that is nearest in length, the shorter one of two.
+    /// Length of the reference that is closest in length, the shorter one on ties.
     pub(crate) fn closest_length(&self) -> usize {
         let lengths = self.references.iter().map(Vec::len);
         let own = self.hypothesis.len();

@@ -1,23 +1,26 @@
-//! BLEU as nltk defines it (`nltk.translate.bleu_score`), after Papineni et al. 2002, with the smoothing of Chen and Cherry 2014.
+//! BLEU as nltk defines it (`nltk.translate.bleu_score`), after Papineni et al. 2002, with the
+//! smoothing of Chen and Cherry 2014.
 //!
-//! nltk's quirks are kept, because scores are compared with its own: methods 5 and 7 can exceed 1, and for a corpus methods 5, 6
-//! and 7 look at the last hypothesis only where they need counts of their own.
+//! nltk's quirks are kept, so that scores are comparable with its own: methods 5 and 7 can exceed
+//! 1, and for a corpus methods 5, 6 and 7 take the counts that they need themselves from the last
+//! hypothesis only.
 
 use rayon::prelude::*;
 
 use crate::{Signature, ngrams::Numbered};
 
-/// How orders without a match are smoothed: nltk's `SmoothingFunction().methodN`, with its default parameters.
+/// Smoothing of orders without a match: nltk's `SmoothingFunction().methodN`, with its default
+/// parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NltkSmoothing {
-    /// None: an order without a match makes the score vanish.
+    /// No smoothing: an order without a match makes the score 0.
     #[default]
     Method0,
-    /// 0.1 in place of no match.
+    /// 0.1 instead of no match.
     Method1,
-    /// 1 added to matches and runs of every order but the first (Lin and Och 2004).
+    /// 1 added to matches and n-grams of every order but the first (Lin and Och 2004).
     Method2,
-    /// NIST's: 1/2, 1/4, ... in place of no match.
+    /// NIST's: 1/2, 1/4, ... instead of no match.
     Method3,
     /// As method 3, smaller for shorter hypotheses.
     Method4,
@@ -30,7 +33,7 @@ pub enum NltkSmoothing {
 }
 
 impl NltkSmoothing {
-    /// All of them.
+    /// All methods.
     pub const ALL: [Self; 8] = [
         Self::Method0,
         Self::Method1,
@@ -42,30 +45,30 @@ impl NltkSmoothing {
         Self::Method7,
     ];
 
-    /// nltk's name of it.
+    /// nltk's name of the method.
     #[must_use]
     pub fn name(self) -> String {
         format!("method{}", self as usize)
     }
 }
 
-/// BLEU by nltk's definition.
+/// BLEU as nltk defines it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NltkBleu {
-    /// Weight of each order, from single words on.
+    /// Weight of each order, from 1 on.
     pub weights: Vec<f64>,
     /// Smoothing.
     pub smoothing: NltkSmoothing,
 }
 
 impl Default for NltkBleu {
-    /// Up to four words, weighted evenly, not smoothed.
+    /// Orders 1 to 4, equally weighted, not smoothed.
     fn default() -> Self {
         Self::up_to(4)
     }
 }
 
-/// Matches and runs of one order, or what smoothing made of their ratio.
+/// Matches and n-grams of one order, or their smoothed ratio.
 #[derive(Clone, Copy)]
 enum Precision {
     Counted { matched: usize, runs: usize },
@@ -80,7 +83,7 @@ impl Precision {
         }
     }
 
-    /// The runs of an order without a match.
+    /// The number of n-grams, if none matches.
     fn unmatched(self) -> Option<f64> {
         match self {
             Self::Counted { matched: 0, runs } => Some(runs as f64),
@@ -89,7 +92,7 @@ impl Precision {
     }
 }
 
-/// Matches and runs of every order, and lengths, of a pair or of many.
+/// Matches and n-grams of every order, and lengths, of one text or summed over a corpus.
 struct Sums {
     orders: Vec<(usize, usize)>,
     length: usize,
@@ -121,7 +124,7 @@ fn precision(pair: &Numbered, n: usize) -> (usize, usize) {
 }
 
 impl NltkBleu {
-    /// Orders up to `n`, weighted evenly, not smoothed.
+    /// Orders 1 to `n`, equally weighted, not smoothed.
     #[must_use]
     pub fn up_to(n: usize) -> Self {
         Self {
@@ -137,14 +140,16 @@ impl NltkBleu {
         self
     }
 
-    /// `sentence_bleu`: between 0 and 1, but for methods 5 and 7. `None` where nltk raises: method 6 without a match of three words.
+    /// `sentence_bleu`: between 0 and 1, except for methods 5 and 7. `None` where nltk raises:
+    /// method 6 without a matching trigram.
     #[must_use]
     pub fn sentence<S: AsRef<str>>(&self, hypothesis: &[S], references: &[Vec<S>]) -> Option<f64> {
         let pair = Numbered::new(hypothesis, references);
         self.score(&self.sums(&pair), &pair)
     }
 
-    /// `corpus_bleu` of hypotheses, each with its references: matches and lengths are summed before they are divided.
+    /// `corpus_bleu` of hypotheses, each with its references: matches and lengths are summed before
+    /// the division.
     #[must_use]
     pub fn corpus<S: AsRef<str> + Sync>(&self, pairs: &[(Vec<S>, Vec<Vec<S>>)]) -> Option<f64> {
         let sums = pairs
@@ -161,7 +166,7 @@ impl NltkBleu {
         self.score(&sums, &Numbered::new(hypothesis, references))
     }
 
-    /// What a score is, with the name of the words it is over.
+    /// The signature, with the tokenizer's name.
     #[must_use]
     pub fn signature(&self, words: &str) -> Signature {
         let weights: Vec<String> = self.weights.iter().map(|w| format!("{w:.4}")).collect();

@@ -1,12 +1,14 @@
-//! What a table should not be read without: texts in which a score finds no words, or takes a sentence for one.
+//! Warnings about texts that a score cannot judge: texts in which its tokenizer finds no words, or
+//! one word per sentence.
 
 use gallery_gpt_data::TestPainting;
 
 use crate::{Rouge, RougeKind, Scorer, SystemScores, Words};
 
 impl Scorer {
-    /// A sentence for every kind of texts that these scores cannot judge: those without a single word by a score's definition,
-    /// whose score is 0 whatever they say, and those in a script that its words do not cut. Empty for English.
+    /// A sentence for every kind of text that these scores cannot judge: texts without a single
+    /// word for a score's tokenizer, which score 0 in any case, and texts in a script that it does
+    /// not split. Empty for English.
     #[must_use]
     pub fn notices(&self, paintings: &[TestPainting], systems: &[SystemScores]) -> Vec<String> {
         let predictions = systems.iter().flat_map(|system| {

@@ -1,7 +1,7 @@
-//! Porter's stemmer (M. F. Porter, "An algorithm for suffix stripping", 1980), as published and with nltk's extensions, which
-//! METEOR and ROUGE use.
+//! Porter's stemmer (M. F. Porter, "An algorithm for suffix stripping", 1980), as published and
+//! with nltk's extensions. METEOR and ROUGE use it.
 
-/// Which of the two.
+/// The variant of the stemmer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PorterStemmer {
     /// With nltk's irregular forms and changed conditions.
@@ -11,7 +11,7 @@ pub enum PorterStemmer {
     Original,
 }
 
-/// Forms that nltk looks up.
+/// Irregular forms that nltk looks up.
 const IRREGULAR: [(&str, &str); 16] = [
     ("sky", "sky"),
     ("skies", "sky"),
@@ -31,7 +31,7 @@ const IRREGULAR: [(&str, &str); 16] = [
     ("succeed", "succeed"),
 ];
 
-/// A suffix, what stands in its place, and the least measure of the stem.
+/// A suffix, its replacement, and the minimum measure of the stem.
 type Rule = (&'static str, &'static str, usize);
 
 const STEP_2: [Rule; 19] = [
@@ -88,7 +88,7 @@ const STEP_4: [Rule; 19] = [
     ("ize", "", 2),
 ];
 
-/// For every letter, whether it is a consonant: not a vowel, and a `y` only where none stands before it.
+/// Whether each letter is a consonant: not a vowel, and a `y` only if no consonant precedes it.
 fn consonants(word: &[char]) -> Vec<bool> {
     let mut flags: Vec<bool> = Vec::with_capacity(word.len());
     for c in word {
@@ -125,7 +125,7 @@ fn put(word: &mut Vec<char>, suffix: &str, by: &str) {
     word.extend(by.chars());
 }
 
-/// The first suffix that fits decides, whether or not its condition holds.
+/// The first matching suffix decides, even if its condition does not hold.
 fn apply(word: &mut Vec<char>, rules: &[Rule], also: impl Fn(&Rule, &[char]) -> bool) {
     if let Some(rule) = rules.iter().find(|(suffix, ..)| ends(word, suffix)) {
         let stem = &word[..word.len() - rule.0.len()];
@@ -238,8 +238,8 @@ impl PorterStemmer {
             put(word, "alli", "al");
             return self.step_2(word);
         }
-        // The published rule is for `abli`; nltk keeps its author's later `bli`. Either stands before `alli`, and none of the
-        // other suffixes can fit the same word.
+        // The published rule is for `abli`; nltk has its author's later `bli`. Either comes before
+        // `alli`, and no other suffix can match the same word.
         let bli: Rule = if self.is_nltk() {
             ("bli", "ble", 1)
         } else {

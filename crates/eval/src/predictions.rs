@@ -1,7 +1,9 @@
-//! What a system says about the paintings of a test set, in a file of any system.
+//! Predictions: a system's texts about the paintings of a test set, read from the usual file
+//! formats.
 //!
-//! JSON lines, or an array, of objects: one of [`NAMES`] names the painting, one of [`TEXTS`] is what was said. LLaVA's answer
-//! files and COCO's results are such. One object of texts by name is read too, its texts alone in a list or not.
+//! JSON lines or an array of objects: one of [`NAMES`] names the painting, one of [`TEXTS`] is the
+//! text. LLaVA's answer files and COCO's results have this form. A single object that maps names to
+//! texts is read too, each text alone or as the only one of a list.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{EvalError, JsonLinesFile};
 
-/// Fields that name a painting, the first that a record has.
+/// Fields that name the painting; the first one present is used.
 pub const NAMES: [&str; 7] = [
     "image",
     "file_name",
@@ -24,7 +26,7 @@ pub const NAMES: [&str; 7] = [
     "name",
 ];
 
-/// Fields that hold what was said of it, the first that a record has.
+/// Fields that hold the text; the first one present is used.
 pub const TEXTS: [&str; 8] = [
     "text",
     "caption",
@@ -36,16 +38,16 @@ pub const TEXTS: [&str; 8] = [
     "generated_text",
 ];
 
-/// Longest text that is scored, in bytes: a hundred times an analysis of 200 words.
+/// Maximum size of a scored text in bytes: a hundred times an analysis of 200 words.
 pub const LONGEST: usize = 128 * 1024;
 
-/// Texts by the name of their painting, in the file's order.
+/// Texts by the name of their painting, in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Predictions {
     entries: Vec<(String, String)>,
 }
 
-/// A prediction that is not scored, or a painting without one.
+/// A prediction that is not scored, or a painting without a prediction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exclusion {
     /// The painting's name.
@@ -61,13 +63,13 @@ pub enum ExclusionCause {
     Missing,
     /// The text is empty or blank.
     Empty,
-    /// The painting has two.
+    /// The painting has two predictions.
     Repeated,
     /// The test set has no such painting.
     Unknown,
     /// The text is longer than [`LONGEST`].
     TooLong {
-        /// Its bytes.
+        /// Its size in bytes.
         bytes: usize,
     },
 }
@@ -90,25 +92,25 @@ impl std::fmt::Display for Exclusion {
 /// What to do about predictions that cannot be scored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnUnscorable {
-    /// Refuse the file.
+    /// Reject the file.
     #[default]
     Fail,
-    /// Leave them out, and list them.
+    /// Exclude them, and list them.
     Exclude,
 }
 
-/// What the names of predictions are taken for.
+/// How the names of predictions are interpreted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Naming {
     /// Names of pictures.
     Pictures,
-    /// Numbers, each the name of a picture without its ending: 7 is `7.png`.
+    /// Numbers that are names of pictures without the extension: 7 is `7.png`.
     Stems,
-    /// Numbers, each the place of a painting in the test set, from 0.
+    /// Numbers that are indices in the test set, from 0.
     Places,
 }
 
-/// The name by which predictions mean a painting.
+/// The name of a painting in predictions.
 #[must_use]
 pub fn painting_name(painting: &TestPainting) -> String {
     painting
@@ -121,7 +123,7 @@ impl Predictions {
     /// Reads a file.
     ///
     /// # Errors
-    /// It cannot be read, is not UTF-8, or holds something else than predictions.
+    /// It cannot be read, is not UTF-8, or does not contain predictions.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, EvalError> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(|source| EvalError::Read {
@@ -190,19 +192,19 @@ impl Predictions {
         entries.map(|(name, text)| (name.as_str(), text.as_str()))
     }
 
-    /// Adds one.
+    /// Adds a prediction.
     pub fn push(&mut self, name: impl Into<String>, text: impl Into<String>) {
         self.entries.push((name.into(), text.into()));
     }
 
-    /// The text of every painting of a test set, nothing where it is excluded; and the exclusions. `source` names the predictions
-    /// in an error.
+    /// The text of every painting of a test set, `None` if it is excluded; and the exclusions.
+    /// `source` names the predictions in errors.
     ///
-    /// A name means the painting whose picture is called so: with its folder or without, with its ending or without. Numbers
-    /// that are nothing of the kind are places in the test set ([`Predictions::naming`]).
+    /// A name is that of a painting's picture, with or without its folder and its extension.
+    /// Numbers that are not such names are indices in the test set ([`Predictions::naming`]).
     ///
     /// # Errors
-    /// Something cannot be scored and should not be left out, or nothing can be.
+    /// A prediction cannot be scored and `on_unscorable` is [`OnUnscorable::Fail`], or none can be.
     pub fn align(
         &self,
         paintings: &[TestPainting],
@@ -255,8 +257,8 @@ impl Predictions {
         Ok((aligned, exclusions))
     }
 
-    /// What the names are taken for. Numbers deserve a word to the user: they are read in one of two ways, and a file of
-    /// another order would give other scores.
+    /// How the names are interpreted. Callers should tell users how numbers are interpreted, as a
+    /// file in another order would get other scores.
     #[must_use]
     pub fn naming(&self, paintings: &[TestPainting]) -> Naming {
         let by_name = Places::new(paintings, false);
@@ -272,11 +274,12 @@ impl Predictions {
         }
     }
 
-    /// Puts the picture of its question in the place of each name: a file of questions, as LLaVA's are, says which picture a
-    /// `question_id` asks about.
+    /// Replaces each name, a `question_id`, by the picture of that question in a file of questions,
+    /// such as LLaVA's.
     ///
     /// # Errors
-    /// A line is no question with `question_id` and `image`, or an answer's question is not there.
+    /// A line is not a question with `question_id` and `image`, or the question of an answer is
+    /// missing.
     pub fn with_questions(mut self, path: impl AsRef<Path>) -> Result<Self, EvalError> {
         let path = path.as_ref();
         let text = std::fs::read_to_string(path).map_err(|source| EvalError::Read {
@@ -312,7 +315,7 @@ impl Predictions {
     }
 }
 
-/// What is wrong at a place of a file.
+/// Makes the error of a malformed place of a file.
 fn wrong_in(path: &Path) -> impl Fn(String, &'static str, String) -> EvalError + '_ {
     |place, expected, found| EvalError::Predictions {
         path: path.to_owned(),
@@ -322,10 +325,10 @@ fn wrong_in(path: &Path) -> impl Fn(String, &'static str, String) -> EvalError +
     }
 }
 
-/// Where the paintings of a test set are, by what predictions may call them.
+/// Indices of the paintings of a test set, by their possible names.
 struct Places {
     names: BTreeMap<String, usize>,
-    /// Names without folder and ending; nothing where two paintings share one.
+    /// Names without folder and extension; `None` if two paintings share one.
     stems: BTreeMap<String, Option<usize>>,
     numbers: Option<usize>,
 }
@@ -369,7 +372,8 @@ fn stem(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(stem, _)| stem)
 }
 
-/// The entries of a file that is one object of texts by name; nothing if it is something else, one record included.
+/// The entries of a file that is a single object of texts by name; `None` for any other file, also
+/// one with a single record.
 fn one_object(text: &str) -> Option<serde_json::Map<String, Value>> {
     if !text.trim_start().starts_with('{') {
         return None;
@@ -381,7 +385,7 @@ fn one_object(text: &str) -> Option<serde_json::Map<String, Value>> {
     (!object.keys().any(|key| is_field(key))).then_some(object)
 }
 
-/// A text, or the only one of a list, as captioning tools write it.
+/// A text, or the only text of a list, as captioning tools write it.
 fn text_alone(value: &Value) -> Option<&str> {
     match value {
         Value::String(text) => Some(text),
@@ -430,7 +434,7 @@ fn found(value: Option<&Value>) -> String {
     .to_owned()
 }
 
-/// A file of predictions that grows as they are made, so that a broken run goes on where it stopped.
+/// A file of predictions that a run appends to, so that an interrupted run can resume.
 #[derive(Debug)]
 pub struct PredictionsFile {
     lines: JsonLinesFile,
@@ -438,10 +442,10 @@ pub struct PredictionsFile {
 }
 
 impl PredictionsFile {
-    /// Opens a file, with what is in it already. A last line that was cut off is not counted.
+    /// Opens a file with its predictions so far. An incomplete last line does not count.
     ///
     /// # Errors
-    /// It cannot be read or written, or holds something else than predictions.
+    /// It cannot be read or written, or does not contain predictions.
     pub fn resume(path: impl Into<PathBuf>) -> Result<Self, EvalError> {
         let (lines, found) = JsonLinesFile::resume(path)?;
         let mut done = Predictions::default();
@@ -458,22 +462,22 @@ impl PredictionsFile {
         Ok(Self { lines, done })
     }
 
-    /// What is in it.
+    /// The predictions in the file.
     #[must_use]
     pub fn done(&self) -> &Predictions {
         &self.done
     }
 
-    /// Whether a painting has its text.
+    /// Whether the file has the text of a painting.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
         self.done.iter().any(|(done, _)| done == name)
     }
 
-    /// Writes a text through to the disk.
+    /// Appends a text and syncs it to the disk.
     ///
     /// # Errors
-    /// The disk refuses it.
+    /// The file cannot be written.
     pub fn push(&mut self, name: &str, text: &str) -> Result<(), EvalError> {
         self.lines.push(&json!({ "image": name, "text": text }))?;
         self.done.push(name, text);
@@ -536,7 +540,7 @@ mod tests {
         assert_eq!(load(file).unwrap().naming(&paintings), Naming::Stems);
         let paintings = [painting(0, "a.png"), painting(1, "b.png")];
         assert_eq!(load(file).unwrap().naming(&paintings), Naming::Places);
-        // Counted from 1, the last is nobody's: refused rather than shifted.
+        // Indices from 1 are rejected, not shifted: the last is out of range.
         let shifted = "{\"id\": 1, \"text\": \"A\"}\n{\"id\": 2, \"text\": \"B\"}";
         let error = aligned(shifted, ["a.png", "b.png"]).unwrap_err();
         assert!(matches!(error, EvalError::Unscorable { .. }), "{error}");

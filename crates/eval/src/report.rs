@@ -1,4 +1,5 @@
-//! A page people look at: one HTML file with the table, its intervals, the spread of every score, and paintings with their texts.
+//! The HTML report of an evaluation: the table with its intervals, the distribution of every score,
+//! and paintings with their texts.
 
 use std::{collections::BTreeSet, fmt::Write};
 
@@ -8,10 +9,10 @@ use crate::{
     Comparison, Interval, Score, Scorer, SystemScores, painting_name, reference_count, rouge_words,
 };
 
-/// What goes on the page.
+/// The contents of the report.
 #[derive(Debug)]
 pub struct Report<'a> {
-    /// Head of the page.
+    /// Title of the page.
     pub title: &'a str,
     /// The test set.
     pub paintings: &'a [TestPainting],
@@ -19,13 +20,14 @@ pub struct Report<'a> {
     pub columns: &'a [Score],
     /// Systems, the baseline first.
     pub systems: &'a [SystemScores],
-    /// An interval for every system and column.
+    /// The interval of every system and column.
     pub intervals: &'a [Vec<Interval>],
-    /// How every system compares with the first, for every column; nothing for the first itself.
+    /// The comparison of every system with the first, for every column; `None` for the first
+    /// itself.
     pub comparisons: &'a [Vec<Option<Comparison>>],
-    /// What the table should not be read without ([`Scorer::notices`]).
+    /// Warnings shown above the table ([`Scorer::notices`]).
     pub notices: &'a [String],
-    /// Paintings shown of each kind.
+    /// Number of paintings shown of each kind.
     pub shown: usize,
 }
 
@@ -44,7 +46,7 @@ small, figcaption, .soft { color: var(--soft); font-size: .82rem } code { font-s
 @media (max-width: 40rem) { .plots { grid-template-columns: 1fr 1fr !important } .painting { grid-template-columns: 1fr } .painting img { max-width: 16rem } }
 ";
 
-/// Where to jump, and what the colours mean.
+/// Links to the sections, and the legend of the colours.
 const LEGEND: &str = "<nav class=\"soft\"><a href=\"#spread\">spread</a><a href=\"#best\">best</a><a href=\"#worst\">worst</a><a href=\"#improved\">most improved</a></nav>\n<p class=\"soft\">In the texts: <ins>words that a reference has too</ins>; in the references: <del>words that the last system's text lacks</del>.</p>\n";
 
 fn escape(text: &str) -> String {
@@ -55,7 +57,8 @@ fn escape(text: &str) -> String {
 }
 
 impl Report<'_> {
-    /// The page. `picture` gives the address of a painting's picture, a `data:` URI for a page that stands alone.
+    /// Renders the page. `picture` returns the URL of a painting's picture; a `data:` URI makes the
+    /// page self-contained.
     #[must_use]
     pub fn html(
         &self,
@@ -186,7 +189,7 @@ impl Report<'_> {
         page: &mut String,
         picture: &mut impl FnMut(&TestPainting) -> Option<String>,
     ) {
-        // METEOR, where it is a column: a painting's own score is what the column is the mean of.
+        // METEOR if it is a column, because the column is the mean of the paintings' scores.
         let column = self.columns.iter().find(|column| **column == Score::Meteor);
         let (Some(first), Some(last), Some(&column)) = (
             self.systems.first(),

@@ -1,4 +1,5 @@
-//! ROUGE as the `rouge-score` package defines it (Lin 2004), without its bootstrap: ROUGE-N, ROUGE-L and ROUGE-Lsum.
+//! ROUGE as the `rouge-score` package defines it (Lin 2004), without its bootstrap: ROUGE-N,
+//! ROUGE-L and ROUGE-Lsum.
 
 use std::{borrow::Cow, collections::BTreeSet};
 
@@ -9,10 +10,10 @@ use crate::{
     ngrams::{Interner, Numbered},
 };
 
-/// Which ROUGE.
+/// The kind of ROUGE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RougeKind {
-    /// Runs of so many words.
+    /// N-grams of this order.
     N(usize),
     /// The longest common subsequence.
     L,
@@ -21,7 +22,7 @@ pub enum RougeKind {
 }
 
 impl RougeKind {
-    /// The package's name of it.
+    /// The package's name of the kind.
     #[must_use]
     pub fn name(self) -> String {
         match self {
@@ -35,9 +36,9 @@ impl RougeKind {
 /// Precision, recall and their harmonic mean, from 0 to 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct FScore {
-    /// Share of the hypothesis that matches.
+    /// Fraction of the hypothesis that matches.
     pub precision: f64,
-    /// Share of the reference that is matched.
+    /// Fraction of the reference that is matched.
     pub recall: f64,
     /// Harmonic mean.
     pub f: f64,
@@ -63,16 +64,16 @@ impl FScore {
 /// ROUGE of one kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rouge {
-    /// Which.
+    /// The kind.
     pub kind: RougeKind,
     /// Whether words of more than three letters are stemmed.
     pub stemmer: bool,
-    /// Other words than the package's own ([`rouge_words`]), cut from the lower-cased text: what its `tokenizer` argument is
-    /// for. The package's know no letter but `a` to `z`.
+    /// A tokenizer for the lower-cased text, instead of the package's own ([`rouge_words`]), which
+    /// knows only the letters `a` to `z`. The package has a `tokenizer` argument for it.
     pub words: Option<Words>,
 }
 
-/// Lower case, runs of `a` to `z` and `0` to `9`; nothing else is a word.
+/// The package's tokenizer: lower-cased words of `a` to `z` and `0` to `9`.
 #[must_use]
 pub fn rouge_words(text: &str, stemmer: bool) -> Vec<String> {
     let lower = text.to_lowercase();
@@ -117,7 +118,8 @@ fn lcs_length(a: &[u32], b: &[u32]) -> usize {
     row[b.len()] as usize
 }
 
-/// Places in `reference` of one longest common subsequence: the one that the package's walk back finds.
+/// Positions in `reference` of a longest common subsequence: the one that the package's
+/// backtracking finds.
 fn lcs_places(reference: &[u32], hypothesis: &[u32]) -> Vec<usize> {
     let width = hypothesis.len() + 1;
     let mut table = vec![0_u32; (reference.len() + 1) * width];
@@ -146,7 +148,7 @@ fn lcs_places(reference: &[u32], hypothesis: &[u32]) -> Vec<usize> {
 }
 
 impl Rouge {
-    /// ROUGE of a kind, without stemmer.
+    /// ROUGE of a kind, without a stemmer.
     #[must_use]
     pub fn new(kind: RougeKind) -> Self {
         Self {
@@ -171,7 +173,7 @@ impl Rouge {
         }
     }
 
-    /// How many words a text has for this score.
+    /// Number of words of a text for this score.
     #[must_use]
     pub fn word_count(&self, text: &str) -> usize {
         self.cut(&self.spaced(text)).len()
@@ -229,7 +231,7 @@ impl Rouge {
                 .flat_map(|other| lcs_places(line, other))
                 .collect();
             for at in union {
-                // A word can only be hit as often as both texts have it.
+                // A word matches at most as often as both texts have it.
                 if let (Some(a @ 1..), Some(b @ 1..)) =
                     (own.get_mut(&line[at]), theirs.get_mut(&line[at]))
                 {
@@ -243,7 +245,8 @@ impl Rouge {
         FScore::new(hits, words(&hypothesis), words(&reference))
     }
 
-    /// The score against the reference that gives the highest F, the first of equals; nothing without references.
+    /// The score against the reference that gives the highest F-score, the first on ties; 0 without
+    /// references.
     #[must_use]
     pub fn score<S: AsRef<str>>(&self, hypothesis: &str, references: &[S]) -> FScore {
         let mut best: Option<FScore> = None;
@@ -256,7 +259,7 @@ impl Rouge {
         best.unwrap_or_default()
     }
 
-    /// What a score is.
+    /// The signature.
     #[must_use]
     pub fn signature(&self) -> Signature {
         Signature::new(

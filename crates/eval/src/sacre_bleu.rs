@@ -2,25 +2,25 @@
 
 use crate::{Signature, Words, ngrams::Numbered};
 
-/// Longest run of words.
+/// Highest order of the n-grams.
 const ORDER: usize = 4;
 
-/// How orders without a match are smoothed, with sacreBLEU's default values.
+/// Smoothing of orders without a match, with sacreBLEU's default values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SacreSmoothing {
-    /// Not.
+    /// No smoothing.
     None,
-    /// 0.1 in place of no match.
+    /// 0.1 instead of no match.
     Floor,
-    /// 1 added to matches and runs of every order but the first.
+    /// 1 added to matches and n-grams of every order but the first.
     AddK,
-    /// NIST's: 1/2, 1/4, ... in place of no match.
+    /// NIST's: 1/2, 1/4, ... instead of no match.
     #[default]
     Exp,
 }
 
 impl SacreSmoothing {
-    /// All of them.
+    /// All methods.
     pub const ALL: [Self; 4] = [Self::Exp, Self::Floor, Self::AddK, Self::None];
 
     /// Its name in a signature.
@@ -35,16 +35,17 @@ impl SacreSmoothing {
     }
 }
 
-/// BLEU by sacreBLEU's definition. The default is sacreBLEU's: 13a words, cased, smoothed exponentially.
+/// BLEU as sacreBLEU defines it. The default is sacreBLEU's: 13a tokenization, cased, exponential
+/// smoothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SacreBleu {
-    /// Words.
+    /// The tokenizer.
     pub words: Words,
     /// Whether case is ignored.
     pub lowercase: bool,
     /// Smoothing.
     pub smoothing: SacreSmoothing,
-    /// Whether orders longer than the hypothesis are left out; for sentences.
+    /// Whether orders longer than the hypothesis are left out, for single sentences.
     pub effective_order: bool,
 }
 
@@ -59,35 +60,35 @@ impl Default for SacreBleu {
     }
 }
 
-/// A score with its parts.
+/// A score with its components.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SacreBleuScore {
     /// From 0 to 100.
     pub score: f64,
-    /// Share of matched runs of 1 to 4 words, smoothed, from 0 to 100.
+    /// N-gram precisions of orders 1 to 4, smoothed, from 0 to 100.
     pub precisions: [f64; ORDER],
     /// Brevity penalty.
     pub bp: f64,
-    /// Words of the hypotheses.
+    /// Total words of the hypotheses.
     pub sys_len: usize,
-    /// Words of the references nearest in length.
+    /// Total words of the references closest in length.
     pub ref_len: usize,
-    /// Matched runs, smoothing's additions included.
+    /// Matched n-grams, smoothing included.
     pub counts: [f64; ORDER],
-    /// All runs of the hypotheses, smoothing's additions included.
+    /// All n-grams of the hypotheses, smoothing included.
     pub totals: [f64; ORDER],
 }
 
-/// What a pair adds to a corpus' score: all that is needed to score any part of the corpus again.
+/// The statistics of one text, whose sums give the score of any set of texts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BleuCounts {
     /// Words of the hypothesis.
     pub sys_len: usize,
-    /// Words of the reference nearest in length.
+    /// Words of the reference closest in length.
     pub ref_len: usize,
-    /// Matched runs of 1 to 4 words.
+    /// Matched n-grams of orders 1 to 4.
     pub counts: [usize; ORDER],
-    /// Runs of 1 to 4 words.
+    /// N-grams of orders 1 to 4.
     pub totals: [usize; ORDER],
 }
 
@@ -112,7 +113,7 @@ impl SacreBleu {
         }
     }
 
-    /// What a text and its references add to a corpus' score.
+    /// The statistics of a text with its references.
     #[must_use]
     pub fn counts<S: AsRef<str>>(&self, hypothesis: &str, references: &[S]) -> BleuCounts {
         let hypothesis = self.spaced(hypothesis);
@@ -136,7 +137,7 @@ impl SacreBleu {
         counts
     }
 
-    /// The score of counts that were summed over a corpus.
+    /// The score of summed statistics.
     #[must_use]
     pub fn score(&self, sums: &BleuCounts) -> SacreBleuScore {
         let bp = match sums.sys_len {
@@ -183,7 +184,7 @@ impl SacreBleu {
             };
             score.precisions[n] = 100.0 * matched / score.totals[n];
         }
-        // An order without a match: as good as minus infinity.
+        // An order without a match counts as minus infinity.
         let log = |precision: f64| {
             if precision == 0.0 {
                 -9_999_999_999.0
@@ -206,7 +207,7 @@ impl SacreBleu {
         self.score(&sums)
     }
 
-    /// sacreBLEU's signature, for so many references: `None` where texts have different numbers of them.
+    /// sacreBLEU's signature for a number of references per text; `None` if the number varies.
     #[must_use]
     pub fn signature(&self, references: Option<usize>) -> Signature {
         Signature::new(

@@ -1,6 +1,7 @@
-//! What a score is, in one line, as sacreBLEU's signatures are.
+//! Signatures: the exact definition of a score in one line, as in sacreBLEU.
 
-/// Name, definition, words, options and version of a score. A number without it cannot be compared with another.
+/// Name, tokenizer, options and version of a score. Scores are comparable only if their signatures
+/// are equal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signature {
     name: String,

@@ -1,4 +1,5 @@
-//! Synonyms, and WordNet's database files (`data.noun`, `index.noun`, `noun.exc` and so on; Fellbaum 1998, formats wndb(5WN)).
+//! Synonyms, and WordNet's database files (`data.noun`, `index.noun`, `noun.exc` and so on;
+//! Fellbaum 1998, formats wndb(5WN)).
 
 use std::path::{Path, PathBuf};
 
@@ -6,13 +7,13 @@ use rustc_hash::FxHashMap;
 
 use crate::EvalError;
 
-/// Where a word's synonyms come from.
+/// A source of synonyms.
 pub trait Synonyms {
-    /// Calls `tell` with every synonym of a word in lower case that is a single word; repeats do no harm.
+    /// Calls `tell` with every single-word synonym of a lower-case word; repeats are harmless.
     fn each(&self, word: &str, tell: &mut dyn FnMut(&str));
 }
 
-/// No synonyms at all: METEOR by exact words and stems.
+/// No synonyms: METEOR matches exact words and stems only.
 #[derive(Clone, Copy, Debug)]
 pub enum NoSynonyms {}
 
@@ -52,7 +53,7 @@ const ENDINGS: [&[(&str, &str)]; 4] = [
     &[],
 ];
 
-/// WordNet, read whole.
+/// WordNet, in memory.
 #[derive(Debug)]
 pub struct WordNet {
     parts: [Part; 4],
@@ -60,11 +61,11 @@ pub struct WordNet {
 
 #[derive(Debug, Default)]
 struct Part {
-    /// Places of a lemma's synsets in the data file.
+    /// Offsets of a lemma's synsets in the data file.
     lemmas: FxHashMap<String, Vec<u32>>,
     /// Irregular forms and their base forms.
     exceptions: FxHashMap<String, Vec<String>>,
-    /// Words of a synset, by its place.
+    /// Words of a synset, by its offset.
     synsets: FxHashMap<u32, Vec<String>>,
 }
 
@@ -72,7 +73,7 @@ impl WordNet {
     /// Reads the twelve files of a `dict` folder.
     ///
     /// # Errors
-    /// A file is missing or has a line that is not WordNet's.
+    /// A file is missing or has a malformed line.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, EvalError> {
         let folder = folder.as_ref();
         let mut parts = <[Part; 4]>::default();
@@ -93,7 +94,7 @@ impl WordNet {
                 let mut words = Vec::with_capacity(count);
                 for _ in 0..count {
                     let word = fields.next()?;
-                    // An adjective's position may stand behind it: `galore(ip)`.
+                    // An adjective may be followed by its position: `galore(ip)`.
                     let word = word.split('(').next()?;
                     words.push(word.to_owned());
                     fields.next()?;
@@ -111,7 +112,7 @@ impl WordNet {
     }
 }
 
-/// Calls `read` with every line that is not part of the licence at the top, which is indented.
+/// Calls `read` with every line after the licence at the top, which is indented.
 fn each_line(path: &Path, mut read: impl FnMut(&str) -> Option<()>) -> Result<(), EvalError> {
     let text = std::fs::read_to_string(path).map_err(|source| EvalError::Read {
         path: path.to_owned(),

@@ -1,19 +1,20 @@
-//! Texts to words, in the ways that scores are defined on.
+//! The tokenizers that scores are defined on.
 //!
-//! Every way is another function of its reference library: a score without the name of its words says little.
+//! Each reproduces a function of its reference library. Scores with different tokenizers are not
+//! comparable.
 
 use std::{borrow::Cow, sync::LazyLock};
 
 use regex::Regex;
 use unicode_general_category::{GeneralCategory, get_general_category};
 
-/// A way to cut a text into words.
+/// A tokenizer of a score.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Words {
     /// `str.split`.
     Whitespace,
-    /// nltk's `wordpunct_tokenize`: runs of word characters as Unicode's regular expressions define them (UTS #18), and runs of
-    /// what is neither that nor blank.
+    /// nltk's `wordpunct_tokenize`: runs of word characters as Unicode's regular expressions define
+    /// them (UTS #18), and runs of other characters that are not white space.
     WordPunct,
     /// nltk's `TreebankWordTokenizer`, one sentence at a time.
     Treebank,
@@ -23,12 +24,12 @@ pub enum Words {
     International,
     /// sacreBLEU's `char`.
     Characters,
-    /// sacreBLEU's `zh`: Chinese characters apart, the rest as in `13a`.
+    /// sacreBLEU's `zh`: single Chinese characters, the rest as in `13a`.
     Chinese,
 }
 
 impl Words {
-    /// Every way.
+    /// All tokenizers.
     pub const ALL: [Self; 7] = [
         Self::Whitespace,
         Self::WordPunct,
@@ -53,14 +54,15 @@ impl Words {
         }
     }
 
-    /// The words of a text.
+    /// Splits a text into words.
     #[must_use]
     pub fn of(self, text: &str) -> Vec<String> {
         let spaced = self.spaced(text);
         self.each(&spaced).into_iter().map(str::to_owned).collect()
     }
 
-    /// The text with blanks between its words, and only there: [`Words::each`] gives them without copies.
+    /// The text with spaces between its words, and only there. [`WordTokenizer::split_spaced`]
+    /// splits it without copies.
     #[must_use]
     pub fn spaced(self, text: &str) -> String {
         match self {
@@ -69,7 +71,7 @@ impl Words {
             Self::Treebank => treebank(text),
             Self::Mteval13a => {
                 let mut plain = Cow::Borrowed(text);
-                // In this order: `&amp;lt;` becomes `<`.
+                // In this order, `&amp;lt;` becomes `<`.
                 for (from, to) in [
                     ("<skipped>", ""),
                     ("-\n", ""),
@@ -101,7 +103,7 @@ impl Words {
         }
     }
 
-    /// The words of a text that [`Words::spaced`] made.
+    /// The words of a text made by [`WordTokenizer::spaced`].
     #[must_use]
     pub fn each(self, spaced: &str) -> Vec<&str> {
         match self {
@@ -110,8 +112,8 @@ impl Words {
         }
     }
 
-    /// Whether a text is in a script that these words do not cut: one written without blanks, such as Chinese, Japanese or
-    /// Thai. A whole sentence is then one word, or none.
+    /// Whether a text is in a script that this tokenizer does not split: one written without
+    /// spaces, such as Chinese, Japanese or Thai. A whole sentence is then one word, or none.
     #[must_use]
     pub fn leaves_whole(self, text: &str) -> bool {
         match self {
@@ -122,7 +124,7 @@ impl Words {
     }
 }
 
-/// The names of [`Words::name`], for a choice by name.
+/// Parses the names of [`WordTokenizer::name`].
 impl std::str::FromStr for Words {
     type Err = UnknownWords;
 
@@ -136,15 +138,15 @@ impl std::str::FromStr for Words {
     }
 }
 
-/// A name that is no way to cut words.
+/// An unknown tokenizer name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{name}` is no way to cut words; expected {}", Words::ALL.map(Words::name).join(", "))]
+#[error("`{name}` is not a tokenizer of words; expected {}", Words::ALL.map(Words::name).join(", "))]
 pub struct UnknownWords {
     /// The name.
     pub name: String,
 }
 
-/// A letter of a script that is written without blanks between words.
+/// A letter of a script that is written without spaces between words.
 fn is_unspaced(c: char) -> bool {
     matches!(c,
         '\u{0e01}'..='\u{0eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}'
@@ -152,7 +154,7 @@ fn is_unspaced(c: char) -> bool {
         | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{323af}')
 }
 
-/// What Python's `str.split` cuts at.
+/// The white space of Python's `str.split`.
 fn is_blank(c: char) -> bool {
     c.is_whitespace() || ('\u{1c}'..='\u{1f}').contains(&c)
 }
@@ -161,8 +163,8 @@ fn split(text: &str) -> impl Iterator<Item = &str> {
     text.split(is_blank).filter(|word| !word.is_empty())
 }
 
-/// `\w` of Python's `regex` package, which nltk uses since 3.10: marks and joiners are of the word, fractions and superscripts
-/// are not.
+/// `\w` of Python's `regex` package, which nltk uses since 3.10: includes marks and joiners, but
+/// not fractions and superscripts.
 fn is_word(c: char) -> bool {
     use GeneralCategory as G;
     c.is_ascii_alphanumeric()
@@ -197,7 +199,8 @@ fn wordpunct(text: &str) -> String {
     spaced
 }
 
-/// Replaces every pair of neighbours that fits, from the left and without overlap, as a regular expression of two characters does.
+/// Replaces every matching pair of neighbours, from the left and without overlap, as a regular
+/// expression of two characters does.
 fn each_pair(
     text: &str,
     fits: impl Fn(char, char) -> bool,
@@ -217,7 +220,7 @@ fn each_pair(
     out
 }
 
-/// The part of mteval-v13a that depends on the language. All its patterns are of ASCII, so it goes byte by byte.
+/// The language-dependent part of mteval-v13a. All its patterns are ASCII, so it works on bytes.
 fn western(text: &str) -> String {
     let is_point = |byte: u8| byte == b'.' || byte == b',';
     let mut spaced = Vec::with_capacity(text.len() + text.len() / 4);
@@ -244,10 +247,10 @@ fn western(text: &str) -> String {
         |a, b| a.is_ascii_digit() && b == b'-',
         |out, a, b| out.extend([a, b' ', b, b' ']),
     );
-    String::from_utf8(spaced).expect("only blanks were added, none inside a character")
+    String::from_utf8(spaced).expect("only spaces were added, none inside a character")
 }
 
-/// As [`each_pair`], of bytes.
+/// As [`each_pair`], on bytes.
 fn each_byte_pair(
     text: &[u8],
     fits: impl Fn(u8, u8) -> bool,
@@ -317,8 +320,9 @@ fn international(text: &str) -> String {
     out
 }
 
-/// What sacreBLEU takes for Chinese. Two of its ranges were meant for the supplementary planes and read U+2001 to U+2A6D and U+2F81 to
-/// U+2FA1 instead, dashes and curly quotes among them; scores are compared with its own, so they are kept.
+/// The characters that sacreBLEU treats as Chinese. Two of its ranges were meant for the
+/// supplementary planes but are U+2001 to U+2A6D and U+2F81 to U+2FA1, which contain dashes and
+/// curly quotes. They are kept, so that scores are comparable with its own.
 fn is_chinese(c: char) -> bool {
     matches!(c,
         '\u{3400}'..='\u{4db5}' | '\u{4e00}'..='\u{9fa5}' | '\u{9fa6}'..='\u{9fbb}'
@@ -330,7 +334,8 @@ fn is_chinese(c: char) -> bool {
         | '\u{3200}'..='\u{32ff}' | '\u{3300}'..='\u{33ff}')
 }
 
-/// A step of the Penn Treebank's script: what is replaced, by what, and the characters without one of which it has nothing to do.
+/// A step of the Penn Treebank's script: a pattern, its replacement, and characters without which
+/// the pattern cannot match.
 struct Step {
     pattern: Regex,
     by: &'static str,
@@ -347,7 +352,7 @@ fn steps(steps: &[(&str, &'static str, &'static str)]) -> Vec<Step> {
     steps.collect()
 }
 
-/// Which ASCII characters a text has, a bit each.
+/// The ASCII characters of a text as a bit set.
 fn present(text: &str) -> u128 {
     let ascii = text.bytes().filter(u8::is_ascii);
     ascii.fold(0, |bits, byte| bits | 1 << byte)
@@ -366,7 +371,8 @@ fn apply(mut text: String, steps: &[Step]) -> String {
     text
 }
 
-/// Sets the period at the end of a text apart, closing brackets and quotes left behind it; an ellipsis stays whole.
+/// Separates the period at the end of a text, before closing brackets and quotes; an ellipsis stays
+/// whole.
 fn last_period(text: String) -> String {
     let body = text.trim_end_matches(is_blank);
     let before = body.trim_end_matches([']', ')', '}', '>', '"', '\'']);
@@ -390,7 +396,7 @@ fn treebank(text: &str) -> String {
     });
     static MIDDLE: LazyLock<Vec<Step>> = LazyLock::new(|| {
         steps(&[
-            // Python's `$` also stands before a last line end.
+            // Python's `$` also matches before a last line end.
             (r"([:,])(\n?)\z", " $1 $2", ":,"),
             (r"\.\.\.", " ... ", "."),
             (r"[;@#$%&]", " $0 ", ";@#$%&"),
@@ -427,7 +433,7 @@ fn treebank(text: &str) -> String {
             (r"(?i) ('t)(was)\b", " $1 $2 ", "'"),
         ])
     });
-    // Few texts have any; one search finds that out.
+    // Few texts have contractions; one search tells.
     static ANY_CONTRACTION: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r"(?i)cannot|d'ye|gimme|gonna|gotta|lemme|more'n|wanna|'tis|'twas")
             .expect("a valid pattern")

@@ -16,12 +16,12 @@ use crate::{
 /// Causal attention of the decoder; dispatches to Burn's fused attention.
 ///
 /// Queries are aligned with the end of the keys, so a single query attends to all of them. On the
-/// CPU there are two exceptions: single-token f32 decoding uses two matmuls over views of the cache,
-/// and long sequences are split into blocks of queries.
+/// CPU there are two exceptions: single-token f32 decoding uses two matmuls over views of the
+/// cache, and long sequences are split into blocks of queries.
 ///
 /// Training and prefill need no mask: rows are right-padded, and causal attention keeps real tokens
-/// from attending to padding. Without a mask the call stays on the fused path. Only decoding rows of
-/// different lengths needs one.
+/// from attending to padding. Without a mask the call stays on the fused path. Only decoding rows
+/// of different lengths needs one.
 ///
 /// # Shapes
 /// - `query`: `[batch, heads, queries, head_dim]`
@@ -64,8 +64,8 @@ pub fn causal_attention(
     attention(query, key, value, mask, None, causal(queries))
 }
 
-/// Queries per block of [`causal_attention`] on the CPU. Burn's CPU attention computes all scores, also those
-/// of the future, and keeps them under autodiff; blocks leave out most of the future.
+/// Queries per block of [`causal_attention`] on the CPU. Burn's CPU attention computes all scores,
+/// also those of the future, and keeps them under autodiff; blocks leave out most of the future.
 pub const CPU_QUERY_BLOCK: usize = 128;
 
 /// Attention scores per head that the CPU computes, and keeps under autodiff, for a row of `seq`
@@ -81,8 +81,8 @@ pub fn cpu_attention_scores(seq: usize) -> usize {
         .sum()
 }
 
-/// Attention of one query per row on the CPU. Burn's would first copy all keys and values out of the
-/// cache; matmuls read them in place.
+/// Attention of one query per row on the CPU. Burn's would first copy all keys and values out of
+/// the cache; matmuls read them in place.
 ///
 /// # Shapes
 /// As [`causal_attention`], with one query.

@@ -1,4 +1,4 @@
-//! Sizes of the decoder, with the names of `LlamaConfig`.
+//! The decoder's config, with the field names of Hugging Face's `LlamaConfig`.
 
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
@@ -8,27 +8,27 @@ use crate::{LlamaModel, LoraTarget};
 /// Sizes of a LLaMA decoder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LlamaConfig {
-    /// Width of a token.
+    /// Width of the hidden states.
     pub hidden_size: usize,
     /// Width inside the MLP.
     pub intermediate_size: usize,
     /// Number of blocks.
     pub num_hidden_layers: usize,
-    /// Query heads.
+    /// Number of query heads.
     pub num_attention_heads: usize,
-    /// Key and value heads; divides `num_attention_heads`.
+    /// Number of key and value heads; divides `num_attention_heads`.
     pub num_key_value_heads: usize,
     /// Rows of the embedding and of the output head.
     pub vocab_size: usize,
-    /// Longest context in tokens, pictures expanded.
+    /// Context length in tokens, with pictures expanded.
     pub max_position_embeddings: usize,
-    /// Added to the mean square in every norm.
+    /// Epsilon of every norm.
     pub rms_norm_eps: f64,
-    /// Base of the rotary frequencies.
+    /// Base of the rotary embedding's frequencies.
     pub rope_theta: f64,
 }
 
-/// A decoder config whose numbers do not fit together.
+/// A decoder config with an invalid value.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("llama config: {field} is {found}, expected {expected}")]
 pub struct LlamaConfigError {
@@ -36,7 +36,7 @@ pub struct LlamaConfigError {
     pub field: &'static str,
     /// Its value.
     pub found: f64,
-    /// What it has to be.
+    /// The requirement.
     pub expected: String,
 }
 
@@ -79,7 +79,7 @@ impl LlamaConfig {
         self.hidden_size / self.num_attention_heads
     }
 
-    /// Parameters of the decoder, embedding and head included, adapters not.
+    /// Number of parameters, with the embedding and the head, without adapters.
     #[must_use]
     pub fn num_parameters(&self) -> usize {
         let kv = self.num_key_value_heads * self.head_dim();
@@ -89,7 +89,7 @@ impl LlamaConfig {
         2 * self.vocab_size * self.hidden_size + self.num_hidden_layers * block + self.hidden_size
     }
 
-    /// Input and output width of a block's linear.
+    /// Input and output width of one of a block's linear layers.
     #[must_use]
     pub fn linear_widths(&self, target: LoraTarget) -> [usize; 2] {
         let (hidden, mlp) = (self.hidden_size, self.intermediate_size);
@@ -103,10 +103,10 @@ impl LlamaConfig {
         }
     }
 
-    /// Checks numbers that came from a file or a user.
+    /// Checks values from a file or a user.
     ///
     /// # Errors
-    /// A size of zero, one that does not divide another, or an odd head.
+    /// A size is 0, a size does not divide another, or the width of a head is odd.
     pub fn validate(&self) -> Result<(), LlamaConfigError> {
         let wrong = |field, found: f64, expected: String| {
             Err(LlamaConfigError {
@@ -164,10 +164,10 @@ impl LlamaConfig {
         Ok(())
     }
 
-    /// A decoder with random weights, made when first used.
+    /// A decoder with random weights, initialised on first use.
     ///
     /// # Panics
-    /// On a config that [`LlamaConfig::validate`] refuses.
+    /// If [`LlamaConfig::validate`] rejects the config.
     #[must_use]
     pub fn init(&self, device: &Device) -> LlamaModel {
         LlamaModel::new(self, device)

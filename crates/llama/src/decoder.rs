@@ -1,4 +1,4 @@
-//! The decoder: blocks between an embedding and an output head.
+//! The decoder: embedding, blocks, norm and output head.
 
 use burn::{
     module::Module,
@@ -85,7 +85,7 @@ impl DecoderBlock {
         hidden_states + self.mlp.forward(normed, dropout)
     }
 
-    /// Its linears, by target.
+    /// Replaces its linear layers.
     fn map_linears(mut self, mut map: impl FnMut(LoraTarget, LoraLinear) -> LoraLinear) -> Self {
         use LoraTarget as T;
         self.self_attn.q_proj = map(T::QProj, self.self_attn.q_proj);
@@ -98,7 +98,7 @@ impl DecoderBlock {
         self
     }
 
-    /// The linear of a target, to change it.
+    /// The linear layer of a target, to change it.
     pub fn linear_mut(&mut self, target: LoraTarget) -> &mut LoraLinear {
         match target {
             LoraTarget::QProj => &mut self.self_attn.q_proj,
@@ -111,7 +111,7 @@ impl DecoderBlock {
         }
     }
 
-    /// The linear of a target.
+    /// The linear layer of a target.
     #[must_use]
     pub fn linear(&self, target: LoraTarget) -> &LoraLinear {
         match target {
@@ -126,7 +126,8 @@ impl DecoderBlock {
     }
 }
 
-/// A LLaMA decoder. It takes embeddings, because pictures stand among the words.
+/// A LLaMA decoder. Its forward pass takes embeddings and not ids, because picture features are
+/// among them.
 #[derive(Module, Debug)]
 pub struct LlamaModel {
     /// One row per id, `[vocab, hidden]`.
@@ -135,7 +136,7 @@ pub struct LlamaModel {
     pub layers: Vec<DecoderBlock>,
     /// Norm after the last block.
     pub norm: RmsNorm,
-    /// To logits, `[hidden, vocab]`; not tied to the embedding.
+    /// Output head, `[hidden, vocab]`; not tied to the embedding.
     pub lm_head: Linear,
     #[module(skip)]
     config: LlamaConfig,
@@ -163,25 +164,25 @@ impl LlamaModel {
         }
     }
 
-    /// The sizes.
+    /// The config.
     #[must_use]
     pub fn config(&self) -> &LlamaConfig {
         &self.config
     }
 
-    /// Width of a token.
+    /// Width of the hidden states.
     #[must_use]
     pub fn hidden_size(&self) -> usize {
         self.config.hidden_size
     }
 
-    /// Number type of the weights.
+    /// Dtype of the weights.
     #[must_use]
     pub fn dtype(&self) -> DType {
         self.embed_tokens.weight.val().dtype()
     }
 
-    /// Where the weights are.
+    /// Device of the weights.
     #[must_use]
     pub fn device(&self) -> Device {
         self.embed_tokens.weight.lazy_device()
@@ -195,7 +196,7 @@ impl LlamaModel {
         self.embed_tokens.forward(input_ids)
     }
 
-    /// All blocks and the final norm, on rows padded on the right.
+    /// All blocks and the final norm, on right-padded rows.
     ///
     /// # Shapes
     /// - `inputs_embeds`: `[batch, seq, hidden]`
@@ -224,8 +225,8 @@ impl LlamaModel {
         self.last_norm(x)
     }
 
-    /// Every hidden state: the embeddings, the output of each block but the last, and the normed output of the last (the
-    /// list `transformers` returns).
+    /// All hidden states, as the list that `transformers` returns: the embeddings, the output of
+    /// each block but the last, and the normed output of the last.
     ///
     /// # Shapes
     /// - `inputs_embeds`: `[batch, seq, hidden]`
@@ -276,8 +277,8 @@ impl LlamaModel {
         SequenceLayout::padded(&self.config, seq, &inputs_embeds.device())
     }
 
-    /// A cache for prompts of the given lengths, in tokens, and up to `max_new_tokens` after them, in
-    /// the dtype and on the device of the weights.
+    /// A cache for prompts of the given lengths, in tokens, and up to `max_new_tokens` after them,
+    /// in the dtype and on the device of the weights.
     #[must_use]
     pub fn new_cache(&self, prompt_lengths: &[usize], max_new_tokens: usize) -> KvCache {
         KvCache::new(
@@ -356,7 +357,8 @@ impl LlamaModel {
         self.lm_head.forward(hidden_states).cast(DType::F32)
     }
 
-    /// Gives every targeted linear a new adapter. Adapters start as no change at all, because B is zero.
+    /// Adds a new adapter to every targeted linear layer. New adapters change nothing, because B is
+    /// zero.
     #[must_use]
     pub fn apply_lora(self, config: &LoraConfig) -> Self {
         let mut stream = 0;
@@ -370,8 +372,9 @@ impl LlamaModel {
         })
     }
 
-    /// Gives each linear an adapter of its own settings, by block and target, in place of an older one; a linear without settings
-    /// has none afterwards. The targets in the settings are not looked at.
+    /// Adds a new adapter to each linear layer with the settings returned for its block and target,
+    /// replacing an older one; layers without settings lose theirs. The targets in the settings are
+    /// ignored.
     #[must_use]
     pub fn apply_lora_by_linear(
         self,
@@ -388,7 +391,7 @@ impl LlamaModel {
         })
     }
 
-    /// Block, target and adapter of every linear that has one.
+    /// Block, target and adapter of every linear layer that has one.
     pub fn adapters(&self) -> impl Iterator<Item = (usize, LoraTarget, &LoraAdapter)> {
         self.layers.iter().enumerate().flat_map(|(block, layer)| {
             let targets = LoraTarget::ALL.into_iter();
@@ -398,7 +401,7 @@ impl LlamaModel {
         })
     }
 
-    /// Whether any linear of a block has a bias, which only an adapter brings.
+    /// Whether any linear layer of a block has a bias, which only adapters add.
     #[must_use]
     pub fn has_bias(&self) -> bool {
         let of_block = |layer: &DecoderBlock| {
@@ -408,13 +411,14 @@ impl LlamaModel {
         self.layers.iter().any(of_block) || self.lm_head.bias.is_some()
     }
 
-    /// Keeps the weights of all blocks' linears in 8 bits ([`LoraLinear::quantize`]); embedding, norms and head stay as they are.
+    /// Quantizes the linear layers of all blocks to 8 bits ([`LoraLinear::quantize`]); embedding,
+    /// norms and head stay as they are.
     #[must_use]
     pub fn quantize(self) -> Self {
         self.map_linears(|_, linear| linear.quantize())
     }
 
-    /// Whether any linear's weight is in 8 bits.
+    /// Whether any linear layer is quantized.
     #[must_use]
     pub fn is_quantized(&self) -> bool {
         self.layers.iter().any(|layer| {
@@ -424,16 +428,16 @@ impl LlamaModel {
         })
     }
 
-    /// Adds every adapter's update to its weight and takes the adapters off.
+    /// Merges every adapter into its weight and removes the adapters.
     ///
     /// # Panics
-    /// If the weights are in 8 bits.
+    /// If the weights are quantized.
     #[must_use]
     pub fn merge_lora(self) -> Self {
         self.map_linears(|_, linear| linear.merge().0)
     }
 
-    /// Whether any linear carries an adapter.
+    /// Whether any linear layer has an adapter.
     #[must_use]
     pub fn has_lora(&self) -> bool {
         self.adapters().next().is_some()

@@ -7,8 +7,8 @@ use crate::{LlamaConfig, int_tensor};
 /// Keys and values of one block, allocated once and filled from the left.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerCache {
-    /// `[batch, kv_heads, capacity, head_dim]`. `None` only inside [`LayerCache::append`]: moving the
-    /// tensor out lets `slice_assign` reuse its buffer.
+    /// `[batch, kv_heads, capacity, head_dim]`. `None` only inside [`LayerCache::append`]: moving
+    /// the tensor out lets `slice_assign` reuse its buffer.
     keys: Option<Tensor<4>>,
     /// As `keys`.
     values: Option<Tensor<4>>,
@@ -81,8 +81,8 @@ impl LayerCache {
 /// ```
 ///
 /// The cache counts its own tokens, so [`LlamaModel::prefill`](crate::LlamaModel::prefill) and
-/// [`LlamaModel::decode`](crate::LlamaModel::decode) need no positions, and they refuse to be called
-/// in a wrong order.
+/// [`LlamaModel::decode`](crate::LlamaModel::decode) need no positions, and they refuse to be
+/// called in a wrong order.
 #[derive(Clone, Debug)]
 pub struct KvCache {
     pub(crate) layers: Vec<LayerCache>,

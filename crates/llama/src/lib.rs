@@ -1,11 +1,14 @@
-//! The language model: a LLaMA decoder (Touvron et al. 2023, <https://arxiv.org/abs/2307.09288>) with a key/value cache
-//! and low-rank adapters.
+//! The language model: a LLaMA decoder (Touvron et al. 2023, <https://arxiv.org/abs/2307.09288>)
+//! with a key/value cache and low-rank adapters.
 //!
-//! - [`LlamaConfig`] has the names of Hugging Face's `config.json`; [`LlamaModel`] takes embeddings, not ids, because a
-//!   picture's features stand among them.
-//! - [`causal_attention`] is the one place where attention is computed; [`SequenceLayout`] keeps it inside each conversation.
-//! - [`LoraConfig`] adapts the seven linears of every block: `y = xW + s (dropout(x) A) B` (Hu et al. 2021,
-//!   <https://arxiv.org/abs/2106.09685>). The dense sum `W + sAB` exists only after [`LlamaModel::merge_lora`].
+//! - [`LlamaConfig`] has the field names of Hugging Face's `config.json`; [`LlamaModel`] takes
+//!   embeddings and not ids, because picture features are among them.
+//! - [`causal_attention`] computes all attention; [`SequenceLayout`] describes padded and packed
+//!   batches.
+//! - [`KvCache`] is the cache of [`LlamaModel::prefill`] and [`LlamaModel::decode`].
+//! - [`LoraConfig`] adapts the seven linear layers of every block: `y = xW + s (dropout(x) A) B`
+//!   (Hu et al. 2021, <https://arxiv.org/abs/2106.09685>). The dense sum `W + sAB` is formed only
+//!   by [`LlamaModel::merge_lora`].
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};

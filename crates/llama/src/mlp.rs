@@ -10,11 +10,11 @@ use crate::{AdapterDropout, LlamaConfig, LoraLinear};
 /// `down(silu(gate(x)) * up(x))`.
 #[derive(Module, Debug)]
 pub struct LlamaMlp {
-    /// The gate.
+    /// Gate projection.
     pub gate_proj: LoraLinear,
-    /// What is gated.
+    /// Up projection.
     pub up_proj: LoraLinear,
-    /// Back to the token's width.
+    /// Down projection.
     pub down_proj: LoraLinear,
 }
 

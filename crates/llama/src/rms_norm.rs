@@ -1,12 +1,13 @@
-//! Root-mean-square normalization (Zhang and Sennrich 2019, <https://arxiv.org/abs/1910.07467>) in f32.
+//! Root-mean-square normalization (Zhang and Sennrich 2019, <https://arxiv.org/abs/1910.07467>) in
+//! f32.
 
 use burn::{
     nn::RmsNorm,
     tensor::{DType, Tensor},
 };
 
-/// The norm with its mean, root and products in f32, rounded once; Burn's rounds the root to the type of its input first, which in
-/// bf16 makes a whole row up to 0.4 % too large or small.
+/// The norm computed in f32 and rounded once. Burn's rounds the root mean square to the input's
+/// dtype first, which in bf16 scales a whole row by up to 0.4 %.
 ///
 /// # Shapes
 /// - `x`: `[..., hidden]`

@@ -1,11 +1,12 @@
-//! Rotary position embedding (Su et al. 2021, <https://arxiv.org/abs/2104.09864>), in the half-split layout of Hugging
-//! Face: dimension `i` of the first half turns with dimension `i` of the second.
+//! Rotary position embedding (Su et al. 2021, <https://arxiv.org/abs/2104.09864>), in Hugging
+//! Face's half-split layout: dimension `i` of the first half is rotated with dimension `i` of the
+//! second.
 
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::LlamaConfig;
 
-/// Cosines and sines of some positions.
+/// Cosines and sines of a range of positions.
 #[derive(Clone, Debug)]
 pub struct Rotary {
     /// `[batch or 1, 1, seq, head_dim / 2]`.
@@ -35,7 +36,7 @@ impl Rotary {
         device: &Device,
     ) -> Self {
         let half = config.head_dim() / 2;
-        // In f32, as the reference computes them.
+        // In f32, as in the reference.
         let frequencies: Vec<f32> = (0..half)
             .map(|i| {
                 let exponent = (2 * i) as f32 / config.head_dim() as f32;
@@ -56,7 +57,7 @@ impl Rotary {
         }
     }
 
-    /// Turns queries or keys.
+    /// Rotates queries or keys.
     ///
     /// # Shapes
     /// - `x`: `[batch, heads, seq, head_dim]`

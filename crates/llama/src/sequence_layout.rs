@@ -79,8 +79,8 @@ impl SequenceLayout {
         Self::of_positions(Rotary::range(config, 0, seq, device), None)
     }
 
-    /// Conversations of the given lengths packed into one row. The packed row, and the unpacked rows
-    /// of attention, are right-padded to a multiple of `pad_to_multiple_of` tokens.
+    /// Conversations of the given lengths packed into one row. The packed row, and the unpacked
+    /// rows of attention, are right-padded to a multiple of `pad_to_multiple_of` tokens.
     ///
     /// # Panics
     /// If there is no conversation, or `pad_to_multiple_of` is 0.

@@ -1,4 +1,4 @@
-//! What a model is made of, and the presets.
+//! The model's config, and its presets.
 
 use burn::tensor::Device;
 use gallery_gpt_llama::LlamaConfig;
@@ -10,33 +10,34 @@ use crate::{GalleryModel, ModelConfigError};
 /// Id of `</s>` in every LLaMA vocabulary.
 pub const END_OF_TEXT: u32 = 2;
 
-/// The parts of a model and how they are joined.
+/// The config of a model: its parts and how they are joined.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GalleryModelConfig {
-    /// The tower.
+    /// The vision tower.
     pub vision: VisionConfig,
     /// The projector.
     pub projector: ProjectorKind,
     /// The decoder.
     pub llama: LlamaConfig,
-    /// Which hidden state of the tower.
+    /// Which hidden state of the tower is used (`mm_vision_select_layer`).
     pub select_layer: SelectLayer,
-    /// Which tokens of it.
+    /// Which tokens of that hidden state are used (`mm_vision_select_feature`).
     pub select_feature: FeatureSelect,
-    /// How pictures become square before the tower.
+    /// How pictures are made square (`image_aspect_ratio`).
     pub aspect_ratio: AspectRatio,
-    /// Ids that end an answer; `</s>` alone unless a checkpoint lists others.
+    /// Ids that end an answer; `</s>` unless a checkpoint lists others.
     pub end_ids: Vec<u32>,
-    /// Rows of the vocabulary that are no words, where words stand behind them.
+    /// Vocabulary rows of the image and padding tokens, if tokens of texts follow them.
     pub reserved: Option<ReservedRows>,
 }
 
-/// Rows of a vocabulary in the layout of llava-hf that stand for no word. They are in the model only if words were added behind them.
+/// Vocabulary rows that no text uses, as llava-hf has them. A model keeps them only if other added
+/// tokens follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReservedRows {
-    /// The picture token's.
+    /// Row of the image token.
     pub image: usize,
-    /// The padding token's, if there is one.
+    /// Row of the padding token, if there is one.
     pub pad: Option<usize>,
 }
 
@@ -56,7 +57,7 @@ impl GalleryModelConfig {
         }
     }
 
-    /// The same shape, small enough for tests and doc examples.
+    /// The same architecture, small enough for tests and doc examples.
     #[must_use]
     pub fn tiny() -> Self {
         Self {
@@ -76,13 +77,13 @@ impl GalleryModelConfig {
         }
     }
 
-    /// Tokens a picture takes in the decoder: 576 at 7B.
+    /// Number of tokens of a picture in the decoder: 576 at 7B.
     #[must_use]
     pub fn tokens_per_picture(&self) -> usize {
         self.select_feature.tokens(self.vision.num_patches())
     }
 
-    /// The projector between the two widths.
+    /// The config of the projector.
     #[must_use]
     pub fn projector_config(&self) -> ProjectorConfig {
         ProjectorConfig::new(
@@ -92,10 +93,10 @@ impl GalleryModelConfig {
         )
     }
 
-    /// Checks numbers that came from a file or a user.
+    /// Checks values from a file or a user.
     ///
     /// # Errors
-    /// A part that is not valid in itself, or a layer that the tower does not have.
+    /// A part's config is invalid, or the tower does not have the selected layer.
     pub fn validate(&self) -> Result<(), ModelConfigError> {
         self.vision.validate()?;
         self.llama.validate()?;
@@ -104,10 +105,10 @@ impl GalleryModelConfig {
         Ok(())
     }
 
-    /// A model with random weights, made when first used.
+    /// A model with random weights, initialised on first use.
     ///
     /// # Panics
-    /// On a config that [`GalleryModelConfig::validate`] refuses.
+    /// If [`GalleryModelConfig::validate`] rejects the config.
     #[must_use]
     pub fn init(&self, device: &Device) -> GalleryModel {
         GalleryModel::new(self, device)

@@ -1,25 +1,25 @@
-//! What can go wrong between a prompt and an answer.
+//! Errors of model configs, batches and generation.
 
 use gallery_gpt_llama::LlamaConfigError;
 use gallery_gpt_projector::ProjectorError;
 use gallery_gpt_vision::VisionConfigError;
 
-/// A model config whose parts do not fit.
+/// An invalid model config.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelConfigError {
-    /// The tower.
+    /// The vision tower's config.
     #[error(transparent)]
     Vision(#[from] VisionConfigError),
-    /// The projector.
+    /// The projector's config.
     #[error(transparent)]
     Projector(#[from] ProjectorError),
-    /// The decoder.
+    /// The decoder's config.
     #[error(transparent)]
     Llama(#[from] LlamaConfigError),
 }
 
-/// Ids and pictures that do not fit together.
+/// A batch whose ids, pictures or labels do not fit together.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SpliceError {
@@ -33,19 +33,19 @@ pub enum SpliceError {
         /// Pictures given.
         pictures: usize,
     },
-    /// A picture of another size than the tower takes.
+    /// A picture has not the size that the vision tower takes.
     #[error(
         "picture {picture} is {found}x{found} pixels, the vision tower takes {expected}x{expected}"
     )]
     PictureSize {
-        /// Which picture.
+        /// Index of the picture.
         picture: usize,
-        /// Its side.
+        /// Its side in pixels.
         found: usize,
-        /// The tower's side.
+        /// The tower's side in pixels.
         expected: usize,
     },
-    /// An id the model has no row for.
+    /// An id is outside the vocabulary.
     #[error("row {row} has id {id} at position {position}; the vocabulary has {vocab_size} ids")]
     UnknownId {
         /// The row.
@@ -57,16 +57,16 @@ pub enum SpliceError {
         /// Rows of the embedding.
         vocab_size: usize,
     },
-    /// A row without tokens.
+    /// A row has no tokens.
     #[error("row {row} is empty; a prompt has at least the start token")]
     EmptyRow {
         /// The row.
         row: usize,
     },
-    /// No row at all.
+    /// The batch has no rows.
     #[error("no prompts were given")]
     NoRows,
-    /// Labels of another length than the ids.
+    /// A row has more or fewer labels than ids.
     #[error("row {row} has {ids} ids and {labels} labels, expected as many")]
     Labels {
         /// The row.
@@ -78,51 +78,51 @@ pub enum SpliceError {
     },
 }
 
-/// A generation that cannot start.
+/// A generation that cannot start or continue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GenerationError {
-    /// Ids and pictures do not fit together.
+    /// The prompts' ids and pictures do not fit together.
     #[error(transparent)]
     Splice(#[from] SpliceError),
-    /// The prompt fills the context.
+    /// A prompt leaves no room in the context.
     #[error(
         "prompt {row} has {length} tokens with its pictures; the model's context is {context} and must leave room for an answer"
     )]
     PromptTooLong {
-        /// The prompt.
+        /// Index of the prompt.
         row: usize,
-        /// Its tokens, pictures expanded.
+        /// Its tokens, with pictures expanded.
         length: usize,
-        /// Tokens of the context.
+        /// Context length in tokens.
         context: usize,
     },
-    /// A setting out of range.
+    /// A setting is out of range.
     #[error("generation: {field} is {found}, expected {expected}")]
     Config {
         /// The field.
         field: &'static str,
         /// Its value.
         found: f64,
-        /// What it has to be.
+        /// The requirement.
         expected: &'static str,
     },
-    /// Stop strings without a tokenizer to find them with.
+    /// Stop strings are set without a tokenizer to find them.
     #[error(
         "stop strings are set, but the generator has no tokenizer; give it one with `with_tokenizer`"
     )]
     NoTokenizer,
-    /// Cancelled before the first token.
-    #[error("cancelled while the prompt was read")]
+    /// Cancelled during prefill.
+    #[error("cancelled during the prefill of the prompt")]
     Cancelled,
-    /// The model's numbers are not numbers.
+    /// The model's logits are NaN.
     #[error(
         "row {row}: the logits of token {token} are not finite; the weights or the input are damaged"
     )]
     NotFinite {
         /// The row.
         row: usize,
-        /// Which new token.
+        /// Index of the new token.
         token: usize,
     },
 }

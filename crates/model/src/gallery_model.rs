@@ -1,4 +1,4 @@
-//! Tower, projector and decoder as one module.
+//! The model: vision tower, projector and decoder.
 
 use std::borrow::Borrow;
 
@@ -12,10 +12,10 @@ use gallery_gpt_vision::{PixelValues, VisionTower};
 
 use crate::{GalleryModelConfig, SpliceError, SplicePlan};
 
-/// The model.
+/// A LLaVA-style multimodal model.
 #[derive(Module, Debug)]
 pub struct GalleryModel {
-    /// The tower.
+    /// The vision tower.
     pub vision_tower: VisionTower,
     /// The projector.
     pub projector: Projector,
@@ -38,13 +38,13 @@ impl GalleryModel {
         }
     }
 
-    /// What it is made of.
+    /// The config.
     #[must_use]
     pub fn config(&self) -> &GalleryModelConfig {
         &self.config
     }
 
-    /// Where the weights are.
+    /// Device of the weights.
     #[must_use]
     pub fn device(&self) -> Device {
         self.language_model.device()
@@ -78,8 +78,8 @@ impl GalleryModel {
         )
     }
 
-    /// The pictures of a batch on the model's device, `[pictures, 3, image, image]`; `None` if there
-    /// are none.
+    /// The pictures of a batch on the model's device, `[pictures, 3, image, image]`; `None` if
+    /// there are none.
     ///
     /// # Panics
     /// If two pictures differ in size.
@@ -89,8 +89,8 @@ impl GalleryModel {
         (!pictures.is_empty()).then(|| PixelValues::stack(&pictures, &self.device()))
     }
 
-    /// The embeddings of a batch: text tokens embedded, pictures through the tower and the projector,
-    /// spliced as planned.
+    /// The embeddings of a batch: text tokens embedded, pictures through the tower and the
+    /// projector, spliced as planned.
     ///
     /// # Shapes
     /// - `pixel_values`: `[pictures, 3, image, image]`, `None` where the plan has no picture
@@ -187,45 +187,45 @@ impl GalleryModel {
         self.language_model.logits(hidden_states)
     }
 
-    /// Gives the decoder's targeted linears new adapters.
+    /// Adds new adapters to the decoder's targeted linear layers.
     #[must_use]
     pub fn apply_lora(mut self, config: &LoraConfig) -> Self {
         self.language_model = self.language_model.apply_lora(config);
         self
     }
 
-    /// Notes that an adapter went into weights of the base, which its folder does not hold: the names of the modules. Whoever saves
-    /// adapters has to refuse such a model.
+    /// Records the modules whose base weights an adapter has changed. Saving an adapter of such a
+    /// model must be refused, because its folder would not hold them.
     #[must_use]
     pub fn with_changed_base(mut self, modules: impl IntoIterator<Item = String>) -> Self {
         self.changed_base = modules.into_iter().collect();
         self
     }
 
-    /// Modules whose weights are no longer the base's, because an adapter went into them.
+    /// Modules whose base weights an adapter has changed.
     #[must_use]
     pub fn changed_base(&self) -> &[String] {
         &self.changed_base
     }
 
-    /// Keeps the weights of the decoder's blocks in 8 bits, for writing in less memory.
+    /// Quantizes the decoder's blocks to 8 bits, for generation in less memory.
     #[must_use]
     pub fn quantize(mut self) -> Self {
         self.language_model = self.language_model.quantize();
         self
     }
 
-    /// Adds the adapters to the weights and takes them off.
+    /// Merges the adapters into the weights and removes them.
     ///
     /// # Panics
-    /// If the weights are in 8 bits.
+    /// If the weights are quantized.
     #[must_use]
     pub fn merge_lora(mut self) -> Self {
         self.language_model = self.language_model.merge_lora();
         self
     }
 
-    /// Number type of the decoder.
+    /// Dtype of the decoder.
     #[must_use]
     pub fn dtype(&self) -> DType {
         self.language_model.dtype()

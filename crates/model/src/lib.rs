@@ -1,10 +1,11 @@
-//! The multimodal model: a vision tower, a projector and a decoder, composed as LLaVA-1.5 composes them (Liu et al. 2023,
-//! <https://arxiv.org/abs/2310.03744>).
+//! The multimodal model: a vision tower, a projector and a decoder, composed as in LLaVA-1.5 (Liu
+//! et al. 2023, <https://arxiv.org/abs/2310.03744>).
 //!
-//! - [`GalleryModelConfig`] has presets of few lines; the tiny one and the 7B one run through the same code.
-//! - [`SplicePlan`] says where every token and every picture goes, before anything is computed.
-//! - [`GalleryModel`] embeds, splices, runs the decoder.
-//! - [`Generator`] writes, greedily or by sampling, with a cache, on token ids; it knows nothing of words.
+//! - [`GalleryModelConfig`] has presets; the tiny model and the 7B model run through the same code.
+//! - [`SplicePlan`] plans where the tokens and pictures of a batch go, before anything is computed.
+//! - [`GalleryModel`] plans and embeds a batch, and runs the decoder on it.
+//! - [`Generator`] generates token ids: greedily, by sampling or by beam search, with a key/value
+//!   cache.
 //!
 //! ```
 //! use burn::tensor::Device;

@@ -1,5 +1,5 @@
-//! Where the tokens and picture features of a batch go (LLaVA's `prepare_inputs_labels_for_multimodal`): planned on the
-//! host, carried out by one gather.
+//! Where the tokens and picture features of a batch go (LLaVA's
+//! `prepare_inputs_labels_for_multimodal`): planned on the host, carried out by one gather.
 
 use std::str::FromStr;
 
@@ -83,8 +83,9 @@ pub struct SplicedLabels {
 }
 
 impl SplicePlan {
-    /// Plans one row per list of ids, right-padded to the longest. Each [`IMAGE_TOKEN_INDEX`] stands
-    /// for a picture of `tokens_per_picture` features; pictures are taken in order across the rows.
+    /// Plans one row per list of ids, right-padded to the longest. Each [`IMAGE_TOKEN_INDEX`]
+    /// stands for a picture of `tokens_per_picture` features; pictures are taken in order across
+    /// the rows.
     ///
     /// # Errors
     /// The number of image placeholders differs from the number of pictures, an id is outside the
@@ -239,8 +240,8 @@ impl SplicePlan {
         }
     }
 
-    /// Shifts the labels of the rows by one and finds the slots that predict them. Picture slots are
-    /// never supervised.
+    /// Shifts the labels of the rows by one and finds the slots that predict them. Picture slots
+    /// are never supervised.
     ///
     /// ```text
     /// ids      1    9    -200          7    2

@@ -1,4 +1,4 @@
-//! Which projector, and between which widths.
+//! The kind and the widths of a projector.
 
 use std::str::FromStr;
 
@@ -6,17 +6,17 @@ use burn::tensor::Device;
 
 use crate::Projector;
 
-/// The shapes a projector can have (`mm_projector_type`).
+/// The kind of a projector (`mm_projector_type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProjectorKind {
-    /// One linear.
+    /// One linear layer.
     Linear,
-    /// `depth` linears with an exact GELU between: `mlp2x_gelu` has two.
+    /// `depth` linear layers with exact GELUs between them: `mlp2x_gelu` has two.
     MlpGelu {
-        /// Number of linears, at least 1.
+        /// Number of linear layers, at least 1.
         depth: usize,
     },
-    /// Features as they are; both widths are equal.
+    /// Features unchanged; both widths are equal.
     Identity,
 }
 
@@ -24,12 +24,12 @@ pub enum ProjectorKind {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProjectorError {
-    /// A name nobody knows.
+    /// An unknown kind.
     #[error(
         "unknown mm_projector_type `{0}`, expected linear, identity or mlpNx_gelu with N from 1 to 16"
     )]
     UnknownKind(String),
-    /// A width of zero, or two widths that have to be equal.
+    /// A width is 0, or widths that must be equal differ.
     #[error("projector {kind}: widths {mm_hidden_size} and {hidden_size}, expected {expected}")]
     Width {
         /// The kind.
@@ -38,7 +38,7 @@ pub enum ProjectorError {
         mm_hidden_size: usize,
         /// Width of the language model.
         hidden_size: usize,
-        /// What they have to be.
+        /// The requirement.
         expected: &'static str,
     },
 }
@@ -74,9 +74,9 @@ impl std::fmt::Display for ProjectorKind {
 /// Settings of [`Projector`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProjectorConfig {
-    /// The shape.
+    /// The kind.
     pub kind: ProjectorKind,
-    /// Width of the tower's features.
+    /// Width of the vision tower's features.
     pub mm_hidden_size: usize,
     /// Width of the language model.
     pub hidden_size: usize,
@@ -104,10 +104,10 @@ impl ProjectorConfig {
         }
     }
 
-    /// Checks numbers that came from a file or a user.
+    /// Checks values from a file or a user.
     ///
     /// # Errors
-    /// A width of 0, or two widths for [`ProjectorKind::Identity`].
+    /// A width is 0, or the widths of [`ProjectorKind::Identity`] differ.
     pub fn validate(&self) -> Result<(), ProjectorError> {
         let wrong = |expected| {
             Err(ProjectorError::Width {
@@ -126,7 +126,7 @@ impl ProjectorConfig {
         Ok(())
     }
 
-    /// A projector with random weights, made when first used.
+    /// A projector with random weights, initialised on first use.
     #[must_use]
     pub fn init(&self, device: &Device) -> Projector {
         Projector::new(self, device)

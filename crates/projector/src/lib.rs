@@ -1,4 +1,4 @@
-//! From the tower's width to the language model's: LLaVA's `mm_projector`.
+//! The projector between the vision tower and the language model: LLaVA's `mm_projector`.
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};

@@ -1,4 +1,4 @@
-//! The projector itself.
+//! The projector module.
 
 use burn::{
     module::Module,
@@ -8,10 +8,11 @@ use burn::{
 
 use crate::{ProjectorConfig, ProjectorKind};
 
-/// Linears with an exact (erf) GELU between; none at all for [`ProjectorKind::Identity`].
+/// Linear layers with exact (erf) GELUs between them; no layer for [`ProjectorKind::Identity`].
 #[derive(Module, Debug)]
 pub struct Projector {
-    /// The linears in order. LLaVA numbers them 0, 2, 4, ... because its activations count too.
+    /// The linear layers in order. LLaVA numbers them 0, 2, 4, ... because it counts the
+    /// activations too.
     pub layers: Vec<Linear>,
 }
 

@@ -1,20 +1,22 @@
-//! What a text says about colours and places, and whether it is so.
+//! Checks what a text claims about colours, places and light.
 
 use crate::{Color, Noun, Place, Scene};
 
-/// The checkable claims of a text about a scene.
+/// Counts of a text's checkable claims about a scene.
 ///
-/// "A coat in blue" and "a blue coat" claim a colour of a thing; a place word between the word for a thing and the next one
-/// claims that place of it; a side after the word "light" claims it of the light.
+/// "A coat in blue" and "a blue coat" claim the colour of a thing. A place word between a thing's
+/// noun and the next noun claims the place of that thing. A side after the word "light" claims the
+/// side of the light.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Claims {
     /// Claims that are true of the scene.
     pub right: usize,
-    /// Claims that are not, or that speak of something which is not there.
+    /// Claims that are false, or about something that is not in the scene.
     pub wrong: usize,
-    /// Facts of the scene that a true claim names.
+    /// Facts of the scene that true claims name.
     pub facts_named: usize,
-    /// Facts there are: a colour for every part, a place for both things, a side for the light.
+    /// All facts of the scene: the colour of every part, the place of both things, the side of the
+    /// light.
     pub facts: usize,
 }
 
@@ -26,7 +28,7 @@ enum Fact {
 }
 
 impl Claims {
-    /// Reads a text about a scene.
+    /// Counts the claims of a text about a scene.
     #[must_use]
     pub fn of(text: &str, scene: &Scene) -> Self {
         let mut facts: Vec<Fact> = scene
@@ -53,14 +55,14 @@ impl Claims {
         }
     }
 
-    /// Share of the claims that are true; `None` for a text that claims nothing.
+    /// Fraction of the claims that are true; `None` for a text without claims.
     #[must_use]
     pub fn precision(&self) -> Option<f64> {
         let all = self.right + self.wrong;
         (all > 0).then(|| self.right as f64 / all as f64)
     }
 
-    /// Share of the facts that are named.
+    /// Fraction of the facts that are named.
     #[must_use]
     pub fn recall(&self) -> f64 {
         self.facts_named as f64 / self.facts as f64
@@ -79,9 +81,9 @@ impl std::ops::AddAssign for Claims {
 fn read(text: &str) -> Vec<Fact> {
     let lower = text.to_lowercase();
     let mut claims = Vec::new();
-    // A colour waiting for the thing it may belong to.
+    // A colour whose noun may follow.
     let mut color: Option<Color> = None;
-    // The thing spoken of, as long as its colour and its place may follow.
+    // The last noun, while its colour and its place may follow.
     let (mut colorless, mut placeless): (Option<Noun>, Option<Noun>) = (None, None);
     let mut light = false;
     let mut before = "";
@@ -113,7 +115,7 @@ fn read(text: &str) -> Vec<Fact> {
             }
             color = None;
         }
-        // The end of a sentence ends what its words are about.
+        // Claims do not cross the end of a sentence.
         if raw.ends_with(['.', ';', ':']) {
             (colorless, placeless, light) = (None, None, false);
         }

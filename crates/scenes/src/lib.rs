@@ -1,8 +1,9 @@
-//! Paintings drawn from seeded scene descriptions, with texts that are true of them.
+//! Synthetic paintings drawn from seeded scene descriptions, with true texts about them.
 //!
-//! No data set can ship with this project, so its sample is drawn by this crate: a [`Scene`] says what is where, in which
-//! colour and light; [`paint`] draws it; [`analysis`] writes a formal analysis and [`catalogue`] a terse entry; and
-//! [`Claims`] checks what any text says about the colours and places of a scene.
+//! No real data set can ship with this project, so this crate draws its sample: a [`Scene`]
+//! describes what is where, in which colour and light; [`paint`] draws it; [`analysis`] writes a
+//! formal analysis and [`catalogue`] a short entry; and [`Claims`] checks what a text claims about
+//! a scene.
 //!
 //! ```
 //! use gallery_gpt_scenes::{Claims, Scene, analysis, paint};

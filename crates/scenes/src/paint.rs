@@ -1,4 +1,4 @@
-//! Drawing a scene in the manner of a painting.
+//! Draws a scene as a painting.
 
 use image::{Rgb, RgbImage};
 use rand::{RngExt, SeedableRng};
@@ -15,7 +15,7 @@ struct Canvas {
     width: usize,
     height: usize,
     pixels: Vec<Paint>,
-    /// What each pixel shows.
+    /// The noun of each pixel.
     parts: Vec<Noun>,
     /// +1 where the light comes from the right, -1 from the left.
     light: f32,
@@ -27,7 +27,7 @@ pub fn paint(scene: &Scene) -> RgbImage {
     paint_parts(scene).0
 }
 
-/// As [`paint`], with what each pixel shows, row by row from the top left.
+/// As [`paint`], with the noun of each pixel, row by row from the top left.
 #[must_use]
 pub fn paint_parts(scene: &Scene) -> (RgbImage, Vec<Noun>) {
     let mut random = ChaCha8Rng::seed_from_u64(scene.detail);
@@ -64,7 +64,7 @@ pub fn paint_parts(scene: &Scene) -> (RgbImage, Vec<Noun>) {
     canvas.backdrop(backdrop, ground, horizon);
     let size = random.random_range(0.92..1.08);
     let sway = random.random_range(-0.03..0.03);
-    // The smaller thing is in front, but for a curtain, which hangs behind the sitter.
+    // The smaller thing is in front, except for a curtain, which hangs behind the sitter.
     let mut parts = [
         (scene.main, main, size, -sway),
         (scene.second, second, 0.62 * size, sway),
@@ -88,7 +88,8 @@ fn scaled(color: Paint, by: f32) -> Paint {
 }
 
 impl Canvas {
-    /// Calls `draw` with every pixel's place, from 0 to 1 across each side, its colour and what it shows.
+    /// Calls `draw` with the position of every pixel, from 0 to 1 along each side, its colour and
+    /// its noun.
     fn each(&mut self, mut draw: impl FnMut(f32, f32, &mut Paint, &mut Noun)) {
         for y in 0..self.height {
             for x in 0..self.width {
@@ -127,7 +128,8 @@ impl Canvas {
         let skin = [222.0, 178.0, 148.0];
         let trunk = [88.0, 62.0, 44.0];
         self.each(|u, v, pixel, part| {
-            // Around the thing's foot (or middle), in units of the picture's height, y upward.
+            // Relative to the thing's foot (or middle), in units of the picture's height, y
+            // upwards.
             let x = (u - center) * aspect / size;
             let y = (base - v) / size;
             let hit = match thing.noun {
@@ -226,7 +228,7 @@ impl Canvas {
         }
     }
 
-    /// One stroke of the colour where it starts, a little lighter or darker.
+    /// A stroke in the colour of the pixel where it starts, a little lighter or darker.
     fn stroke(&mut self, random: &mut ChaCha8Rng, angle: f32, half: i32, thick: i32, vary: f32) {
         let x0 = random.random_range(0..self.width) as f32;
         let y0 = random.random_range(0..self.height) as f32;
@@ -260,7 +262,7 @@ impl Canvas {
     }
 }
 
-/// How far across a disc a point lies, -1 to 1, if it lies inside.
+/// The horizontal position of a point in a disc, -1 to 1, if it is inside.
 fn disc(x: f32, y: f32, radius: f32) -> Option<f32> {
     (x * x + y * y < radius * radius).then_some(x / radius)
 }

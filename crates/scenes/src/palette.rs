@@ -1,4 +1,4 @@
-//! The colours that have a name here.
+//! Named colours.
 
 /// A named colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,7 +35,7 @@ pub enum Temperature {
 }
 
 impl Color {
-    /// All of them.
+    /// All colours.
     pub const ALL: [Self; 9] = [
         Self::Red,
         Self::Orange,
@@ -64,7 +64,7 @@ impl Color {
         }
     }
 
-    /// The colour of a name.
+    /// The colour with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|color| color.name() == name)

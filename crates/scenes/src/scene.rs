@@ -1,4 +1,4 @@
-//! What a painting shows.
+//! The facts of a painting.
 
 use rand::{RngExt, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
@@ -9,23 +9,23 @@ use crate::Color;
 pub const TRAIN_SEED: u64 = 1;
 /// Seed of the sample's test pictures.
 pub const TEST_SEED: u64 = 2;
-/// Seed of the pictures the tiny base is made with.
+/// Seed of the pictures that the tiny base model is trained on.
 pub const BASE_SEED: u64 = 3;
 
-/// What kind of painting.
+/// The genre of a painting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Genre {
     /// Things on a table.
     StillLife,
-    /// A view.
+    /// An outdoor view.
     Landscape,
-    /// A sitter.
+    /// A portrait of a sitter.
     Portrait,
-    /// Shapes.
+    /// Abstract shapes.
     Abstraction,
 }
 
-/// What a part of a painting is.
+/// What a part of a painting shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each name is the thing")]
 pub enum Noun {
@@ -70,14 +70,14 @@ pub enum Side {
     Right,
 }
 
-/// How the paint lies.
+/// The brushwork.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Brushwork {
-    /// No stroke shows.
+    /// No visible strokes.
     Smooth,
-    /// Long strokes show.
+    /// Long visible strokes.
     Broad,
-    /// Points of paint.
+    /// Dots of paint.
     Dotted,
 }
 
@@ -92,24 +92,24 @@ pub struct Thing {
     pub place: Place,
 }
 
-/// A painting in facts.
+/// The facts of one painting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scene {
-    /// Kind of painting.
+    /// The genre.
     pub genre: Genre,
     /// The large thing.
     pub main: Thing,
-    /// The small thing, at another place.
+    /// The small thing, in another place.
     pub second: Thing,
-    /// What is behind, and its colour.
+    /// The background and its colour.
     pub backdrop: (Noun, Color),
-    /// What things stand on, and its colour; a portrait and an abstraction have none.
+    /// The ground and its colour; portraits and abstractions have none.
     pub ground: Option<(Noun, Color)>,
     /// Where the light comes from.
     pub light: Side,
-    /// How the paint lies.
+    /// The brushwork.
     pub brushwork: Brushwork,
-    /// Seed of everything that is not a fact: sizes, jitter, strokes.
+    /// Seed of all that is not a fact: sizes, jitter, strokes.
     pub detail: u64,
 }
 
@@ -143,7 +143,7 @@ impl Genre {
 }
 
 impl Noun {
-    /// All of them.
+    /// All nouns.
     pub const ALL: [Self; 19] = [
         Self::Jug,
         Self::Bowl,
@@ -194,7 +194,7 @@ impl Noun {
 }
 
 impl Place {
-    /// All three.
+    /// All places.
     pub const ALL: [Self; 3] = [Self::Left, Self::Center, Self::Right];
 
     /// The word.
@@ -232,10 +232,11 @@ impl Brushwork {
 }
 
 impl Scene {
-    /// Draws the facts of one scene. Scenes of one seed differ by their number; equal arguments give equal scenes.
+    /// Samples the facts of a scene. Scenes of one seed differ by their number; equal arguments
+    /// give equal scenes.
     ///
     /// # Panics
-    /// Never: every list drawn from has an entry.
+    /// Never: every list sampled from has an entry.
     #[must_use]
     pub fn sample(seed: u64, number: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
@@ -259,7 +260,7 @@ impl Scene {
                 break noun;
             }
         };
-        // No colour twice in a picture: a text can only be right about the one it means.
+        // No colour twice in a picture, so that a text about a colour is unambiguous.
         let mut colors = Color::ALL.to_vec();
         let mut color = |random: &mut ChaCha8Rng, excluded: &[Color]| loop {
             let at = random.random_range(0..colors.len());

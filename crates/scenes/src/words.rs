@@ -1,11 +1,11 @@
-//! Texts about a scene, all of them true of it.
+//! True texts about a scene.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::{Brushwork, Genre, Noun, Place, Scene, Temperature, Thing};
 
-/// Questions for a formal analysis, in PaintingForm's manner.
+/// Questions for a formal analysis, in the style of PaintingForm.
 pub const QUESTIONS: [&str; 4] = [
     "Please construct a formal analysis paragraph of approximately 75 words that is coherent and focuses solely on visual characteristics.",
     "Write a logically connected paragraph of formal analysis, limited to the visual features of this painting.",
@@ -37,7 +37,7 @@ fn thing(thing: Thing) -> String {
     )
 }
 
-/// A terse entry as catalogues have them: the genre and one to three of the facts, chosen by `voice`.
+/// A short catalogue entry: the genre and one to three facts, chosen by `voice`.
 #[must_use]
 pub fn catalogue(scene: &Scene, voice: u64) -> String {
     let mut random = generator(scene, voice);
@@ -49,7 +49,7 @@ pub fn catalogue(scene: &Scene, voice: u64) -> String {
     entry(scene, &facts)
 }
 
-/// As [`catalogue`], with all the facts.
+/// As [`catalogue`], with all facts.
 #[must_use]
 pub fn inventory(scene: &Scene) -> String {
     entry(scene, &facts(scene))
@@ -71,7 +71,8 @@ fn entry(scene: &Scene, facts: &[String]) -> String {
     format!("{}{rest}: {}.", first.to_uppercase(), facts.join("; "))
 }
 
-/// A formal analysis of about 75 words: composition, colour, light, line, brushwork, balance. `voice` chooses the wording.
+/// A formal analysis of about 75 words: composition, colour, light, line, brushwork, balance.
+/// `voice` chooses the wording.
 #[must_use]
 pub fn analysis(scene: &Scene, voice: u64) -> String {
     let mut random = generator(scene, voice);

@@ -1,4 +1,4 @@
-//! Tokens that stand beside the vocabulary's pieces: found in a text before anything is merged, and never a part of a merge.
+//! Added tokens: found in a text before merging, and never part of a merge.
 
 use std::ops::Range;
 
@@ -8,27 +8,27 @@ use serde::Deserialize;
 
 use crate::vocabulary::automaton;
 
-/// Most added tokens of a file.
+/// Maximum number of added tokens in a file.
 pub(crate) const MAX_ADDED: usize = 40_000;
 
-/// A token with its rules, in the fields of a `tokenizer.json`.
+/// An added token, with the field names of `tokenizer.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub(crate) struct AddedToken {
     pub(crate) id: u32,
     pub(crate) content: String,
-    /// Left out of an answer's text, like `</s>`.
+    /// Left out when decoding skips special tokens, like `</s>`.
     #[serde(default)]
     pub(crate) special: bool,
-    /// Whether it takes the white space in front of it.
+    /// Whether it consumes the white space before it.
     #[serde(default)]
     pub(crate) lstrip: bool,
-    /// Whether it takes the white space behind it.
+    /// Whether it consumes the white space after it.
     #[serde(default)]
     pub(crate) rstrip: bool,
-    /// Whether it is found only between spaces.
+    /// Whether it matches only between spaces.
     #[serde(default)]
     pub(crate) single_word: bool,
-    /// Whether a fast tokenizer looks for it in the normalized text.
+    /// Whether a fast tokenizer matches it in the normalized text.
     #[serde(default)]
     pub(crate) normalized: bool,
 }
@@ -47,10 +47,10 @@ impl AddedToken {
     }
 }
 
-/// A part of a text.
+/// A segment of a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
-    /// To be merged.
+    /// Text to be merged into pieces.
     Text(Range<usize>),
     /// An added token.
     Added(u32, Range<usize>),
@@ -60,15 +60,15 @@ pub(crate) enum Part {
 #[derive(Clone, Debug)]
 pub(crate) struct AddedTokens {
     by_id: AHashMap<u32, AddedToken>,
-    /// Finds the words among them.
+    /// Matches the tokens that can occur in a text, with their ids.
     words: Option<(AhoCorasick, Vec<u32>)>,
 }
 
 impl AddedTokens {
-    /// Some tokens, of which texts may have those that `is_word` takes.
+    /// The given tokens. Only those accepted by `is_word` are matched in texts.
     ///
     /// # Errors
-    /// Too many of them; in words.
+    /// Too many tokens. The message says so.
     pub(crate) fn new(
         tokens: Vec<AddedToken>,
         is_word: impl Fn(&str) -> bool,
@@ -94,7 +94,7 @@ impl AddedTokens {
         self.get(id).is_some_and(|token| token.special)
     }
 
-    /// Those that texts may have.
+    /// The tokens that are matched in texts.
     pub(crate) fn words(&self) -> impl Iterator<Item = &AddedToken> {
         let ids = self.words.iter().flat_map(|(_, ids)| ids);
         ids.filter_map(|id| self.get(*id))
@@ -104,7 +104,8 @@ impl AddedTokens {
         self.by_id.keys().copied()
     }
 
-    /// A text in parts, from left to right; what a token strips belongs to none.
+    /// Splits a text into segments, from left to right. White space that a token consumes is in
+    /// none.
     pub(crate) fn split(&self, text: &str) -> Vec<Part> {
         let mut parts = Vec::new();
         let mut at = 0;
@@ -112,12 +113,12 @@ impl AddedTokens {
             for found in automaton.find_iter(text) {
                 let token = &self.by_id[&ids[found.pattern().as_usize()]];
                 let (before, after) = (&text[..found.start()], &text[found.end()..]);
-                // The U+2581 in front of a text is no space in this.
+                // The U+2581 before a text does not count as a space here.
                 if found.start() < at || (token.single_word && !before.ends_with(' ')) {
                     continue;
                 }
                 if token.single_word && !(after.is_empty() || after.starts_with(' ')) {
-                    // Not found, but the text is divided here.
+                    // No match, but the text is split here.
                     parts.push(Part::Text(at..found.start()));
                     at = found.start();
                     continue;

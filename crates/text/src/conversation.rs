@@ -1,18 +1,18 @@
-//! Conversations and the templates that lay them out (LLaVA's `conversation.py`).
+//! Conversations and the prompt templates that format them (LLaVA's `conversation.py`).
 
 use std::str::FromStr;
 
-/// Who speaks.
+/// The speaker of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// The person (`human` in the data).
+    /// The user (`human` in the data).
     User,
     /// The model (`gpt` in the data).
     Assistant,
 }
 
 impl Role {
-    /// The name in PaintingForm's records.
+    /// The role's name in PaintingForm's records.
     #[must_use]
     pub fn record_name(self) -> &'static str {
         match self {
@@ -22,32 +22,33 @@ impl Role {
     }
 }
 
-/// One thing said.
+/// A message of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
-    /// Who says it.
+    /// Its speaker.
     pub role: Role,
-    /// What is said; `<image>` marks a picture.
+    /// Its text, with an `<image>` placeholder for each picture.
     pub text: String,
 }
 
-/// Turns in order.
+/// A sequence of turns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Conversation {
-    /// A text in front, in place of the template's.
+    /// The system prompt, instead of the template's own.
     pub system: Option<String>,
     /// The turns.
     pub turns: Vec<Turn>,
 }
 
 impl Conversation {
-    /// A conversation of one question, to be answered.
+    /// A conversation of one question that waits for its answer.
     #[must_use]
     pub fn question(text: impl Into<String>) -> Self {
         Self::default().ask(text)
     }
 
-    /// Sets the text in front. A model was trained with its template's own; another may or may not be heeded.
+    /// Sets the system prompt. The model was trained with the template's own and may ignore
+    /// another.
     #[must_use]
     pub fn with_system(mut self, text: impl Into<String>) -> Self {
         self.system = Some(text.into());
@@ -78,41 +79,41 @@ impl Conversation {
 /// How a template separates its parts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Style {
-    /// One separator after everything.
+    /// The same separator after every part.
     Single {
         /// The separator.
         sep: &'static str,
     },
-    /// One separator after the system text and the user, another after the assistant.
+    /// One separator after the system prompt and the user, another after the assistant.
     Two {
-        /// After the system text and after the user.
+        /// After the system prompt and after the user.
         sep: &'static str,
         /// After the assistant.
         sep2: &'static str,
     },
-    /// Texts one after the other, no roles.
+    /// The texts joined, without roles.
     Plain {
         /// After every text.
         sep: &'static str,
     },
 }
 
-/// A layout of conversations.
+/// A prompt template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Template {
     /// Its name in LLaVA.
     pub name: &'static str,
-    /// The text in front.
+    /// The system prompt.
     pub system: &'static str,
-    /// What the user is called.
+    /// The name of the user.
     pub user: &'static str,
-    /// What the assistant is called.
+    /// The name of the assistant.
     pub assistant: &'static str,
     /// Separators.
     pub style: Style,
 }
 
-/// The templates that are known by name.
+/// The supported templates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TemplateKind {
     /// `vicuna_v1`, `v1`: what GalleryGPT is trained with.
@@ -120,13 +121,13 @@ pub enum TemplateKind {
     VicunaV1,
     /// `llava_v1`: as `vicuna_v1` with "human" for "user" in the system text.
     LlavaV1,
-    /// `llava_v0`: what the original's name rule picks for the released adapter at inference.
+    /// `llava_v0`: the template that the original's name rule picks for the released adapter.
     LlavaV0,
     /// `plain`, `v0_plain`: picture and caption, for training the projector.
     Plain,
 }
 
-/// A template name nobody knows.
+/// An unknown template name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown conversation template `{0}`; known are vicuna_v1 (v1), llava_v1, llava_v0, plain")]
 pub struct UnknownTemplate(String);
@@ -152,13 +153,15 @@ impl std::fmt::Display for TemplateKind {
 }
 
 impl TemplateKind {
-    /// What `run_llava.py` picks by the name of a model: `llava_v1` if it has "v1" in it, else `llava_v0`.
+    /// The template that `run_llava.py` picks by a model's name: `llava_v1` if the name contains
+    /// "v1", else `llava_v0`.
     ///
-    /// A trap of the original: its documented adapter is called `llava-lora-model`, so its own command asks with `llava_v0` what
-    /// was trained with `vicuna_v1`. For comparisons with it; nothing here guesses unless told to.
+    /// This is a trap of the original: its documented adapter is called `llava-lora-model`, so its
+    /// own command prompts with `llava_v0` a model that was trained with `vicuna_v1`. Use it to
+    /// compare with the original; no other function here guesses.
     ///
     /// # Errors
-    /// The original would pick a template that is not known here.
+    /// The original would pick a template that is not supported here.
     pub fn guess_as_run_llava(model: &str) -> Result<Self, UnknownTemplate> {
         let name = model.to_lowercase();
         let rules = [
@@ -173,7 +176,7 @@ impl TemplateKind {
             .map_err(|picked| UnknownTemplate(picked.to_owned()))
     }
 
-    /// The layout.
+    /// The template itself.
     #[must_use]
     pub fn template(self) -> Template {
         const HUMAN: &str = "A chat between a curious human and an artificial intelligence assistant. \
@@ -218,7 +221,8 @@ impl TemplateKind {
 }
 
 impl Template {
-    /// The text given to the model: after a last turn of the user it ends with the open turn of the assistant.
+    /// The prompt of a conversation. After a last turn of the user it ends with the assistant's
+    /// name, for the model to continue.
     #[must_use]
     pub fn prompt(&self, conversation: &Conversation) -> String {
         let mut prompt = String::new();
@@ -254,7 +258,7 @@ impl Template {
         prompt
     }
 
-    /// What a role is called.
+    /// The name of a role.
     #[must_use]
     pub fn role(&self, role: Role) -> &'static str {
         match role {
@@ -263,7 +267,7 @@ impl Template {
         }
     }
 
-    /// What follows a turn.
+    /// The separator after a turn.
     #[must_use]
     pub fn separator(&self, role: Role) -> &'static str {
         match (self.style, role) {
@@ -272,7 +276,7 @@ impl Template {
         }
     }
 
-    /// The text at which generation should stop although it is not the end-of-text token, if the template has one.
+    /// The template's stop string, if answers do not end with the end-of-text token alone.
     #[must_use]
     pub fn stop_text(&self) -> Option<&'static str> {
         match self.style {

@@ -1,4 +1,4 @@
-//! What can go wrong between a file of words and a row of ids.
+//! Errors of tokenizer files and of conversations.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ pub enum TokenizerError {
         /// Why.
         source: std::io::Error,
     },
-    /// The folder holds neither file.
+    /// The folder has no tokenizer file.
     #[error("no tokenizer in {folder}: expected `tokenizer.model` or `tokenizer.json` there")]
     NotFound {
         /// The folder that was searched.
@@ -30,17 +30,17 @@ pub enum TokenizerError {
         /// What was found.
         found: String,
     },
-    /// The file asks for what is not done here, so that its ids would come out wrong.
+    /// The file asks for an unsupported setting, without which its ids would be wrong.
     #[error(
         "{path} asks for {setting}, which is not supported: the ids would be wrong; a LLaMA tokenizer has none of it"
     )]
     Unsupported {
         /// The file.
         path: PathBuf,
-        /// What it asks for.
+        /// The setting.
         setting: String,
     },
-    /// The file is what Git LFS leaves in the place of one.
+    /// The file is a Git LFS pointer.
     #[error(
         "{path} is a Git LFS pointer, the file itself was not downloaded; run `git lfs pull` where it was cloned"
     )]
@@ -62,7 +62,7 @@ pub enum TokenizerError {
         /// Rows of the embedding.
         rows: usize,
     },
-    /// A token the model cannot do without is not in the vocabulary.
+    /// A token that every LLaMA vocabulary has is missing.
     #[error("{path} has no token `{token}`, which a LLaMA vocabulary must have")]
     MissingToken {
         /// The file.
@@ -70,7 +70,7 @@ pub enum TokenizerError {
         /// The token.
         token: String,
     },
-    /// A text that is too long.
+    /// A text could not be encoded.
     #[error("cannot encode the text {text:?}: {reason}")]
     Encode {
         /// The start of the text.
@@ -94,11 +94,11 @@ pub enum TokenizerError {
     },
 }
 
-/// A conversation that cannot be trained on. The record that holds it is named by whoever owns the record.
+/// A conversation that cannot be trained on. Callers add which record it is in.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConversationError {
-    /// No turn at all.
+    /// There is no turn.
     #[error("the conversation is empty; expected a question and an answer")]
     Empty,
     /// Two turns of the same role in a row.
@@ -106,9 +106,9 @@ pub enum ConversationError {
     Roles {
         /// Zero-based turn.
         turn: usize,
-        /// The role that should speak.
+        /// The role expected.
         expected: &'static str,
-        /// The role that does.
+        /// The role found.
         found: &'static str,
     },
     /// The last turn is a question.
@@ -123,25 +123,25 @@ pub enum ConversationError {
         /// Zero-based turn.
         turn: usize,
     },
-    /// A turn holds text with a meaning of its own for the tokenizer or the template.
+    /// A turn contains text that the tokenizer or the template would interpret.
     #[error("turn {turn} contains `{text}`, which {why}; remove it from the text")]
     ReservedText {
         /// Zero-based turn.
         turn: usize,
-        /// What it contains.
+        /// The text.
         text: String,
-        /// What it would do.
+        /// How it would be interpreted.
         why: &'static str,
     },
-    /// The system text holds text with a meaning of its own for the tokenizer or the template.
+    /// The system prompt contains text that the tokenizer or the template would interpret.
     #[error("the system text contains `{text}`, which {why}; remove it from the text")]
     ReservedInSystem {
-        /// What it contains.
+        /// The text.
         text: String,
-        /// What it would do.
+        /// How it would be interpreted.
         why: &'static str,
     },
-    /// A system text for a template that has no place for one.
+    /// A system prompt for a template without one.
     #[error(
         "template `{template}` has no system text; remove the conversation's own, or train with `vicuna_v1`"
     )]
@@ -149,7 +149,7 @@ pub enum ConversationError {
         /// The template.
         template: &'static str,
     },
-    /// A question of which the template keeps nothing.
+    /// A question of which the template would keep nothing.
     #[error(
         "turn {turn} has no <image>, and template `{template}` keeps nothing else of a question; train with `vicuna_v1`"
     )]
@@ -159,9 +159,9 @@ pub enum ConversationError {
         /// The template.
         template: &'static str,
     },
-    /// A token reaches over the edge of an answer, so that the mask would be off by one.
+    /// A token crosses the boundary of an answer, so that the label mask would be wrong.
     #[error(
-        "token {token:?} of turn {turn} reaches over the edge of the answer: the label mask would be wrong"
+        "token {token:?} of turn {turn} crosses the boundary of the answer: the label mask would be wrong"
     )]
     Misaligned {
         /// Zero-based turn.
@@ -169,7 +169,7 @@ pub enum ConversationError {
         /// The token's text.
         token: String,
     },
-    /// The template is for prompts only.
+    /// The template has no label mask, only prompts.
     #[error("template `{template}` has no label mask; train with `vicuna_v1` or `plain`")]
     NotTrainable {
         /// The template.

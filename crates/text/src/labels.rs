@@ -1,26 +1,32 @@
-//! The label mask of a training record: which tokens the loss sees.
+//! The labels of a training record: which tokens are supervised.
 //!
-//! LLaVA's `preprocess_v1` finds the mask by counting the tokens of pieces of the prompt and hoping that the counts
-//! add up; when they do not, the whole record is masked and a warning printed. Here every token carries the bytes it
-//! came from, so a token is supervised when its bytes lie in an answer (or its closing `</s>`), and a record for which
-//! that is not well defined is an error.
+//! LLaVA's `preprocess_v1` finds the mask by tokenizing each round of the prompt and counting; when
+//! the counts do not add up, it masks the whole record and prints a warning. Here every token knows
+//! the bytes of the prompt it came from, so a token is supervised if its bytes lie in an answer or
+//! its closing `</s>`. A record for which that is not well defined is an error.
+//!
+//! ```text
+//! prompt   … USER: <image>\nName the colour. ASSISTANT: Ochre.</s>
+//! labels   -100 …                            -100       supervised
+//! ```
 
 use crate::{
     Conversation, ConversationError, IGNORE_INDEX, IMAGE_TOKEN, Role, SpecialTokens, Style,
     Template, Tokenizer, image_first, prompt::encode_prompt_pieces,
 };
 
-/// A training record as numbers.
+/// A tokenized training record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EncodedConversation {
-    /// Token ids, [`crate::IMAGE_TOKEN_INDEX`] for each picture.
+    /// Token ids, with [`crate::IMAGE_TOKEN_INDEX`] for each picture.
     pub input_ids: Vec<i64>,
-    /// The id to be predicted at each position, or [`IGNORE_INDEX`]. Not shifted: `labels[i]` goes with `input_ids[i]`.
+    /// The label of each position, or [`IGNORE_INDEX`]. Not shifted: `labels[i]` is `input_ids[i]`
+    /// where it is supervised.
     pub labels: Vec<i64>,
 }
 
 impl EncodedConversation {
-    /// Number of positions the loss sees.
+    /// Number of supervised tokens.
     #[must_use]
     pub fn supervised(&self) -> usize {
         self.labels
@@ -39,17 +45,19 @@ impl EncodedConversation {
     }
 }
 
-/// Encodes a conversation and its mask. A first turn of the assistant is skipped, as in the original, and a single
-/// `<image>` moves to the front of its turn ([`image_first`]). A conversation's own system text stands in the place of
-/// the template's, as trainers of its kind have it (`FastChat`); the original knows no such text.
+/// Tokenizes a conversation and labels its answers. A first turn of the assistant is skipped, as in
+/// the original, and a single `<image>` moves to the front of its turn ([`image_first`]). A
+/// conversation's own system prompt replaces the template's, as in `FastChat`; the original has no
+/// such setting.
 ///
 /// # Errors
-/// Roles that do not alternate, a question without an answer, an empty turn, a turn or system text that contains a
-/// special token or the template's role mark (the original masks such a record as a whole), a system text for a template
-/// that has none, or a token that straddles an answer's edge.
+/// Roles that do not alternate; a question without an answer; an empty turn; a turn or system
+/// prompt that contains a special token or the template's role name (the original masks such a
+/// record as a whole); a system prompt for a template without one; or a token that crosses the
+/// boundary of an answer.
 ///
 /// # Examples
-/// The mask covers the answer and its `</s>`, nothing else:
+/// Only the answer and its `</s>` are supervised:
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use gallery_gpt_text::{Conversation, TemplateKind, Tokenizer, encode_conversation};
@@ -96,7 +104,7 @@ pub fn encode_conversation(
     Ok(EncodedConversation { input_ids, labels })
 }
 
-/// The bytes of one answer in the prompt, its closing separator included.
+/// The byte range of an answer in the prompt, including its closing separator.
 struct Answer {
     turn: usize,
     start: usize,
@@ -143,7 +151,7 @@ fn lay_out(
         }
         match (turn.role, has_roles) {
             (Role::User, true) => prompt.push_str(&image_first(&turn.text)),
-            // LLaVA's plain style keeps nothing of the question but its pictures.
+            // LLaVA's plain style keeps only the pictures of a question.
             (Role::User, false) => {
                 let pictures = turn.text.matches(IMAGE_TOKEN).count();
                 if pictures == 0 {
@@ -215,7 +223,7 @@ fn check(
     Ok(())
 }
 
-/// What a text contains that has a meaning of its own, and which.
+/// The part of a text that the tokenizer or the template would interpret, and how.
 fn reserved_text(template: &Template, text: &str) -> Option<(String, &'static str)> {
     let token = SpecialTokens::TEXTS
         .into_iter()

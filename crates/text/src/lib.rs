@@ -1,11 +1,12 @@
-//! Words in, token ids and label masks out. No tensors here.
+//! Tokenizer, prompt templates and labels: from text to token ids, without tensors.
 //!
-//! - [`Tokenizer`] reads `tokenizer.json` and SentencePiece `tokenizer.model`, and by default behaves as the
-//!   tokenizer LLaVA-1.5 runs (the slow `LlamaTokenizer` with `legacy=False`).
-//! - [`Template`] lays a [`Conversation`] out as a prompt ([`TemplateKind`] names the ones of LLaVA).
-//! - [`encode_prompt`] turns a prompt into ids, with [`IMAGE_TOKEN_INDEX`] where a picture goes.
-//! - [`encode_conversation`] does the same for a training record and computes its labels turn by turn.
-//! - [`printable`] makes a text of a file fit for a message.
+//! - [`Tokenizer`] reads `tokenizer.json` and SentencePiece `tokenizer.model`, and by default
+//!   reproduces LLaVA-1.5's tokenizer (the slow `LlamaTokenizer` with `legacy=False`).
+//! - [`Template`] formats a [`Conversation`] as a prompt ([`TemplateKind`] names LLaVA's
+//!   templates).
+//! - [`encode_prompt`] tokenizes a prompt, with [`IMAGE_TOKEN_INDEX`] for each picture.
+//! - [`encode_conversation`] tokenizes a training record and computes its labels.
+//! - [`printable`] makes text from a file safe to show in a message.
 //!
 //! ```
 //! use gallery_gpt_text::{Conversation, TemplateKind};

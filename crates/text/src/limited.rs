@@ -1,4 +1,4 @@
-//! JSON lists and maps that end with an error when they grow too long, so that a file's memory is known before it is read.
+//! JSON lists and maps with a maximum length, so that the memory of reading a file is bounded.
 
 use std::{fmt, marker::PhantomData};
 

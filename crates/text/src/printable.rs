@@ -1,12 +1,13 @@
-//! Texts from outside in messages.
+//! Untrusted text in messages.
 
 use std::borrow::Cow;
 
-/// Characters of a text that a message shows.
+/// Maximum number of characters shown.
 const SHOWN: usize = 400;
 
-/// A text of a file as a message may show it: control characters and those that turn the direction of writing around are written
-/// out, so that no record can steer a terminal, and a long text ends in `…`.
+/// Makes text from a file safe to show in a message: control characters and those that change the
+/// writing direction are escaped, so that no record can control a terminal, and long text is cut
+/// with `…`.
 ///
 /// ```
 /// assert_eq!(gallery_gpt_text::printable("café 1"), "café 1");

@@ -1,4 +1,4 @@
-//! Prompts with pictures in them.
+//! Prompts with image placeholders.
 
 use std::borrow::Cow;
 
@@ -6,11 +6,11 @@ use crate::{
     IMAGE_PLACEHOLDER, IMAGE_TOKEN, IMAGE_TOKEN_INDEX, Tokenizer, TokenizerError, vocabulary::Piece,
 };
 
-/// The ids of a prompt: `<s>`, then the texts between the `<image>` marks, each encoded as a text of its own, with
-/// [`IMAGE_TOKEN_INDEX`] between them (LLaVA's `tokenizer_image_token`).
+/// Tokenizes a prompt: `<s>`, then the texts between the `<image>` placeholders, each encoded on
+/// its own, with [`IMAGE_TOKEN_INDEX`] between them (LLaVA's `tokenizer_image_token`).
 ///
 /// # Errors
-/// The tokenizer refuses the text.
+/// The tokenizer rejects the text.
 pub fn encode_prompt(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<i64>, TokenizerError> {
     Ok(encode_prompt_pieces(tokenizer, prompt)?
         .into_iter()
@@ -18,10 +18,10 @@ pub fn encode_prompt(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<i64>, To
         .collect())
 }
 
-/// An id with the bytes of the prompt it stands for.
+/// An id with its byte range in the prompt.
 pub(crate) type PromptPiece = (i64, Option<(usize, usize)>);
 
-/// As [`encode_prompt`], each id with the bytes of the prompt it stands for (none for `<s>`).
+/// As [`encode_prompt`], each id with its byte range in the prompt (`None` for `<s>`).
 pub(crate) fn encode_prompt_pieces(
     tokenizer: &Tokenizer,
     prompt: &str,
@@ -34,7 +34,7 @@ pub(crate) fn encode_prompt_pieces(
         }
         let (literal, guards) = without_guards(text);
         for Piece { id, start, end } in tokenizer.encode_pieces(&literal)? {
-            // The way back over the guards that were taken out.
+            // Adds the bytes of the guards that were removed.
             let start = start + GUARD.len_utf8() * guards.partition_point(|&guard| guard <= start);
             let end = end + GUARD.len_utf8() * guards.partition_point(|&guard| guard < end);
             ids.push((i64::from(id), Some((at + start, at + end))));
@@ -44,11 +44,12 @@ pub(crate) fn encode_prompt_pieces(
     Ok(ids)
 }
 
-/// Stands behind the `<` of an `<image>` that is only text. A Unicode noncharacter: no text that people exchange has it.
+/// Inserted after the `<` of an `<image>` that is plain text. A Unicode noncharacter, which does
+/// not occur in interchanged text.
 const GUARD: char = '\u{FDD0}';
 
-/// A text in which `<image>` stands for these seven characters, not for a picture: for what comes from outside and was
-/// not written as a prompt. [`encode_prompt`] gives the ids of the text as it was.
+/// Escapes a text so that its `<image>` means these seven characters and not a picture: for
+/// untrusted text that was not written as a prompt. [`encode_prompt`] encodes the original text.
 ///
 /// ```
 /// use gallery_gpt_text::{IMAGE_TOKEN, literal_image};
@@ -63,7 +64,7 @@ pub fn literal_image(text: &str) -> String {
     while let Some((before, guards, after)) = next_image(rest) {
         guarded.push_str(before);
         guarded.push('<');
-        // One more than before, so that a guard which was there already comes back.
+        // One guard more than before, so that guards of the original text are restored.
         guarded.extend(std::iter::repeat_n(GUARD, guards + 1));
         guarded.push_str(IMAGE_END);
         rest = after;
@@ -75,7 +76,8 @@ pub fn literal_image(text: &str) -> String {
 /// [`IMAGE_TOKEN`] without its first character.
 const IMAGE_END: &str = "image>";
 
-/// The first `<image>`, with any guards in it: the text before, the number of guards, the text behind.
+/// The first `<image>`, with any guards in it: the text before, the number of guards, the text
+/// after.
 fn next_image(text: &str) -> Option<(&str, usize, &str)> {
     let mut from = 0;
     while let Some(found) = text[from..].find(IMAGE_END) {
@@ -90,7 +92,7 @@ fn next_image(text: &str) -> Option<(&str, usize, &str)> {
     None
 }
 
-/// A text as it was before [`literal_image`], and the places in it where a guard stood.
+/// Undoes [`literal_image`]; also returns the byte positions of the guards.
 fn without_guards(text: &str) -> (Cow<'_, str>, Vec<usize>) {
     if !text.contains(GUARD) {
         return (Cow::Borrowed(text), Vec::new());
@@ -112,9 +114,10 @@ fn without_guards(text: &str) -> (Cow<'_, str>, Vec<usize>) {
     (Cow::Owned(literal), places)
 }
 
-/// Moves the `<image>` mark of a training turn to its front, on a line of its own (`preprocess_multimodal`).
-/// A turn without a mark, or with several, is returned as it is: where several pictures stand among the words is
-/// their meaning (LLaVA-NeXT does the same; the original knows one picture alone).
+/// Moves the `<image>` placeholder of a training turn to its front, on a line of its own
+/// (`preprocess_multimodal`). A turn with no or several placeholders is returned unchanged: the
+/// positions of several pictures are meaningful (LLaVA-NeXT does the same; the original supports
+/// one picture).
 #[must_use]
 pub fn image_first(text: &str) -> String {
     if text.matches(IMAGE_TOKEN).count() != 1 {
@@ -124,9 +127,9 @@ pub fn image_first(text: &str) -> String {
     format!("{IMAGE_TOKEN}\n{}", rest.trim()).trim().to_owned()
 }
 
-/// A question about `pictures` pictures, as `run_llava.py` asks it: `<image-placeholder>` becomes `<image>`; a
-/// question without any mark gets one line of `<image>` per picture in front. Without a picture there is nothing to mark: both
-/// are only text then, see [`literal_image`].
+/// A question about `pictures` pictures, as in `run_llava.py`: `<image-placeholder>` becomes
+/// `<image>`, and a question without a placeholder gets one line of `<image>` per picture in front.
+/// Without pictures both are plain text, see [`literal_image`].
 #[must_use]
 pub fn image_question(question: &str, pictures: usize) -> String {
     if pictures == 0 {

@@ -1,6 +1,7 @@
-//! SentencePiece `tokenizer.model`: the vocabulary out of its protobuf, and its settings read or refused.
+//! SentencePiece `tokenizer.model`: reads its vocabulary, and rejects settings that are not
+//! supported.
 //!
-//! Field numbers and defaults from `sentencepiece_model.proto` of google/sentencepiece.
+//! Field numbers and defaults are those of `sentencepiece_model.proto` of google/sentencepiece.
 
 use std::path::Path;
 
@@ -59,22 +60,22 @@ const BYTE: i32 = 6;
 
 /// `TrainerSpec.ModelType`, by number.
 const MODEL_TYPES: [&str; 5] = ["unset", "unigram", "BPE", "word", "char"];
-/// What an absent model type means.
+/// The default of an absent model type.
 const UNIGRAM: i32 = 1;
 const BPE: i32 = 2;
 
-/// Most bytes of a piece that merging makes: SentencePiece makes none of more than 512 characters.
+/// Maximum bytes of a merged piece: SentencePiece limits pieces to 512 characters.
 const MAX_PIECE_BYTES: usize = 4 * 512;
 
-/// A vocabulary with the one setting that changes how a text is laid out.
+/// A vocabulary, and the one setting that changes how texts are prepared.
 #[derive(Debug)]
 pub(crate) struct PieceModel {
     pub(crate) vocabulary: Vocabulary,
-    /// Whether one U+2581 is put in front of a text.
+    /// Whether a U+2581 is prepended to each text (`add_dummy_prefix`).
     pub(crate) dummy_prefix: bool,
 }
 
-/// Fields of the file, as far as they mean something here.
+/// The fields of the file that are used.
 #[derive(Default)]
 struct ModelFile {
     pieces: Vec<SentencePiece>,
@@ -83,7 +84,7 @@ struct ModelFile {
     denormalizer: NormalizerSpec,
 }
 
-/// Reads the vocabulary out of the bytes of a `tokenizer.model`.
+/// Parses the bytes of a `tokenizer.model`.
 pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<PieceModel, TokenizerError> {
     let malformed = |found: String| TokenizerError::Malformed {
         path: path.to_owned(),
@@ -152,14 +153,15 @@ pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<PieceModel, TokenizerEr
     })
 }
 
-/// The file's fields, piece by piece: nothing is kept of what is not a piece, and no more pieces than a vocabulary may have.
+/// Reads the file field by field, so that memory is bounded: unused fields are dropped, and the
+/// number of pieces is limited.
 fn read(bytes: &[u8]) -> Result<ModelFile, String> {
     fn field<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], String> {
         let length = decode_varint(rest).map_err(|error| error.to_string())?;
         let length = usize::try_from(length).ok();
         let (value, after) = length
             .and_then(|length| rest.split_at_checked(length))
-            .ok_or("a field that is longer than the file")?;
+            .ok_or("a field longer than the file")?;
         *rest = after;
         Ok(value)
     }
@@ -200,7 +202,7 @@ fn read(bytes: &[u8]) -> Result<ModelFile, String> {
     Ok(file)
 }
 
-/// Why pieces make no vocabulary.
+/// Why the pieces are not a usable vocabulary.
 enum Wrong {
     Malformed(String),
     Unsupported(String),
@@ -263,9 +265,9 @@ fn parts(pieces: Vec<SentencePiece>, byte_fallback: bool) -> Result<VocabularyPa
     })
 }
 
-/// The place of each score among all scores, the best first; equal scores have one place.
+/// The rank of each score, the best first; equal scores share a rank.
 fn ranks(scores: &[Option<f32>]) -> Vec<Option<u32>> {
-    // Minus zero is as good as zero.
+    // Makes minus zero equal to zero.
     let place = |score: f32| score + 0.0;
     let mut distinct: Vec<f32> = scores.iter().flatten().map(|&score| place(score)).collect();
     distinct.sort_unstable_by(|a, b| b.total_cmp(a));

@@ -1,14 +1,14 @@
-//! The few tokens and ids that have a meaning of their own.
+//! Special tokens and ids.
 
-/// Marks a picture in a text. Not a vocabulary token: see [`IMAGE_TOKEN_INDEX`].
+/// Placeholder of a picture in a text. Not a token of the vocabulary: see [`IMAGE_TOKEN_INDEX`].
 pub const IMAGE_TOKEN: &str = "<image>";
-/// What callers may write instead of [`IMAGE_TOKEN`] in a question (`run_llava.py`).
+/// Alternative to [`IMAGE_TOKEN`] in questions (`run_llava.py`).
 pub const IMAGE_PLACEHOLDER: &str = "<image-placeholder>";
-/// Stands in `input_ids` where the features of one picture are spliced in.
+/// Placeholder in `input_ids` where the features of a picture are spliced in.
 pub const IMAGE_TOKEN_INDEX: i64 = -200;
-/// Label of a position that the loss does not see.
+/// Label of positions that the loss ignores.
 pub const IGNORE_INDEX: i64 = -100;
-/// SentencePiece's visible space, U+2581.
+/// SentencePiece's symbol for a space, U+2581.
 pub const SPIECE_UNDERLINE: char = '\u{2581}';
 
 /// Ids of the three special tokens of a LLaMA vocabulary.
@@ -16,7 +16,7 @@ pub const SPIECE_UNDERLINE: char = '\u{2581}';
 pub struct SpecialTokens {
     /// `<unk>`; also the padding id of LLaVA v1.
     pub unk: u32,
-    /// `<s>`, in front of every text.
+    /// `<s>`, before every text.
     pub bos: u32,
     /// `</s>`, after every answer.
     pub eos: u32,
@@ -33,7 +33,7 @@ impl SpecialTokens {
     }
 }
 
-/// Tokens of a row of ids when each mark of a picture stands for `tokens_per_picture` of them.
+/// Length of a row of ids after each image placeholder is expanded to `tokens_per_picture` tokens.
 ///
 /// ```
 /// use gallery_gpt_text::{IMAGE_TOKEN_INDEX, expanded_length};
@@ -42,6 +42,6 @@ impl SpecialTokens {
 /// ```
 #[must_use]
 pub fn expanded_length(ids: &[i64], tokens_per_picture: usize) -> usize {
-    let marks = ids.iter().filter(|&&id| id == IMAGE_TOKEN_INDEX).count();
-    ids.len() - marks + marks * tokens_per_picture
+    let placeholders = ids.iter().filter(|&&id| id == IMAGE_TOKEN_INDEX).count();
+    ids.len() - placeholders + placeholders * tokens_per_picture
 }

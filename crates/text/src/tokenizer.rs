@@ -1,4 +1,4 @@
-//! One tokenizer for both files people have.
+//! The tokenizer, read from `tokenizer.json` or a SentencePiece model.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,15 +13,16 @@ use crate::{
     vocabulary::{Piece, Vocabulary, byte_of},
 };
 
-/// Which of the two LLaMA tokenizers of `transformers` to be.
+/// Which of the two LLaMA tokenizers of `transformers` to reproduce.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TokenizerMode {
-    /// The slow tokenizer with `legacy=False`, which LLaVA-1.5 and GalleryGPT train and run with: one U+2581 in
-    /// front of every non-empty text (also before a leading space), none after a special token, and dropped
-    /// right before one. Of a `tokenizer.json`, which cannot express it, the vocabulary, merges and added tokens are used.
+    /// The slow tokenizer with `legacy=False`, which LLaVA-1.5 and GalleryGPT train and run with: a
+    /// U+2581 is prepended to every non-empty text (also before a leading space), but not after a
+    /// special token, nor right before one. A `tokenizer.json` cannot express this; its vocabulary,
+    /// merges and added tokens are used.
     #[default]
     Slow,
-    /// The pipeline of a LLaMA `tokenizer.json` as the file says it (`use_fast=True`).
+    /// The pipeline of a LLaMA `tokenizer.json` as the file specifies it (`use_fast=True`).
     Fast,
 }
 
@@ -37,7 +38,7 @@ pub struct Tokenizer {
     notes: Vec<String>,
 }
 
-/// What a file of a vocabulary says.
+/// The contents of a vocabulary file.
 struct Source {
     vocabulary: Vocabulary,
     prefix: Prefix,
@@ -45,12 +46,14 @@ struct Source {
 }
 
 impl Tokenizer {
-    /// Reads the tokenizer of a checkpoint folder as LLaVA would: `tokenizer.model` if there is one, else
-    /// `tokenizer.json`, in [`TokenizerMode::Slow`], with the tokens that `tokenizer_config.json`, `added_tokens.json`,
-    /// `special_tokens_map.json` and `tokenizer.json` add.
+    /// Reads the tokenizer of a checkpoint folder as LLaVA would: `tokenizer.model` if there is
+    /// one, else `tokenizer.json`, in [`TokenizerMode::Slow`], with the tokens that
+    /// `tokenizer_config.json`, `added_tokens.json`, `special_tokens_map.json` and `tokenizer.json`
+    /// add.
     ///
     /// # Errors
-    /// No such file in the folder, one that is not a LLaMA vocabulary or asks for what is not done here, or files that disagree.
+    /// The folder has no such file; a file is not a LLaMA vocabulary or asks for unsupported
+    /// settings; or the files contradict each other.
     pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self, TokenizerError> {
         let folder = folder.as_ref();
         let [model, json] = ["tokenizer.model", "tokenizer.json"].map(|name| folder.join(name));
@@ -75,24 +78,25 @@ impl Tokenizer {
         let standard = SpecialTokens::TEXTS.len();
         if beside.legacy && tokenizer.added.words().count() > standard {
             tokenizer.notes.push(
-                "tokenizer_config.json has legacy: true; texts behind an added token are encoded as with false, as LLaVA-1.5 was trained"
+                "tokenizer_config.json has legacy: true; texts after an added token are encoded as with false, as LLaVA-1.5 was trained"
                     .to_owned(),
             );
         }
         Ok(tokenizer)
     }
 
-    /// Reads one file, `tokenizer.json` or a SentencePiece model; which of the two is told from its contents.
+    /// Reads one file, `tokenizer.json` or a SentencePiece model, recognised by its contents.
     ///
     /// # Errors
-    /// The file cannot be read, or is neither; a SentencePiece model in [`TokenizerMode::Fast`].
+    /// The file cannot be read, is neither of the two, or is a SentencePiece model in
+    /// [`TokenizerMode::Fast`].
     pub fn from_file(path: impl AsRef<Path>, mode: TokenizerMode) -> Result<Self, TokenizerError> {
         let path = path.as_ref();
         let bytes = tokenizer_file::read(path)?;
         Self::from_bytes(path, &bytes, mode)
     }
 
-    /// As [`Tokenizer::from_file`], from bytes already read; `path` is only for the messages.
+    /// As [`Tokenizer::from_file`], from bytes; `path` is used in messages only.
     ///
     /// # Errors
     /// As [`Tokenizer::from_file`].
@@ -136,7 +140,8 @@ impl Tokenizer {
         let [unk, bos, eos] = ids;
         let is_word = |content: &str| match mode {
             TokenizerMode::Fast => true,
-            // A picture is spliced, and padding is told by lengths: no text has either.
+            // Pictures are spliced, and padding is known from lengths: neither token occurs in
+            // texts.
             TokenizerMode::Slow => {
                 ![IMAGE_TOKEN, "<pad>", "[PAD]"].contains(&content) && Some(content) != pad
             }
@@ -164,19 +169,19 @@ impl Tokenizer {
         self.special
     }
 
-    /// The mode it was read in.
+    /// The mode.
     #[must_use]
     pub fn mode(&self) -> TokenizerMode {
         self.mode
     }
 
-    /// What the folder's files ask for that is not followed, a sentence each.
+    /// Settings of the folder's files that are not followed, one sentence each.
     #[must_use]
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
-    /// Number of ids, added tokens included.
+    /// Number of ids, including added tokens.
     #[must_use]
     pub fn vocab_size(&self) -> usize {
         let added = self.added.ids();
@@ -184,18 +189,18 @@ impl Tokenizer {
         self.vocabulary.len() + beside.count()
     }
 
-    /// Rows that an embedding needs for every id a text can have: one more than the largest. The tokens of pictures and padding
-    /// are in no text.
+    /// Rows that the embedding needs: one more than the largest id that can occur in a text. The
+    /// image and padding tokens do not occur in texts.
     #[must_use]
     pub fn required_rows(&self) -> usize {
         let words = self.added.words().map(|token| token.id as usize + 1);
         words.max().unwrap_or(0).max(self.vocabulary.rows())
     }
 
-    /// Checks that an embedding of `rows` rows has one for every id a text can have.
+    /// Checks that an embedding of `rows` rows covers every id that can occur in a text.
     ///
     /// # Errors
-    /// It has none for a token, which is named.
+    /// It does not cover a token, which the error names.
     pub fn check_rows(&self, rows: usize) -> Result<(), TokenizerError> {
         let added = self.added.words().map(|token| (token.id, &*token.content));
         let last = self.vocabulary.rows().checked_sub(1).map(|id| id as u32);
@@ -211,7 +216,7 @@ impl Tokenizer {
         }
     }
 
-    /// The text of one id, `▁` and byte tokens as they stand in the vocabulary.
+    /// The vocabulary entry of an id, with `▁` and byte tokens as they are.
     #[must_use]
     pub fn token(&self, id: u32) -> Option<String> {
         self.text(id).map(str::to_owned)
@@ -222,7 +227,7 @@ impl Tokenizer {
         added.or_else(|| self.vocabulary.text(id))
     }
 
-    /// The ids of a text, without `<s>` in front.
+    /// Encodes a text, without a leading `<s>`.
     ///
     /// # Errors
     /// A text of 1 GiB or more.
@@ -234,9 +239,10 @@ impl Tokenizer {
             .collect())
     }
 
-    /// The ids of a text with the bytes each came from.
+    /// Encodes a text, each id with the byte range it came from.
     pub(crate) fn encode_pieces(&self, text: &str) -> Result<Vec<Piece>, TokenizerError> {
-        // Places in a text that is laid out, up to three times as long, are 32 bits wide.
+        // Byte positions in the prepared text, which is up to three times as long, are 32 bits
+        // wide.
         if text.len() >= 1 << 30 {
             return Err(TokenizerError::Encode {
                 text: text.chars().take(60).collect(),
@@ -260,7 +266,7 @@ impl Tokenizer {
                         .encode(&text[range.clone()], range.start, prefix, &mut pieces);
                 }
                 Part::Added(id, range) => {
-                    // None right before a special token.
+                    // No prefix right before a special token.
                     let is_prefixed = nth == 0
                         && self.mode == TokenizerMode::Slow
                         && self.prefix != Prefix::Never
@@ -279,10 +285,10 @@ impl Tokenizer {
         Ok(pieces)
     }
 
-    /// The text of a row of ids.
+    /// Decodes a row of ids.
     ///
-    /// In the slow mode this is what SentencePiece gives: one leading space dropped, and one U+FFFD for every byte
-    /// that belongs to no character. Ids outside the vocabulary have no text.
+    /// In the slow mode as SentencePiece does: one leading space is dropped, and every byte that is
+    /// not part of a character becomes U+FFFD. Ids outside the vocabulary are skipped.
     #[must_use]
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> String {
         let ids = ids.iter().copied();
@@ -295,7 +301,7 @@ impl Tokenizer {
 
     fn decode_slow(&self, ids: impl Iterator<Item = u32>) -> String {
         let mut bytes = Vec::new();
-        // The blank that encoding put there.
+        // The space that encoding prepended.
         let mut in_front = self.prefix != Prefix::Never;
         for id in ids {
             let Some(token) = self.text(id) else {
@@ -317,7 +323,8 @@ impl Tokenizer {
         lossy_per_byte(&bytes)
     }
 
-    /// The steps of a LLaMA decoder: U+2581 to spaces, bytes to characters, one leading space dropped.
+    /// The steps of LLaMA's decoder: U+2581 to spaces, bytes to characters, one leading space
+    /// dropped.
     fn decode_fast(&self, ids: impl Iterator<Item = u32>) -> String {
         let mut text = String::new();
         let mut bytes = Vec::new();
@@ -376,7 +383,8 @@ impl Source {
     }
 }
 
-/// UTF-8 with one U+FFFD for every byte that is part of no character (`from_utf8_lossy` gives one for a run).
+/// UTF-8 with one U+FFFD for every byte that is not part of a character (`from_utf8_lossy` gives
+/// one per run).
 fn lossy_per_byte(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     let mut rest = bytes;

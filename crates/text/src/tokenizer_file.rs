@@ -1,4 +1,4 @@
-//! Reading a tokenizer's file: only a real file, only of a size that a tokenizer has, and not the pointer to one.
+//! Reads tokenizer files: regular files of a limited size, and no Git LFS pointers.
 
 use std::{
     fs::File,
@@ -8,21 +8,21 @@ use std::{
 
 use crate::TokenizerError;
 
-/// Most bytes of a file; a vocabulary of 32,000 pieces takes 0.5 to 4 MB.
+/// Maximum size of a file in bytes; a vocabulary of 32,000 pieces takes 0.5 to 4 MB.
 const MAX_BYTES: u64 = 24 << 20;
-/// How the text begins that Git LFS leaves in the place of a file.
+/// The beginning of a Git LFS pointer.
 const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
-/// The bytes of a file.
+/// Reads a file.
 ///
 /// # Errors
-/// It cannot be read, is none, is too large or a Git LFS pointer.
+/// It cannot be read, is not a regular file, is too large, or is a Git LFS pointer.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, TokenizerError> {
     let failed = |source| TokenizerError::Read {
         path: path.to_owned(),
         source,
     };
-    // Asked before it is opened: a pipe would wait for a writer.
+    // Checked before opening: opening a pipe would wait for a writer.
     if !std::fs::metadata(path).map_err(failed)?.is_file() {
         return Err(failed(Error::new(ErrorKind::InvalidInput, "not a file")));
     }
@@ -35,10 +35,10 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, TokenizerError> {
     Ok(bytes)
 }
 
-/// What holds for the bytes of any tokenizer's file.
+/// Checks the bytes of a tokenizer file.
 ///
 /// # Errors
-/// They are too many, or a Git LFS pointer.
+/// They are too many, or they are a Git LFS pointer.
 pub(crate) fn check(path: &Path, bytes: &[u8]) -> Result<(), TokenizerError> {
     if bytes.len() as u64 > MAX_BYTES {
         return Err(TokenizerError::Malformed {

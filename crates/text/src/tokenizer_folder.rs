@@ -1,5 +1,5 @@
-//! The files beside a vocabulary: `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`. What they add is taken,
-//! and what they ask for that is not done is noted.
+//! The files beside a vocabulary: `tokenizer_config.json`, `special_tokens_map.json` and
+//! `added_tokens.json`. Their tokens are added; settings that are not followed are noted.
 
 use std::{fmt, path::Path};
 
@@ -17,7 +17,7 @@ use crate::{
     vocabulary::{MAX_IDS, Vocabulary},
 };
 
-/// Fields of `tokenizer_config.json`; `special_tokens_map.json` has the roles among them.
+/// Fields of `tokenizer_config.json`; `special_tokens_map.json` has the role tokens among them.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Settings {
@@ -39,7 +39,7 @@ struct Settings {
     do_lower_case: Option<bool>,
 }
 
-/// A token without its id: its text alone, or with its rules.
+/// A token without an id: a text, or an object with rules.
 #[derive(Clone, Default)]
 struct Token(Described);
 
@@ -101,7 +101,7 @@ impl<'de> Deserialize<'de> for Token {
     }
 }
 
-/// Tokens in a list, or by names that mean nothing here.
+/// Tokens as a list, or as a map whose keys do not matter.
 #[derive(Default)]
 struct Tokens(Vec<Token>);
 
@@ -132,7 +132,7 @@ impl<'de> Deserialize<'de> for Tokens {
     }
 }
 
-/// What the files of a folder say together.
+/// The combined contents of a folder's files.
 #[derive(Debug)]
 pub(crate) struct Beside {
     pub(crate) tokens: Vec<AddedToken>,
@@ -142,10 +142,10 @@ pub(crate) struct Beside {
     pub(crate) notes: Vec<String>,
 }
 
-/// Reads the files beside a vocabulary, whose `tokenizer.json` gave `listed`.
+/// Reads the files beside a vocabulary; `listed` are the added tokens of its `tokenizer.json`.
 ///
 /// # Errors
-/// A file that cannot be read, or files that disagree about a token.
+/// A file cannot be read, or files disagree about a token.
 pub(crate) fn read(
     folder: &Path,
     vocabulary: &Vocabulary,
@@ -196,7 +196,7 @@ pub(crate) fn read(
     }
     let pad = [&map.pad_token, &config.pad_token];
     let pad = pad.into_iter().flatten().map(|token| &token.0.content);
-    // `<unk>` or `</s>` in this role keep their own.
+    // `<unk>` or `</s>` as the padding token keep their own role.
     let mut pad = pad.filter(|content| !SpecialTokens::TEXTS.contains(&content.as_str()));
     Ok(Beside {
         pad: pad.next().cloned(),
@@ -223,7 +223,7 @@ pub(crate) fn listed(
     Ok(tokens.tokens)
 }
 
-/// What a file says, or the default if there is none.
+/// Parses a file; the default if it does not exist.
 fn json<T: Default + for<'de> Deserialize<'de>>(path: &Path) -> Result<T, TokenizerError> {
     if !path.exists() {
         return Ok(T::default());
@@ -240,7 +240,7 @@ fn wrong(path: &Path, found: String) -> TokenizerError {
     }
 }
 
-/// Settings that are not followed, a sentence each.
+/// Settings that are not followed, one sentence each.
 fn notes(config: &Settings, map: &Settings) -> Vec<String> {
     let mut notes = Vec::new();
     let [unk, bos, eos] = SpecialTokens::TEXTS;
@@ -280,14 +280,14 @@ fn notes(config: &Settings, map: &Settings) -> Vec<String> {
     notes
 }
 
-/// Added tokens so far, one for each id and each text.
+/// Added tokens so far, unique by id and by text.
 struct Gathered<'a> {
     vocabulary: &'a Vocabulary,
     tokens: Vec<AddedToken>,
-    /// Place in `tokens` by text and by id.
+    /// Index in `tokens` by text and by id.
     by_content: AHashMap<String, usize>,
     by_id: AHashMap<u32, usize>,
-    /// The id behind all others.
+    /// One more than the largest id.
     next: u32,
 }
 
@@ -335,7 +335,7 @@ impl<'a> Gathered<'a> {
         Ok(())
     }
 
-    /// Marks a token as special. One that no file gives an id gets the next, as transformers does.
+    /// Makes a token special. A token without an id gets the next one, as in transformers.
     fn name_special(&mut self, path: &Path, token: &Token) -> Result<(), TokenizerError> {
         if let Some(&at) = self.by_content.get(&token.0.content) {
             self.tokens[at].special = true;

@@ -1,4 +1,5 @@
-//! `tokenizer.json`: the vocabulary, and the steps of a LLaMA tokenizer; every other step is refused by name.
+//! `tokenizer.json`: reads the vocabulary and the steps of a LLaMA tokenizer; other steps are
+//! rejected by name.
 
 use std::{fmt, path::Path};
 
@@ -16,39 +17,39 @@ use crate::{
     vocabulary::{MAX_IDS, Merging, Vocabulary, VocabularyParts},
 };
 
-/// Most merges: a vocabulary has about two for each piece.
+/// Maximum number of merges: a vocabulary has about two per piece.
 const MAX_MERGES: usize = 4 * MAX_IDS;
-/// Most steps of a pipeline in one place.
+/// Maximum number of steps in a sequence.
 const MAX_STEPS: usize = 16;
 
-/// What puts U+2581 in front of a text.
+/// Where U+2581 is prepended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Prefix {
-    /// Nothing.
+    /// Nowhere.
     Never,
-    /// A `Prepend` normalizer: in front of every text between added tokens.
+    /// A `Prepend` normalizer: to every text between added tokens.
     EveryText,
-    /// `Metaspace` with `first`: in front of the first text, unless it begins with a space.
+    /// `Metaspace` with `first`: to the first text, unless it begins with a space.
     FirstText,
-    /// `Metaspace` with `always`: in front of every text that does not begin with a space.
+    /// `Metaspace` with `always`: to every text that does not begin with a space.
     EveryTextWithoutSpace,
 }
 
-/// What a `tokenizer.json` says.
+/// The contents of a `tokenizer.json`.
 #[derive(Debug)]
 pub(crate) struct JsonModel {
     pub(crate) vocabulary: Vocabulary,
     pub(crate) prefix: Prefix,
     pub(crate) added_tokens: Vec<AddedToken>,
-    /// Why its decoder is not the one of a LLaMA tokenizer, if it is not.
+    /// Why its decoder is not that of a LLaMA tokenizer, if so.
     pub(crate) foreign_decoder: Option<String>,
 }
 
 impl JsonModel {
-    /// What a fast tokenizer needs beyond the vocabulary.
+    /// Checks what the fast tokenizer needs beyond the vocabulary.
     pub(crate) fn check_fast(&self, path: &Path) -> Result<(), TokenizerError> {
         let tokens = self.added_tokens.iter();
-        // Looked for in a text that already has its U+2581 in front.
+        // Matched in a text that already has its U+2581 prefix.
         let prepended = |token: &AddedToken| token.normalized && self.prefix == Prefix::EveryText;
         let mut rules = tokens.filter(|token| token.single_word || prepended(token));
         let rules = rules.next().map(|token| {
@@ -130,7 +131,7 @@ struct Step {
     stop: Option<u64>,
 }
 
-/// A text to look for, or a regular expression, which is no LLaMA tokenizer's.
+/// A text to match, or a regular expression, which no LLaMA tokenizer has.
 #[derive(Deserialize)]
 struct Pattern {
     #[serde(rename = "String")]
@@ -138,7 +139,7 @@ struct Pattern {
 }
 
 impl Step {
-    /// The steps of a sequence, or this one.
+    /// The steps of a sequence, or this single step.
     fn flat(&self) -> Vec<&Self> {
         if self.kind == "Sequence" {
             self.steps.0.iter().flat_map(Self::flat).collect()
@@ -158,7 +159,7 @@ fn flat(step: Option<&Step>) -> Vec<&Step> {
     step.map(Step::flat).unwrap_or_default()
 }
 
-/// Texts with ids.
+/// Pieces with their ids.
 struct Vocab(MapOf<u32, MAX_IDS>);
 
 impl<'de> Deserialize<'de> for Vocab {
@@ -170,11 +171,11 @@ impl<'de> Deserialize<'de> for Vocab {
     }
 }
 
-/// Pairs of texts, one behind the other in one string.
+/// Pairs of pieces, concatenated in one string.
 #[derive(Default)]
 struct Merges {
     texts: String,
-    /// Ends of the left and the right text of each pair.
+    /// End positions of the left and the right piece of each pair.
     ends: Vec<(u32, u32)>,
 }
 
@@ -297,7 +298,7 @@ pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<JsonModel, TokenizerErr
     let malformed = |found: String| malformed(path, &found);
     let unsupported = |setting: String| unsupported(path, &setting);
     let file: File = serde_json::from_slice(bytes).map_err(|error| {
-        // Other kinds of model have other fields; their name says more than the first field that is missing.
+        // Other kinds of model have other fields; the kind tells more than the first missing field.
         match serde_json::from_slice::<OnlyKind>(bytes) {
             Ok(only) if only.model.kind != "BPE" => {
                 unsupported(format!("model.type `{}`", only.model.kind))
@@ -339,7 +340,7 @@ pub(crate) fn parse(path: &Path, bytes: &[u8]) -> Result<JsonModel, TokenizerErr
     })
 }
 
-/// The added tokens alone, of a file whose vocabulary is not used.
+/// Only the added tokens, of a file whose vocabulary is not used.
 pub(crate) fn added_tokens(path: &Path, bytes: &[u8]) -> Result<Vec<AddedToken>, TokenizerError> {
     let file: OnlyAddedTokens =
         serde_json::from_slice(bytes).map_err(|error| malformed(path, &error.to_string()))?;
@@ -361,7 +362,7 @@ fn malformed(path: &Path, found: &str) -> TokenizerError {
     }
 }
 
-/// What puts U+2581 in front, and whether the text is split into words before it is merged.
+/// Where U+2581 is prepended, and whether texts are split into words before merging.
 fn prefix(file: &File) -> Result<(Prefix, bool), String> {
     let underline = SPIECE_UNDERLINE.to_string();
     let normalizers = flat(file.normalizer.as_ref());
@@ -399,7 +400,7 @@ fn prefix(file: &File) -> Result<(Prefix, bool), String> {
     }
 }
 
-/// Why the decoder is not the one of a LLaMA tokenizer.
+/// Why the decoder is not that of a LLaMA tokenizer, if so.
 fn foreign_decoder(file: &File) -> Option<String> {
     let steps = flat(file.decoder.as_ref());
     let underline = SPIECE_UNDERLINE.to_string();

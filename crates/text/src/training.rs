@@ -1,4 +1,4 @@
-//! Learning a small LLaMA-style vocabulary from texts.
+//! Trains a small LLaMA-style vocabulary.
 
 use std::{collections::HashSet, path::Path};
 
@@ -18,11 +18,13 @@ use tokenizers::{
 
 use crate::{SPIECE_UNDERLINE, SpecialTokens, TokenizerError};
 
-/// Learns a byte-pair vocabulary of `vocab_size` pieces and writes it as a `tokenizer.json` that `transformers` reads as
-/// a LLaMA tokenizer: ids 0..2 are `<unk>`, `<s>`, `</s>`, ids 3..258 the bytes.
+/// Trains a byte-pair vocabulary of `vocab_size` pieces and writes it as a `tokenizer.json` that
+/// `transformers` reads as a LLaMA tokenizer: ids 0 to 2 are `<unk>`, `<s>` and `</s>`, ids 3 to
+/// 258 the bytes.
 ///
 /// # Errors
-/// A `vocab_size` under 300, a text the library refuses, or a file that cannot be written.
+/// `vocab_size` is below 300, the `tokenizers` library rejects a text, or the file cannot be
+/// written.
 pub fn train_tokenizer(
     texts: &[&str],
     vocab_size: usize,
@@ -34,7 +36,7 @@ pub fn train_tokenizer(
             "a vocabulary of {vocab_size} has no room beside 3 special tokens and 256 bytes; ask for 300 or more"
         )));
     }
-    // Words are learned with their space in front; merges never cross words, as in LLaMA.
+    // Words are trained with their leading space; merges never cross words, as in LLaMA.
     let alphabet: HashSet<char> = texts
         .iter()
         .flat_map(|text| text.chars())
@@ -131,7 +133,7 @@ pub fn train_tokenizer(
 
 type VocabAndMerges = (Vec<(String, u32)>, Vec<(String, String)>);
 
-/// The vocabulary and merges out of a serialised BPE model.
+/// The vocabulary and merges of a serialised BPE model.
 fn read_model(json: &serde_json::Value) -> Option<VocabAndMerges> {
     let vocab = json
         .get("vocab")?

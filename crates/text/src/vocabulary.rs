@@ -1,7 +1,8 @@
-//! The pieces of a vocabulary, and the merging of a text into them.
+//! The pieces of a vocabulary, and byte-pair merging.
 //!
-//! Byte-pair merging in the order of SentencePiece: of all neighbours whose joined text is a piece, the best are joined first, and the
-//! leftmost among equals. Written here because a list of merges, which is what other libraries work from, cannot say "equal".
+//! Merging follows SentencePiece: of all neighbours whose concatenation is a piece, those with the
+//! best score merge first, the leftmost among equals. Other libraries work from a list of merges,
+//! which cannot express equal scores; hence this implementation.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -10,12 +11,13 @@ use aho_corasick::{AhoCorasick, MatchKind};
 
 use crate::SPIECE_UNDERLINE;
 
-/// Most ids of a vocabulary: more than any of the family has, few enough that no file can ask for much memory.
+/// Maximum number of ids: more than any vocabulary of this family has, and few enough to bound
+/// memory.
 pub(crate) const MAX_IDS: usize = 300_000;
-/// Most bytes of all user-defined pieces, or of all added tokens, together.
+/// Maximum total bytes of all user-defined pieces, or of all added tokens.
 pub(crate) const MAX_FIXED_BYTES: usize = 1 << 19;
 
-/// An id with the bytes of the text it came from.
+/// An id with the byte range of the text it came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Piece {
     pub(crate) id: u32,
@@ -23,31 +25,31 @@ pub(crate) struct Piece {
     pub(crate) end: usize,
 }
 
-/// Which neighbours are joined, and in what order.
+/// Which neighbours merge, and in what order.
 #[derive(Debug)]
 pub(crate) enum Merging {
-    /// A rank for each id, lower first: neighbours are joined if their joined text is a piece with a rank.
+    /// A rank per id, lower first: neighbours merge if their concatenation is a piece with a rank.
     Ranks(Vec<Option<u32>>),
-    /// Rank and joined id for each pair of ids.
+    /// Rank and merged id per pair of ids.
     Pairs(AHashMap<(u32, u32), (u32, u32)>),
 }
 
-/// A vocabulary as a file gives it.
+/// A vocabulary as read from a file.
 #[derive(Debug)]
 pub(crate) struct VocabularyParts {
-    /// Texts by id; an empty one is no piece.
+    /// Texts by id; an empty text means no piece.
     pub(crate) pieces: Vec<Box<str>>,
     pub(crate) merging: Merging,
-    /// Ids of pieces that are found in a text before anything is merged.
+    /// Ids of pieces that are matched before merging.
     pub(crate) user_defined: Vec<u32>,
     /// Whether unknown characters become `<0x..>` pieces.
     pub(crate) byte_fallback: bool,
-    /// Whether neighbouring unknown characters become one unknown piece.
+    /// Whether consecutive unknown characters become one unknown piece.
     pub(crate) fuse_unk: bool,
     pub(crate) unk: u32,
 }
 
-/// A vocabulary, ready for texts.
+/// A vocabulary, prepared for encoding.
 #[derive(Debug)]
 pub(crate) struct Vocabulary {
     pieces: Vec<Box<str>>,
@@ -57,19 +59,20 @@ pub(crate) struct Vocabulary {
     user_defined: Option<(AhoCorasick, Vec<u32>)>,
     fuse_unk: bool,
     unk: u32,
-    /// Bytes of the longest text that merging makes.
+    /// Bytes of the longest merged piece.
     longest: usize,
-    /// Whether merging never crosses from the end of a word into the U+2581 of the next, so that words can be merged one by one.
+    /// Whether no merge crosses from the end of a word into the U+2581 of the next, so that words
+    /// can be merged separately.
     by_words: bool,
-    /// Whether merging makes a piece with U+2581 behind its first character.
+    /// Whether a merged piece has a U+2581 after its first character.
     spans_words: bool,
 }
 
 impl Vocabulary {
-    /// Lays a vocabulary out for use.
+    /// Prepares a vocabulary.
     ///
     /// # Errors
-    /// Two ids with the same text, or too many user-defined pieces; in words.
+    /// Two ids with the same text, or too many user-defined pieces. The message says which.
     pub(crate) fn new(parts: VocabularyParts) -> Result<Self, String> {
         let mut ids = AHashMap::with_capacity(parts.pieces.len());
         for (id, piece) in parts.pieces.iter().enumerate() {
@@ -128,7 +131,7 @@ impl Vocabulary {
         })
     }
 
-    /// Whether merging makes a piece that reaches into a second word.
+    /// Whether a merged piece reaches into a second word.
     pub(crate) fn spans_words(&self) -> bool {
         self.spans_words
     }
@@ -154,15 +157,15 @@ impl Vocabulary {
         self.ids.get(text).copied()
     }
 
-    /// The byte that an id stands for.
+    /// The byte of a byte-fallback id.
     pub(crate) fn byte(&self, id: u32) -> Option<u8> {
         let bytes = self.bytes.as_ref()?;
         let byte = byte_of(self.text(id)?)?;
         (bytes[usize::from(byte)] == Some(id)).then_some(byte)
     }
 
-    /// Appends the pieces of a text, whose first byte is number `at` of some larger text. Spaces become U+2581, and one more of it
-    /// stands in front if `prefix` says so.
+    /// Appends the pieces of a text that starts at byte `at` of a larger text. Spaces become
+    /// U+2581, and one more is prepended if `prefix` is true.
     pub(crate) fn encode(&self, text: &str, at: usize, prefix: bool, out: &mut Vec<Piece>) {
         let mut laid_out = String::with_capacity(text.len() + text.len() / 2 + 3);
         if prefix {
@@ -183,7 +186,7 @@ impl Vocabulary {
 
         let mut run = Run::new(self, &laid_out);
         let mut origin = at;
-        // The U+2581 in front comes from nowhere.
+        // The prepended U+2581 has no bytes in the text.
         let mut widths = prefix
             .then_some(0)
             .into_iter()
@@ -214,7 +217,7 @@ impl Vocabulary {
     }
 }
 
-/// What finds fixed texts, the longest of the leftmost; none for no texts.
+/// A matcher of fixed texts, leftmost-longest; `None` without texts.
 pub(crate) fn automaton(texts: &[&str]) -> Result<Option<AhoCorasick>, String> {
     if texts.is_empty() {
         return Ok(None);
@@ -239,20 +242,21 @@ pub(crate) fn byte_of(token: &str) -> Option<u8> {
     is_hex.then(|| u8::from_str_radix(hex, 16).ok()).flatten()
 }
 
-/// Neighbours to be joined: the best rank first, then the leftmost.
+/// Neighbours to merge: the best rank first, then the leftmost.
 type Candidate = Reverse<(u32, u32, u32, u32, u32)>;
 
-/// A part of a text that is merged by itself.
+/// A part of a text that is merged on its own.
 struct Run<'a> {
     vocabulary: &'a Vocabulary,
     laid_out: &'a str,
     symbols: Vec<Symbol>,
     candidates: BinaryHeap<Candidate>,
-    /// Whether the last piece written was an unknown one.
+    /// Whether the last piece was unknown.
     after_unknown: bool,
 }
 
-/// What merging joins: bytes of the laid-out text and of the text it came from. A joined one is left empty.
+/// A symbol during merging: its bytes in the prepared text and in the original. Empty after it was
+/// merged into its left neighbour.
 struct Symbol {
     start: usize,
     end: usize,
@@ -284,7 +288,7 @@ impl<'a> Run<'a> {
         }
         let id = self.vocabulary.id(&self.laid_out[start..end]);
         let id = id.filter(|&id| match &self.vocabulary.merging {
-            // A text never becomes a control piece.
+            // Texts never encode to control pieces.
             Merging::Ranks(ranks) => ranks[id as usize].is_some(),
             Merging::Pairs(_) => true,
         });
@@ -299,7 +303,7 @@ impl<'a> Run<'a> {
         });
     }
 
-    /// Merges what was pushed and writes its pieces.
+    /// Merges the pushed symbols and appends their pieces.
     fn finish(&mut self, out: &mut Vec<Piece>) {
         for left in 1..self.symbols.len() as u32 {
             self.propose(left - 1, left);
@@ -362,7 +366,7 @@ impl<'a> Run<'a> {
         out.push(Piece { id, start, end });
     }
 
-    /// A character that is no piece: its bytes, or the unknown piece.
+    /// Appends a character that is not a piece: as bytes, or as the unknown piece.
     fn push_unknown(&mut self, symbol: &Symbol, out: &mut Vec<Piece>) {
         let vocabulary = self.vocabulary;
         let text = &self.laid_out[symbol.start..symbol.end];

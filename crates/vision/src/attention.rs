@@ -1,4 +1,4 @@
-//! Multi-head attention of the tower.
+//! Multi-head attention of the vision tower.
 
 use burn::{
     module::Module,
@@ -8,16 +8,16 @@ use burn::{
 
 use crate::VisionConfig;
 
-/// Every token looks at every token; all four projections have a bias.
+/// Every token attends to every token; all four projections have a bias.
 #[derive(Module, Debug)]
 pub struct VisionAttention {
-    /// Queries.
+    /// Query projection.
     pub q_proj: Linear,
-    /// Keys.
+    /// Key projection.
     pub k_proj: Linear,
-    /// Values.
+    /// Value projection.
     pub v_proj: Linear,
-    /// Output.
+    /// Output projection.
     pub out_proj: Linear,
     heads: usize,
 }

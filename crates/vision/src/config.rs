@@ -1,4 +1,4 @@
-//! Sizes of the tower, with the names of `CLIPVisionConfig`.
+//! The vision tower's config, with the field names of Hugging Face's `CLIPVisionConfig`.
 
 use std::str::FromStr;
 
@@ -7,11 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{VisionConfigError, VisionTower};
 
-/// Activation between the two linears of a vision MLP.
+/// Activation of the MLP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HiddenAct {
-    /// `x * sigmoid(1.702 x)`, what CLIP was trained with.
+    /// `x * sigmoid(1.702 x)`, which CLIP was trained with.
     #[default]
     QuickGelu,
     /// `x * Phi(x)`, exact.
@@ -37,13 +37,13 @@ impl FromStr for HiddenAct {
 /// Sizes of a CLIP vision tower.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VisionConfig {
-    /// Width of a patch feature.
+    /// Width of the hidden states.
     pub hidden_size: usize,
     /// Width inside the MLP.
     pub intermediate_size: usize,
     /// Number of blocks.
     pub num_hidden_layers: usize,
-    /// Attention heads; divides `hidden_size`.
+    /// Number of attention heads; divides `hidden_size`.
     pub num_attention_heads: usize,
     /// Side of the picture in pixels.
     pub image_size: usize,
@@ -52,7 +52,7 @@ pub struct VisionConfig {
     /// Colour channels.
     #[serde(default = "three")]
     pub num_channels: usize,
-    /// Added to the variance in every layer norm.
+    /// Epsilon of every layer norm.
     #[serde(default = "layer_norm_eps")]
     pub layer_norm_eps: f64,
     /// Activation of the MLP.
@@ -91,13 +91,13 @@ impl VisionConfig {
         self.image_size / self.patch_size
     }
 
-    /// Patches of a picture.
+    /// Number of patches of a picture.
     #[must_use]
     pub fn num_patches(&self) -> usize {
         self.grid_size() * self.grid_size()
     }
 
-    /// Parameters of the tower.
+    /// Number of parameters.
     #[must_use]
     pub fn num_parameters(&self) -> usize {
         let (h, m) = (self.hidden_size, self.intermediate_size);
@@ -109,10 +109,10 @@ impl VisionConfig {
         embeddings + self.num_hidden_layers * block + 2 * norm
     }
 
-    /// Checks numbers that came from a file or a user.
+    /// Checks values from a file or a user.
     ///
     /// # Errors
-    /// A size of zero, or one that does not divide another.
+    /// A size is 0, or does not divide another.
     pub fn validate(&self) -> Result<(), VisionConfigError> {
         for (field, value) in [
             ("hidden_size", self.hidden_size),
@@ -151,10 +151,10 @@ impl VisionConfig {
         Ok(())
     }
 
-    /// A tower with random weights, made when first used.
+    /// A vision tower with random weights, initialised on first use.
     ///
     /// # Panics
-    /// On a config that [`VisionConfig::validate`] refuses.
+    /// If [`VisionConfig::validate`] rejects the config.
     #[must_use]
     pub fn init(&self, device: &Device) -> VisionTower {
         VisionTower::new(self, device)

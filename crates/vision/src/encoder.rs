@@ -1,4 +1,4 @@
-//! One block of the tower.
+//! A block of the vision tower.
 
 use burn::{
     module::Module,

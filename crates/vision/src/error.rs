@@ -1,10 +1,10 @@
-//! What can go wrong with a picture or a vision config.
+//! Errors of pictures and of vision configs.
 
 use std::path::PathBuf;
 
 use crate::PictureFormat;
 
-/// A picture, or a processor config, that cannot be used.
+/// A picture or an image processor config that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImageError {
@@ -24,62 +24,62 @@ pub enum ImageError {
         /// Why.
         source: std::io::Error,
     },
-    /// A pipe, a device or a folder.
+    /// The path is a pipe, a device or a folder.
     #[error("cannot read picture {path}: it is {found}, expected a regular file")]
     NotAFile {
-        /// What was named.
+        /// The path.
         path: PathBuf,
         /// What it is.
         found: &'static str,
     },
-    /// The bytes are something else than a picture.
-    #[error("{name} is no picture, but {found} (BMP, GIF, JPEG, PNG, TIFF and WebP are read)")]
+    /// The file is not a picture.
+    #[error("{name} is not a picture, but {found} (BMP, GIF, JPEG, PNG, TIFF and WebP are read)")]
     NotAPicture {
-        /// The file, or what the caller calls it.
+        /// The file, or the caller's name of it.
         name: String,
-        /// What it is, and what to do where that is known.
+        /// What it is, and what to do if that is known.
         found: &'static str,
     },
-    /// A picture of a kind that is not read.
+    /// The picture is of an unsupported kind.
     #[error("picture {name} is {found}, which is not read; convert it, for example to PNG")]
     Unsupported {
-        /// The file, or what the caller calls it.
+        /// The file, or the caller's name of it.
         name: String,
         /// Its kind.
         found: String,
     },
-    /// The bytes begin as a picture, but are not one.
+    /// The picture is damaged.
     #[error("cannot decode picture {name} as {format}: {reason}; copy or convert the file again")]
     Decode {
-        /// The file, or what the caller calls it.
+        /// The file, or the caller's name of it.
         name: String,
-        /// What it begins as.
+        /// Its format.
         format: PictureFormat,
-        /// What the decoder says.
+        /// The decoder's message.
         reason: String,
     },
-    /// Data that end before the last pixel.
+    /// The data end before the last pixel.
     #[error(
         "picture {name} is cut off: its {bytes} bytes end before its last pixel; copy the file again"
     )]
     Truncated {
-        /// The file, or what the caller calls it.
+        /// The file, or the caller's name of it.
         name: String,
-        /// Bytes there are.
+        /// Size of the file in bytes.
         bytes: usize,
     },
-    /// The picture is larger than allowed.
+    /// The picture has more pixels than allowed.
     #[error(
         "picture {name} has {width}x{height} pixels, more than the limit of {limit}; scale it down or raise the limit"
     )]
     TooLarge {
-        /// The file, or what the caller calls it.
+        /// The file, or the caller's name of it.
         name: String,
         /// Width in pixels.
         width: u32,
         /// Height in pixels.
         height: u32,
-        /// Most pixels allowed.
+        /// Maximum number of pixels.
         limit: u64,
     },
     /// A side of the picture is longer than allowed.
@@ -88,31 +88,31 @@ pub enum ImageError {
          into pieces or raise the limit"
     )]
     TooLong {
-        /// The file, or what the caller calls it.
+        /// The file, or the caller's name of it.
         name: String,
         /// Width in pixels.
         width: u32,
         /// Height in pixels.
         height: u32,
-        /// Most pixels of the longer side.
+        /// Maximum length of a side in pixels.
         limit: u32,
     },
-    /// The picture takes more memory than allowed.
+    /// Decoding would take more memory than allowed.
     #[error(
         "picture {name} needs {needed} bytes of memory, more than the limit of {limit}; scale it down or raise the limit"
     )]
     Memory {
-        /// The file, or what the caller calls it.
+        /// The file, or the caller's name of it.
         name: String,
-        /// Bytes that its decoder, and the picture where it is wanted as a whole, take.
+        /// Bytes that the decoder takes, and the whole picture if it is needed.
         needed: u64,
-        /// Most bytes allowed.
+        /// Maximum number of bytes.
         limit: u64,
     },
     /// The picture has no pixels.
     #[error("picture {name} has {width}x{height} pixels, expected at least 1x1")]
     Empty {
-        /// The file, or what the caller calls it.
+        /// The file, or the caller's name of it.
         name: String,
         /// Width in pixels.
         width: u32,
@@ -129,21 +129,21 @@ pub enum ImageError {
     },
 }
 
-/// A vision config whose numbers do not fit together.
+/// An invalid vision config.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum VisionConfigError {
-    /// A size that is zero or does not divide another.
+    /// A size is 0 or does not divide another.
     #[error("vision config: {field} is {found}, expected {expected}")]
     Size {
         /// The field.
         field: &'static str,
         /// Its value.
         found: usize,
-        /// What it has to be.
+        /// The requirement.
         expected: String,
     },
-    /// A layer that does not exist.
+    /// The selected layer does not exist.
     #[error("vision config: select_layer is {found}, expected one of the {states} hidden states")]
     SelectLayer {
         /// The value.
@@ -151,7 +151,7 @@ pub enum VisionConfigError {
         /// Number of hidden states (`num_hidden_layers + 1`).
         states: usize,
     },
-    /// A name nobody knows.
+    /// A name is unknown.
     #[error("vision config: unknown {field} `{found}`, expected {expected}")]
     Unknown {
         /// The field.

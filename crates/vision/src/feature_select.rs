@@ -1,4 +1,4 @@
-//! Which of the tower's hidden states, and which of its tokens, the language model sees.
+//! Which hidden state of the vision tower, and which of its tokens, become picture features.
 
 use std::str::FromStr;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::VisionConfigError;
 
-/// Which tokens (`mm_vision_select_feature`; `vision_feature_select_strategy` in llava-hf).
+/// The selected tokens (`mm_vision_select_feature`; `vision_feature_select_strategy` in llava-hf).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FeatureSelect {
@@ -46,7 +46,7 @@ impl FeatureSelect {
         }
     }
 
-    /// Tokens it leaves of a picture of `patches` patches.
+    /// Number of tokens selected from a picture of `patches` patches.
     #[must_use]
     pub fn tokens(self, patches: usize) -> usize {
         match self {
@@ -56,8 +56,9 @@ impl FeatureSelect {
     }
 }
 
-/// Which hidden state (`mm_vision_select_layer`), counted as Python counts: 0 is the input of the first block, `k` the
-/// output of block `k - 1`, `-1` the output of the last block, `-2` the one before.
+/// The selected hidden state (`mm_vision_select_layer`), indexed as in Python: 0 is the input of
+/// the first block, `k` the output of block `k - 1`, `-1` the output of the last block, `-2` that
+/// of the block before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct SelectLayer(pub i64);
@@ -69,10 +70,10 @@ impl Default for SelectLayer {
 }
 
 impl SelectLayer {
-    /// Number of blocks to run for it, in a tower of `num_hidden_layers` blocks.
+    /// Number of blocks to run, of `num_hidden_layers`.
     ///
     /// # Errors
-    /// There is no such hidden state.
+    /// The hidden state does not exist.
     pub fn blocks(self, num_hidden_layers: usize) -> Result<usize, VisionConfigError> {
         let states = num_hidden_layers + 1;
         let index = if self.0 < 0 {

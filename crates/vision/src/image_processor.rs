@@ -1,4 +1,4 @@
-//! From a picture file to the numbers the tower reads.
+//! The image processor: from a picture file to the vision tower's input.
 
 use std::{path::Path, str::FromStr};
 
@@ -18,14 +18,15 @@ pub const CLIP_MEAN: [f64; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 /// Standard deviation of CLIP's training pixels per channel, in 0..1.
 pub const CLIP_STD: [f64; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
 
-/// How a picture that is not square becomes square (`image_aspect_ratio`).
+/// How pictures are made square (`image_aspect_ratio`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AspectRatio {
-    /// Pad the short side with the mean colour, then scale: nothing is lost. LLaVA-1.5 and GalleryGPT.
+    /// Pad the short side with the mean colour, then scale; nothing is cut off. LLaVA-1.5 and
+    /// GalleryGPT.
     #[default]
     Pad,
-    /// Scale the short side, then cut out the middle. CLIP, and the processor of llava-hf.
+    /// Scale the short side, then crop the centre. CLIP, and the processor of llava-hf.
     CenterCrop,
 }
 
@@ -59,16 +60,16 @@ impl FromStr for AspectRatio {
 pub struct ImageProcessorConfig {
     /// Side of the output in pixels.
     pub image_size: usize,
-    /// How it becomes square.
+    /// How pictures are made square.
     pub aspect_ratio: AspectRatio,
-    /// Subtracted per channel, in 0..1; also the padding colour.
+    /// Mean per channel, in 0..1; also the padding colour.
     pub image_mean: [f64; 3],
-    /// Divided by per channel.
+    /// Standard deviation per channel, in 0..1.
     pub image_std: [f64; 3],
-    /// What a file may cost.
+    /// Limits of file size and memory.
     pub limits: ImageLimits,
-    /// Whether pictures are turned as their EXIF says. The models were trained on pixels as they are stored, and so are
-    /// they by default.
+    /// Whether the EXIF orientation is applied. Off by default, because the models were trained on
+    /// pixels as they are stored.
     pub apply_orientation: bool,
 }
 
@@ -86,31 +87,32 @@ impl ImageProcessorConfig {
         }
     }
 
-    /// Sets how a picture becomes square.
+    /// Sets how pictures are made square.
     #[must_use]
     pub fn with_aspect_ratio(mut self, aspect_ratio: AspectRatio) -> Self {
         self.aspect_ratio = aspect_ratio;
         self
     }
 
-    /// Sets what a file may cost.
+    /// Sets the limits.
     #[must_use]
     pub fn with_limits(mut self, limits: ImageLimits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Sets whether pictures are turned as their EXIF says.
+    /// Sets whether the EXIF orientation is applied.
     #[must_use]
     pub fn with_apply_orientation(mut self, apply: bool) -> Self {
         self.apply_orientation = apply;
         self
     }
 
-    /// Reads a `preprocessor_config.json`, for pictures that are padded: how they become square belongs to the model's config.
+    /// Reads a `preprocessor_config.json`, for padded pictures: the aspect ratio belongs to the
+    /// model's config.
     ///
     /// # Errors
-    /// The file cannot be read, or as [`PreprocessorConfig::new`].
+    /// The file cannot be read, or as in [`PreprocessorConfig::new`].
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ImageError> {
         let path = path.as_ref();
         let bytes = std::fs::read(path).map_err(|source| ImageError::Read {
@@ -142,18 +144,18 @@ impl ImageProcessorConfig {
     }
 }
 
-/// A square in the plane of a picture, in its pixels.
+/// A square in a picture's pixel coordinates.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FieldOfView {
-    /// Left edge, negative where the picture is padded.
+    /// Left edge; negative if the picture is padded.
     pub left: f64,
-    /// Top edge, negative where the picture is padded.
+    /// Top edge; negative if the picture is padded.
     pub top: f64,
-    /// Side.
+    /// Length of a side.
     pub side: f64,
 }
 
-/// One picture for the tower: `[3, size, size]`, normalised, channel by channel.
+/// A preprocessed picture: `[3, size, size]`, normalised, channel by channel.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PixelValues {
     values: Vec<f32>,
@@ -161,10 +163,10 @@ pub struct PixelValues {
 }
 
 impl PixelValues {
-    /// Wraps values that are already normalised, channel by channel.
+    /// Wraps normalised values, channel by channel.
     ///
     /// # Panics
-    /// If there are not `3 * size * size` of them.
+    /// If there are not `3 * size * size` values.
     #[must_use]
     pub fn from_values(values: Vec<f32>, size: usize) -> Self {
         assert_eq!(
@@ -181,16 +183,16 @@ impl PixelValues {
         [3, self.size, self.size]
     }
 
-    /// The numbers, channel by channel, row by row.
+    /// The values, channel by channel, row by row.
     #[must_use]
     pub fn values(&self) -> &[f32] {
         &self.values
     }
 
-    /// Several pictures as one tensor, `[pictures, 3, size, size]`.
+    /// Stacks pictures into a tensor, `[pictures, 3, size, size]`.
     ///
     /// # Panics
-    /// If there is no picture, or two sizes.
+    /// If there is no picture, or the sizes differ.
     #[must_use]
     pub fn stack(pictures: &[&Self], device: &Device) -> Tensor<4> {
         let size = pictures.first().expect("at least one picture").size;
@@ -206,11 +208,11 @@ impl PixelValues {
     }
 }
 
-/// Decodes, squares, scales and normalises pictures.
+/// Decodes pictures, makes them square, scales and normalises them.
 #[derive(Clone, Debug)]
 pub struct ImageProcessor {
     config: ImageProcessorConfig,
-    /// What each of the 256 levels of a channel becomes.
+    /// The normalised value of each of the 256 levels of a channel.
     levels: Box<[[f32; 256]; 3]>,
 }
 
@@ -221,37 +223,37 @@ impl ImageProcessor {
         &self.config
     }
 
-    /// The colour of the padding: `int(255 * mean)`, (122, 116, 104) with CLIP's means.
+    /// The padding colour: `int(255 * mean)`, (122, 116, 104) with CLIP's means.
     #[must_use]
     pub fn pad_color(&self) -> [u8; 3] {
         self.config.image_mean.map(|mean| (mean * 255.0) as u8)
     }
 
-    /// This processor with other limits.
+    /// Sets the limits.
     #[must_use]
     pub fn with_limits(mut self, limits: ImageLimits) -> Self {
         self.config.limits = limits;
         self
     }
 
-    /// This processor, turning pictures as their EXIF says or leaving them as they are stored.
+    /// Sets whether the EXIF orientation is applied.
     #[must_use]
     pub fn with_apply_orientation(mut self, apply: bool) -> Self {
         self.config.apply_orientation = apply;
         self
     }
 
-    /// What a picture file says of itself. Its pixels are not decoded.
+    /// Reads a picture file's format, size and orientation, without decoding its pixels.
     ///
     /// # Errors
-    /// As [`ImageProcessor::open`], as far as the file is read.
+    /// As [`ImageProcessor::open`], except for damaged pixels.
     pub fn info(&self, path: impl AsRef<Path>) -> Result<PictureInfo, ImageError> {
         let path = path.as_ref();
         let bytes = read_file(path, &self.config.limits)?;
         self.info_of(&path.display().to_string(), &bytes)
     }
 
-    /// As [`ImageProcessor::info`], from bytes; `name` is for the messages.
+    /// As [`ImageProcessor::info`], from bytes; `name` is used in messages.
     ///
     /// # Errors
     /// As [`ImageProcessor::info`].
@@ -259,26 +261,28 @@ impl ImageProcessor {
         Picture::new(name, bytes, self.config.limits)?.info()
     }
 
-    /// Opens a picture file as `Image.open(path).convert("RGB")` does, bit for bit: alpha dropped, EXIF orientation ignored
-    /// unless [`ImageProcessorConfig::apply_orientation`] is set (but a TIFF's is applied, as Pillow does), 16-bit grey
-    /// clamped to 255, 16-bit colour cut to its high byte.
+    /// Opens a picture file as Pillow's `Image.open(path).convert("RGB")`, bit for bit: alpha is
+    /// dropped, the EXIF orientation is ignored unless [`ImageProcessorConfig::apply_orientation`]
+    /// is set (except that of a TIFF, which Pillow applies), 16-bit grey is clamped to 255, and
+    /// 16-bit colour is truncated to its high byte.
     ///
     /// # Errors
-    /// The file cannot be read, is no regular file, or cannot be decoded, or is over the limits.
+    /// The file cannot be read, is not a regular file, cannot be decoded, or exceeds the limits.
     pub fn open(&self, path: impl AsRef<Path>) -> Result<RgbImage, ImageError> {
         let path = path.as_ref();
         let bytes = read_file(path, &self.config.limits)?;
         self.decode(&path.display().to_string(), &bytes)
     }
 
-    /// As [`ImageProcessor::open`], from bytes; `name` is for the messages. The format is told from the contents.
+    /// As [`ImageProcessor::open`], from bytes; `name` is used in messages. The format is
+    /// recognised by the contents.
     ///
     /// # Errors
     /// As [`ImageProcessor::open`].
     pub fn decode(&self, name: &str, bytes: &[u8]) -> Result<RgbImage, ImageError> {
         let picture = Picture::new(name, bytes, self.config.limits)?;
         let orientation = self.orientation(&picture);
-        // A turned picture is a second one.
+        // Applying an orientation makes a copy.
         let copies = if orientation.is_upright() { 1 } else { 2 };
         let limits = &self.config.limits;
         let file = bytes.len() as u64;
@@ -293,7 +297,7 @@ impl ImageProcessor {
         Ok(orientation.apply(whole))
     }
 
-    /// How a picture is turned here. Pillow turns a TIFF when it reads it.
+    /// The orientation to apply. Decoding a TIFF applies its own, as in Pillow.
     fn orientation(&self, picture: &Picture<'_>) -> Orientation {
         match self.config.apply_orientation || picture.format() == PictureFormat::Tiff {
             true => picture.orientation(),
@@ -301,7 +305,7 @@ impl ImageProcessor {
         }
     }
 
-    /// The squared and scaled picture, before normalisation.
+    /// Makes a picture square and scales it, without normalisation.
     ///
     /// # Panics
     /// If the picture has no pixels.
@@ -325,7 +329,7 @@ impl ImageProcessor {
         scaler.finish()
     }
 
-    /// What squares and scales a picture of this size.
+    /// The scaler for pictures of this size.
     fn scaler(&self, width: u32, height: u32) -> Scaler {
         let size = self.config.image_size;
         let (width, height) = (width as usize, height as usize);
@@ -352,7 +356,8 @@ impl ImageProcessor {
             AspectRatio::CenterCrop => {
                 let short = width.min(height);
                 let long = width.max(height);
-                // `int(size * long / short)`: a float division in Python, exact far beyond any picture.
+                // `int(size * long / short)`: a float division in Python, which is exact for all
+                // picture sizes.
                 let scaled_long = size * long / short;
                 let (scaled_width, scaled_height) = if width <= height {
                     (size, scaled_long)
@@ -379,7 +384,7 @@ impl ImageProcessor {
         }
     }
 
-    /// A picture as the tower reads it.
+    /// Preprocesses a picture.
     ///
     /// # Panics
     /// If the picture has no pixels.
@@ -402,8 +407,8 @@ impl ImageProcessor {
         PixelValues { values, size }
     }
 
-    /// The square of a picture's plane that the tower sees, in the picture's pixels: larger than the picture where it is padded,
-    /// smaller where it is cropped.
+    /// The square of a picture that the vision tower gets, in the picture's pixel coordinates:
+    /// larger than the picture if it is padded, smaller if it is cropped.
     #[must_use]
     pub fn field_of_view(&self, width: u32, height: u32) -> FieldOfView {
         let (width, height) = (f64::from(width), f64::from(height));
@@ -418,8 +423,8 @@ impl ImageProcessor {
         }
     }
 
-    /// [`ImageProcessor::open`], then [`ImageProcessor::process`], but row by row: the picture is never in memory as a
-    /// whole, unless its format or its orientation asks for it.
+    /// [`ImageProcessor::open`] and [`ImageProcessor::process`] in one, row by row: the whole
+    /// picture is in memory only if its format or its orientation requires it.
     ///
     /// # Errors
     /// As [`ImageProcessor::open`].
@@ -429,7 +434,7 @@ impl ImageProcessor {
         self.process_bytes(&path.display().to_string(), &bytes)
     }
 
-    /// As [`ImageProcessor::process_file`], from bytes; `name` is for the messages.
+    /// As [`ImageProcessor::process_file`], from bytes; `name` is used in messages.
     ///
     /// # Errors
     /// As [`ImageProcessor::open`].
@@ -449,7 +454,7 @@ impl ImageProcessor {
     }
 }
 
-/// Reads a whole picture, over and over into a buffer of one or more rows.
+/// Reads a whole picture through a buffer of one or more rows.
 fn read_rows(
     rows: &mut dyn Rows,
     buffer: &mut [u8],

@@ -6,8 +6,7 @@ use burn::{
     tensor::{DType, Tensor},
 };
 
-/// The norm with its mean, variance and products in f32, rounded once, as PyTorch computes it; Burn's keeps to bf16 where its input is
-/// that.
+/// The norm computed in f32 and rounded once, as in PyTorch. Burn's computes in the input's dtype.
 ///
 /// # Shapes
 /// - `x`: `[..., hidden]`
@@ -17,7 +16,7 @@ pub(crate) fn layer_norm<const D: usize>(norm: &LayerNorm, x: Tensor<D>) -> Tens
     if dtype == DType::F32 {
         return norm.forward(x);
     }
-    // What is trained is f32: these are frozen.
+    // Trained parameters are f32: these are frozen.
     let wide = |param: &Param<Tensor<1>>| {
         Param::initialized(ParamId::new(), param.val().cast(DType::F32)).no_grad()
     };

@@ -1,9 +1,10 @@
-//! Pictures in, patch features out.
+//! Image processor and vision tower: from pictures to patch features.
 //!
-//! - [`ImageProcessor`] decodes a picture and makes the model's pixels of it, bit-equal to Pillow and
-//!   `transformers`' `CLIPImageProcessor` on u8.
-//! - [`VisionTower`] is the vision half of CLIP (Radford et al. 2021, <https://arxiv.org/abs/2103.00020>), with the
-//!   choice of layer and tokens that LLaVA makes ([`FeatureSelect`]).
+//! - [`ImageProcessor`] decodes and preprocesses pictures, bit-equal to Pillow and `transformers`'
+//!   `CLIPImageProcessor` on u8.
+//! - [`VisionTower`] is CLIP's vision transformer (Radford et al. 2021,
+//!   <https://arxiv.org/abs/2103.00020>), with LLaVA's selection of layer ([`SelectLayer`]) and
+//!   tokens ([`FeatureSelect`]).
 //!
 //! ```
 //! use gallery_gpt_vision::{ImageProcessorConfig, PixelValues};

@@ -1,16 +1,17 @@
-//! What a picture may cost.
+//! Limits of picture files.
 
 use crate::picture::Fault;
 
-/// What a picture file may cost. It is looked at before anything is decoded.
+/// Limits of picture files, checked before decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ImageLimits {
-    /// Most pixels. The default is where Pillow raises its `DecompressionBombError`.
+    /// Maximum number of pixels. The default is where Pillow raises `DecompressionBombError`.
     pub max_pixels: u64,
-    /// Most pixels of the longer side. The default is the longest side a JPEG can have; a picture is padded to a square of
-    /// that side.
+    /// Maximum length of a side in pixels, as pictures are padded to a square. The default is the
+    /// longest side a JPEG can have.
     pub max_side: u32,
-    /// Most bytes of memory: the file, what its decoder has to keep, and the picture where it is wanted as a whole.
+    /// Maximum memory in bytes: the file, the decoder's state, and the whole picture if it is
+    /// needed.
     pub max_alloc: u64,
 }
 
@@ -25,8 +26,8 @@ impl Default for ImageLimits {
 }
 
 impl ImageLimits {
-    /// Limits for pictures from strangers, as a server gets them: 50 million pixels, which a camera's picture has at most,
-    /// and 64 MiB.
+    /// Limits for untrusted pictures, as a server gets them: 50 million pixels, which covers
+    /// cameras, and 64 MiB.
     #[must_use]
     pub fn small() -> Self {
         Self {
@@ -36,7 +37,7 @@ impl ImageLimits {
         }
     }
 
-    /// Refuses a picture by its size.
+    /// Rejects a picture by its size.
     pub(crate) fn check(&self, width: u32, height: u32) -> Result<(), Fault> {
         if width == 0 || height == 0 {
             return Err(Fault::Empty { width, height });
@@ -60,7 +61,7 @@ impl ImageLimits {
         Ok(())
     }
 
-    /// Refuses what needs more memory than there may be.
+    /// Rejects a picture by its memory.
     pub(crate) fn afford(&self, needed: u64) -> Result<(), Fault> {
         if needed > self.max_alloc {
             let limit = self.max_alloc;

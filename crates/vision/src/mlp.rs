@@ -1,4 +1,4 @@
-//! The MLP of a block.
+//! The MLP of a block of the vision tower.
 
 use burn::{
     module::Module,
@@ -11,12 +11,12 @@ use burn::{
 
 use crate::{HiddenAct, VisionConfig};
 
-/// Two linears with an activation between.
+/// Two linear layers with an activation between them.
 #[derive(Module, Debug)]
 pub struct VisionMlp {
-    /// Up.
+    /// Up projection.
     pub fc1: Linear,
-    /// Down.
+    /// Down projection.
     pub fc2: Linear,
     #[module(skip)]
     activation: HiddenAct,

@@ -1,4 +1,4 @@
-//! Pixels to patch tokens.
+//! Patch embedding: from pixels to tokens.
 
 use burn::{
     module::{Module, Param},
@@ -8,7 +8,7 @@ use burn::{
 
 use crate::VisionConfig;
 
-/// Patch embedding, class token and learned positions.
+/// Patch embedding, class token and learned position embeddings.
 #[derive(Module, Debug)]
 pub struct VisionEmbeddings {
     /// The class token, `[hidden]`.
@@ -33,7 +33,8 @@ impl VisionEmbeddings {
         }
     }
 
-    /// A convolution whose stride is its kernel is one product per patch.
+    /// The patch convolution, whose stride is its kernel size, is computed as one matmul over
+    /// patches.
     ///
     /// # Shapes
     /// - `pixel_values`: `[batch, channels, image, image]`

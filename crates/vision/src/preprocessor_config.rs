@@ -1,4 +1,5 @@
-//! `preprocessor_config.json`: every field of it is followed, refused by name where it asks for what there is not, or noted.
+//! `preprocessor_config.json`: every field is followed, rejected by name if it asks for something
+//! unsupported, or noted.
 
 use std::path::Path;
 
@@ -7,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::{AspectRatio, CLIP_MEAN, CLIP_STD, ImageError, ImageProcessorConfig};
 
-/// What a `preprocessor_config.json` says.
+/// The settings of a `preprocessor_config.json`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PreprocessorConfig {
     /// Side of the output in pixels.
@@ -16,15 +17,16 @@ pub struct PreprocessorConfig {
     pub image_mean: [f64; 3],
     /// Divided by per channel.
     pub image_std: [f64; 3],
-    /// Whether pictures are padded to squares first; nothing where it does not say.
+    /// Whether pictures are padded to a square; `None` if the file does not tell.
     pub do_pad: Option<bool>,
-    /// Why a picture that is not square cannot be cut as it says; padded ones are not concerned.
+    /// Why pictures that are not square cannot be cropped as the file asks. Padded pictures are not
+    /// concerned.
     uncut: Option<String>,
-    /// What a user should know, a sentence each.
+    /// Notes for the user, one sentence each.
     pub notes: Vec<String>,
 }
 
-/// Fields that do not change a picture: names, where it is computed, and in what container it is returned.
+/// Fields that do not change the result: names, the device, and the container of the output.
 const NO_MATTER: &[&str] = &[
     "_processor_class",
     "_valid_processor_keys",
@@ -32,7 +34,7 @@ const NO_MATTER: &[&str] = &[
     "default_to_square",
     "device",
     "disable_grouping",
-    // Pictures are RGB here, always.
+    // Pictures are always RGB here.
     "do_convert_rgb",
     "image_seq_length",
     "input_data_format",
@@ -41,7 +43,7 @@ const NO_MATTER: &[&str] = &[
     "return_tensors",
 ];
 
-/// A square, as a number or an object.
+/// A size, as a number or an object.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
 #[serde(untagged)]
 enum Size {
@@ -87,7 +89,7 @@ impl Fields<'_> {
         }
     }
 
-    /// A field of some form; null is none.
+    /// Takes a field; null counts as absent.
     fn take<T: DeserializeOwned>(
         &mut self,
         name: &str,
@@ -109,7 +111,7 @@ impl Fields<'_> {
         self.take(name, "true or false")
     }
 
-    /// The side of a size that is there.
+    /// Takes the side of a square size, if it is present.
     fn side(&mut self, name: &str) -> Result<Option<(Size, usize)>, ImageError> {
         const SQUARE: &str = "a square: a number, shortest_edge, or an equal height and width";
         match self.take::<Size>(name, SQUARE)? {
@@ -123,11 +125,12 @@ impl Fields<'_> {
 }
 
 impl PreprocessorConfig {
-    /// Takes the contents of a file; `path` is for messages.
+    /// Parses the contents of a file; `path` is used in messages.
     ///
     /// # Errors
-    /// It names no size, or asks for what there is not: another filter than bicubic, a picture that is not resized, rescaled or
-    /// normalised, a size that is not the size of the cut, pictures in several tiles.
+    /// It has no size, or asks for something unsupported: a filter other than bicubic, no resizing,
+    /// rescaling or normalisation, a size that differs from the crop size, or several tiles per
+    /// picture.
     pub fn new(path: &Path, json: Value) -> Result<Self, ImageError> {
         let mut fields = match json {
             Value::Object(map) => Fields { path, map },
@@ -220,10 +223,11 @@ impl PreprocessorConfig {
         })
     }
 
-    /// The processor's settings, with the way pictures become square, which belongs to the model's config.
+    /// The image processor's config, with the aspect ratio from the model's config.
     ///
     /// # Errors
-    /// Pictures are to be cut, and the file says something else of those that are not square.
+    /// Pictures are to be cropped, but the file asks for something else for those that are not
+    /// square.
     pub fn with_aspect_ratio(
         &self,
         path: &Path,

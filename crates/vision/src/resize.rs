@@ -1,25 +1,25 @@
-//! Pillow's resampling, bit for bit (`src/libImaging/Resample.c` of Pillow): antialiased bicubic in fixed point, the
-//! horizontal pass first, each pass rounded and clamped to u8.
+//! Pillow's bicubic resampling, bit for bit (`src/libImaging/Resample.c` of Pillow): antialiased,
+//! in fixed point, horizontal pass first, each pass rounded and clamped to u8.
 //!
-//! Rows are taken as they come and never kept. Padding and cropping are windows over the same arithmetic: padded pixels
-//! are never stored nor weighed one by one, and cropped ones never computed. So time grows with the picture's pixels, and
-//! memory with its width, its height and the output, whatever the aspect ratio.
+//! The picture is streamed row by row and never stored. Padded pixels are neither stored nor
+//! weighted one by one, and cropped ones are not computed. So time is linear in the picture's
+//! pixels, and memory in its width, its height and the output, for any aspect ratio.
 
 use crate::weighted_sum::{HALF, PRECISION_BITS, Portable, Weigh, levels};
 
-/// A picture lying on a canvas of one colour.
+/// A picture on a canvas of one colour.
 pub(crate) struct Canvas {
     /// Size of the picture.
     pub(crate) picture: [usize; 2],
     pub(crate) width: usize,
     pub(crate) height: usize,
-    /// Where the picture lies.
+    /// Position of the picture.
     pub(crate) left: usize,
     pub(crate) top: usize,
     pub(crate) fill: [u8; 3],
 }
 
-/// The pixels of the scaled canvas that are wanted.
+/// The part of the scaled canvas that is computed.
 pub(crate) struct Window {
     /// Size of the whole scaled canvas.
     pub(crate) scaled_width: usize,
@@ -29,7 +29,7 @@ pub(crate) struct Window {
     pub(crate) size: usize,
 }
 
-/// One axis of a canvas: how long it is, and which part the picture covers.
+/// One axis of a canvas: its length, and the part that the picture covers.
 #[derive(Clone, Copy)]
 struct Axis {
     canvas: usize,
@@ -37,24 +37,24 @@ struct Axis {
     picture: usize,
 }
 
-/// What an output pixel of one axis is made of.
+/// The inputs of an output pixel along one axis.
 struct Tap {
-    /// First pixel of the picture that counts.
+    /// First input pixel.
     start: usize,
-    /// Weights of that pixel and those behind it.
+    /// Weights of that pixel and the following ones.
     weights: std::ops::Range<usize>,
-    /// Sum of the weights of pixels beside the picture.
+    /// Sum of the weights of padded pixels.
     outside: i32,
 }
 
-/// Taps of the wanted output pixels of one axis.
+/// Taps of the output pixels along one axis.
 struct Taps {
     taps: Vec<Tap>,
     weights: Vec<i32>,
 }
 
 impl Taps {
-    /// Taps for output pixels `from .. from + count` of an axis scaled to `output` pixels.
+    /// Taps of output pixels `from .. from + count` of an axis scaled to `output` pixels.
     fn new(axis: Axis, output: usize, from: usize, count: usize) -> Self {
         let mut taps = Vec::with_capacity(count);
         let mut weights = Vec::new();
@@ -96,8 +96,8 @@ fn bicubic(x: f64) -> f64 {
     }
 }
 
-/// Weights of an output pixel in fixed point, and the first input pixel they belong to. Where the size stays, Pillow skips
-/// the pass: the pixel itself.
+/// Weights of an output pixel in fixed point, and the first input pixel they belong to. If the size
+/// does not change, Pillow skips the pass, so the weight is one pixel's.
 fn fixed_weights(input: usize, output: usize, out: usize, weights: &mut Vec<i32>) -> usize {
     weights.clear();
     if input == output {
@@ -108,7 +108,7 @@ fn fixed_weights(input: usize, output: usize, out: usize, weights: &mut Vec<i32>
     let filter_scale = scale.max(1.0);
     let support = 2.0 * filter_scale;
     let center = (out as f64 + 0.5) * scale;
-    // Casts truncate toward zero, as C's do; negative values stop at 0 either way.
+    // Casts truncate toward zero as in C; negative values are clamped to 0 either way.
     let first = (center - support + 0.5).max(0.0) as usize;
     let last = ((center + support + 0.5) as usize).min(input);
     let raw = |at: usize| bicubic((at as f64 - center + 0.5) * (1.0 / filter_scale));
@@ -126,28 +126,28 @@ fn fixed_weights(input: usize, output: usize, out: usize, weights: &mut Vec<i32>
     first
 }
 
-/// Rows that the horizontal pass takes at once: their pixels lie side by side, four bytes each, so that one weight
-/// goes to all of them.
+/// Rows per horizontal pass: their pixels are interleaved, four bytes each, so that one weight
+/// applies to all of them.
 const ROWS: usize = 4;
 
-/// Numbers from one row to the next after the horizontal pass: whole groups of sixteen, and at least one more than the
-/// pixels have, for they are written four at a time.
+/// Row stride after the horizontal pass: a multiple of sixteen, and larger than the row, because
+/// pixels are written as four bytes.
 fn row_stride(size: usize) -> usize {
     (size * 3 + 1).next_multiple_of(16)
 }
 
-/// Scales a canvas whose picture comes row by row, from the top.
+/// Scales a canvas whose picture is streamed row by row, from the top.
 pub(crate) struct Scaler {
     columns: Taps,
     rows: Taps,
     size: usize,
     fill: [u8; 3],
-    /// Pixels of up to [`ROWS`] rows, side by side.
+    /// Interleaved pixels of up to [`ROWS`] rows.
     lanes: Vec<[u8; 4 * ROWS]>,
     waiting: usize,
-    /// Rows that have gone through the horizontal pass or were not needed.
+    /// Rows that are done with the horizontal pass or were skipped.
     done: usize,
-    /// First output row that rows to come may still add to.
+    /// First output row that following rows may still contribute to.
     open: usize,
     narrow: Vec<u8>,
     /// Sums of the output, `size x row_stride(size)`.
@@ -173,7 +173,8 @@ impl Scaler {
         let stride = row_stride(size);
         let mut sums = vec![0; size * stride];
         for (tap, sums) in rows.taps.iter().zip(sums.chunks_exact_mut(stride)) {
-            // Scaling a row of one colour gives that colour: the weights of a pixel sum to one within a rounding.
+            // A scaled row of one colour has that colour: the weights of a pixel sum up to one
+            // within rounding.
             for (sum, &level) in sums.iter_mut().zip(canvas.fill.iter().cycle()) {
                 *sum = HALF + i32::from(level) * tap.outside;
             }
@@ -192,7 +193,7 @@ impl Scaler {
         }
     }
 
-    /// The next row of the picture, `width * 3` levels.
+    /// Pushes the next row of the picture, `width * 3` levels.
     pub(crate) fn push(&mut self, row: &[u8]) {
         let next = self.done + self.waiting;
         let needed = |tap: &Tap| (tap.start..tap.start + tap.weights.len()).contains(&next);

@@ -1,4 +1,4 @@
-//! The vision half of CLIP.
+//! CLIP's vision transformer.
 
 use burn::{
     module::Module,
@@ -11,16 +11,16 @@ use crate::{
     layer_norm::layer_norm,
 };
 
-/// CLIP's vision transformer. The misspelt field is the checkpoints' own name.
+/// CLIP's vision transformer. The field names, also the misspelt one, are those of checkpoints.
 #[derive(Module, Debug)]
 pub struct VisionTower {
-    /// Patches, class token, positions.
+    /// Patch, class token and position embeddings.
     pub embeddings: VisionEmbeddings,
     /// Norm before the first block.
     pub pre_layrnorm: LayerNorm,
     /// The blocks.
     pub layers: Vec<EncoderBlock>,
-    /// Norm of the pooled class token. In every checkpoint, never used by LLaVA.
+    /// Norm of the pooled class token. It is in every checkpoint, but LLaVA does not use it.
     pub post_layernorm: LayerNorm,
 }
 
@@ -41,14 +41,14 @@ impl VisionTower {
         }
     }
 
-    /// The features that LLaVA takes. Blocks behind the chosen layer are not run.
+    /// The selected features. Blocks after the selected layer are not run.
     ///
     /// # Shapes
     /// - `pixel_values`: `[batch, channels, image, image]`
     /// - output: `[batch, patches, hidden]` (one more token with [`FeatureSelect::ClsPatch`])
     ///
     /// # Panics
-    /// If the tower has no such layer.
+    /// If the tower does not have the layer.
     #[must_use]
     pub fn forward(
         &self,
@@ -66,7 +66,7 @@ impl VisionTower {
         select_feature.apply(hidden_states)
     }
 
-    /// Every hidden state: the input of the first block, then the output of each.
+    /// All hidden states: the input of the first block, then the output of each block.
     ///
     /// # Shapes
     /// - `pixel_values`: `[batch, channels, image, image]`
@@ -81,7 +81,8 @@ impl VisionTower {
         states
     }
 
-    /// What CLIP pools: the class token of the last hidden state, normalised. Not used by LLaVA.
+    /// CLIP's pooled output: the normed class token of the last hidden state. LLaVA does not use
+    /// it.
     ///
     /// # Shapes
     /// - `last_hidden_state`: `[batch, 1 + patches, hidden]`

@@ -1,20 +1,22 @@
-//! The inner loop of resampling: weighted sums of sixteen levels at once, in fixed point, rounded and clamped to u8.
+//! The inner loop of resampling: weighted sums of sixteen levels at once, in fixed point, rounded
+//! and clamped to u8.
 
-/// Fraction bits of a weight: 32 bits less 8 of a level and 2 of head room, as in Pillow.
+/// Fraction bits of a weight: 32 bits minus 8 for the level and 2 of headroom, as in Pillow.
 pub(crate) const PRECISION_BITS: u32 = 32 - 8 - 2;
 
-/// A half, in fixed point: the sum begins with it, so that cutting the fraction off rounds.
+/// One half in fixed point: sums start with it, so that truncation rounds.
 pub(crate) const HALF: i32 = 1 << (PRECISION_BITS - 1);
 
-/// A sum that began with [`HALF`], rounded and clamped.
+/// Rounds and clamps a sum that started with [`HALF`].
 #[inline(always)]
 pub(crate) fn levels(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }
 
-/// A processor's way to weigh sixteen levels. All ways give the same integers.
+/// A weighted sum of sixteen levels with a processor's instructions. All implementations give the
+/// same integers.
 pub(crate) trait Weigh: Copy {
-    /// Per lane, `from` and the sum of level times weight, rounded and clamped.
+    /// Per lane: `from` plus the sum of level times weight, rounded and clamped.
     fn weigh<'a>(
         self,
         from: &[i32; 16],
@@ -43,7 +45,7 @@ impl Weigh for Portable {
     }
 }
 
-/// AVX2: two vectors of eight sums. Left to itself the compiler spreads these lanes over many shuffles.
+/// AVX2: two vectors of eight sums. The compiler's own vectorisation needs many shuffles.
 #[cfg(target_arch = "x86_64")]
 impl Weigh for pulp::x86::V3 {
     #[inline(always)]
@@ -69,7 +71,7 @@ impl Weigh for pulp::x86::V3 {
             self.avx2
                 ._mm256_srai_epi32::<{ PRECISION_BITS as i32 }>(sum)
         };
-        // Packing interleaves halves of 128 bits; the permutation puts them back in order.
+        // Packing interleaves halves of 128 bits; the permutation restores their order.
         let words = self.avx2._mm256_packs_epi32(whole(low), whole(high));
         let words = self.avx2._mm256_permute4x64_epi64::<0b11_01_10_00>(words);
         let first = self.avx._mm256_castsi256_si128(words);

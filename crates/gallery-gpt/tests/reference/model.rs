@@ -249,9 +249,7 @@ fn taps(variant: &Variant, model: &GalleryModel, expected: &Goldens, case: &Valu
     let layout = plan.layout(decoder.config(), &embeds.device());
     let off = || AdapterDropout::Off;
     let input = layer.input_layernorm.forward(embeds.clone());
-    let mixed = layer
-        .self_attn
-        .forward(input.clone(), &layout, None, None, off());
+    let mixed = layer.self_attn.forward(input.clone(), &layout, off());
     let after = layer
         .post_attention_layernorm
         .forward(embeds.clone() + mixed.clone());

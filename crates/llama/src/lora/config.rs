@@ -1,26 +1,26 @@
-//! Settings of an adapter, with the names of PEFT.
+//! Settings of adapters, with PEFT's names.
 
 use crate::LoraTargets;
 
-/// Settings of the low-rank adapters.
+/// Settings of low-rank adapters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoraConfig {
-    /// Inner width (`r`).
+    /// Rank (`r`).
     pub rank: usize,
     /// Numerator of the scale (`lora_alpha`).
     pub alpha: f64,
-    /// Whether the scale is `alpha / sqrt(rank)` in place of `alpha / rank` (`use_rslora`; Kalajdzievski 2023,
-    /// <https://arxiv.org/abs/2312.03732>).
+    /// Whether the scale is `alpha / sqrt(rank)` instead of `alpha / rank` (`use_rslora`;
+    /// Kalajdzievski 2023, <https://arxiv.org/abs/2312.03732>).
     pub use_rslora: bool,
-    /// Share of the adapter's inputs that are zeroed while training (`lora_dropout`).
+    /// Dropout probability of the adapters' inputs during training (`lora_dropout`).
     pub dropout: f64,
-    /// The adapted linears (`target_modules`).
+    /// The adapted linear layers (`target_modules`).
     pub targets: LoraTargets,
     /// Seed of A; B starts at zero.
     pub seed: u64,
 }
 
-/// Settings that make no adapter.
+/// An invalid setting of adapters.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("LoRA: {field} is {found}, expected {expected}")]
 pub struct LoraConfigError {
@@ -28,12 +28,12 @@ pub struct LoraConfigError {
     pub field: &'static str,
     /// Its value.
     pub found: f64,
-    /// What it has to be.
+    /// The requirement.
     pub expected: &'static str,
 }
 
 impl LoraConfig {
-    /// All seven linears, no dropout, seed 42.
+    /// All seven linear layers, no dropout, seed 42.
     #[must_use]
     pub fn new(rank: usize, alpha: f64) -> Self {
         Self {
@@ -59,14 +59,14 @@ impl LoraConfig {
         self
     }
 
-    /// Sets how the scale falls with the rank.
+    /// Sets whether the scale is rank-stabilised.
     #[must_use]
     pub fn with_rslora(mut self, use_rslora: bool) -> Self {
         self.use_rslora = use_rslora;
         self
     }
 
-    /// Sets the adapted linears.
+    /// Sets the adapted linear layers.
     #[must_use]
     pub fn with_targets(mut self, targets: LoraTargets) -> Self {
         self.targets = targets;
@@ -87,7 +87,7 @@ impl LoraConfig {
         self.alpha / if self.use_rslora { rank.sqrt() } else { rank }
     }
 
-    /// Checks numbers that came from a file or a user.
+    /// Checks values from a file or a user.
     ///
     /// # Errors
     /// A rank of 0, an alpha that is not positive, a dropout outside 0..1, or no target.

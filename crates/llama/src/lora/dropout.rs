@@ -1,31 +1,33 @@
-//! Dropout of adapters' inputs, by masks that are a function of a seed and a place.
+//! Dropout of adapters' inputs, with masks computed from a seed and the position in the input.
 //!
-//! A device's generator is one for the whole process: two threads that draw from it, or a block that is run again, would see other
-//! masks than they should, and with lazily run operations seeding it has to wait for the device. Here every number of a mask is
-//! computed from its token, its column and the seed by a small Feistel network (as counter-based generators are built: Salmon et al.
-//! 2011, <https://doi.org/10.1145/2063384.2063405>), so that it is the same whenever and wherever it is computed.
+//! A device has one random generator per process: threads that share it, or a block that is
+//! recomputed, would get other masks, and seeding it must wait for the device. Here every element
+//! of a mask is computed from its token, its column and the seed by a small Feistel network, as in
+//! counter-based generators (Salmon et al. 2011, <https://doi.org/10.1145/2063384.2063405>). So it
+//! is the same whenever and wherever it is computed.
 
 use std::sync::Arc;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 
-/// Whether adapters drop a share of their inputs.
+/// Whether, and with which masks, adapters apply dropout.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AdapterDropout {
     /// Inference, or training without dropout.
     #[default]
     Off,
-    /// Training, with the masks of a seed.
+    /// Training, with masks drawn from a seed.
     Seeded {
         /// The seed.
         seed: u64,
-        /// For each token of the input, row by row, the number that its mask is drawn by ([`AdapterDropout::token`]).
+        /// For each token of the input, row by row, the counter of its mask
+        /// ([`AdapterDropout::token`]).
         tokens: Arc<[i32]>,
     },
 }
 
 impl AdapterDropout {
-    /// Masks that have nothing to do with those of another number: each linear of a block takes its own.
+    /// An independent stream of masks: each linear layer of a block has its own.
     #[must_use]
     pub fn stream(&self, number: u64) -> Self {
         match self {
@@ -37,16 +39,17 @@ impl AdapterDropout {
         }
     }
 
-    /// The number of a token: its position in its conversation, and the conversation's own number. However conversations are laid
-    /// out and shared out, a token keeps its number, and so its mask. Beyond 32768 conversations or 65536 positions numbers, and
-    /// masks, come again.
+    /// The counter of a token: the index of its conversation in the step, and its position there.
+    /// It does not depend on packing, micro-batches or devices, and so neither does the mask.
+    /// Beyond 32768 conversations or 65536 positions, counters and masks repeat.
     #[must_use]
     pub fn token(conversation: usize, position: usize) -> i32 {
         ((conversation & 0x7FFF) << 16 | position & 0xFFFF) as i32
     }
 }
 
-/// A seed from a counter (`SplitMix64`; Steele et al. 2014, <https://doi.org/10.1145/2660193.2660195>).
+/// A seed from a counter (`SplitMix64`; Steele et al. 2014,
+/// <https://doi.org/10.1145/2660193.2660195>).
 fn split_mix(counter: u64) -> u64 {
     let mut x = counter.wrapping_add(0x9E37_79B9_7F4A_7C15);
     x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -54,14 +57,15 @@ fn split_mix(counter: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// One a round. Odd and below 2^15: their products with 16 bits stay below 2^31, so that no signed product of a device overflows.
-/// With four rounds neighbouring rows still look alike; from five on the tests below find nothing.
+/// One multiplier per round. They are odd and below 2^15, so that products with 16-bit values stay
+/// below 2^31 and no signed product overflows. With four rounds neighbouring rows are still
+/// correlated; from five on the tests below find no correlation.
 const MULTIPLIERS: [i32; 6] = [0x6A0D, 0x75A3, 0x5EB9, 0x7C5B, 0x6F35, 0x7B29];
 const HALF: i32 = 0xFFFF;
-/// Brings the high bits of a product, which depend on the most, down to the low ones.
-const FOLD: u32 = 11;
+/// Shift of the xor-shift that mixes a product's high bits into its low bits.
+const XOR_SHIFT: u32 = 11;
 
-/// What an input is multiplied by: `1 / keep` with probability `keep`, else 0.
+/// The factors of the inputs: `1 / keep` with probability `keep`, else 0.
 ///
 /// # Shapes
 /// - output: `[tokens, width]`
@@ -94,7 +98,7 @@ pub(crate) fn mask(
 
 struct Network {
     keys: [i32; 6],
-    /// Numbers below it are kept, of 31 bits.
+    /// Inputs whose 31-bit random number is below it are kept.
     threshold: i32,
 }
 
@@ -109,20 +113,20 @@ impl Network {
         }
     }
 
-    /// A number of 31 bits.
+    /// A 31-bit random number.
     fn number(&self, token: i32, column: i32) -> i32 {
         let (mut left, mut right) = (token & HALF, column & HALF);
-        // The conversation, and columns beyond 16 bits, change the first key.
-        let far = (token >> 16) ^ ((column >> 16) << 8);
+        // The conversation, and the column's bits beyond 16, modify the first round's key.
+        let high_bits = (token >> 16) ^ ((column >> 16) << 8);
         for (round, (key, multiplier)) in self.keys.iter().zip(MULTIPLIERS).enumerate() {
-            let key = if round == 0 { key ^ far } else { *key };
+            let key = if round == 0 { key ^ high_bits } else { *key };
             let product = ((right ^ key) & HALF) * multiplier;
-            (left, right) = (right, left ^ ((product ^ (product >> FOLD)) & HALF));
+            (left, right) = (right, left ^ ((product ^ (product >> XOR_SHIFT)) & HALF));
         }
         (left << 15) | (right >> 1)
     }
 
-    /// The same on a device, as 1 and 0.
+    /// The keep mask computed on a device, as 1 and 0.
     fn kept(&self, tokens: &[i32], width: usize, device: &Device) -> Tensor<2> {
         let ints = |values: Vec<i32>, shape: [usize; 2]| {
             Tensor::<2, Int>::from_data(TensorData::new(values, shape), (device, DType::I32))
@@ -130,18 +134,18 @@ impl Network {
         let (rows, width_i32) = (tokens.len(), width as i32);
         let mut left = ints(tokens.iter().map(|token| token & HALF).collect(), [rows, 1]);
         let mut right = ints((0..width_i32).map(|at| at & HALF).collect(), [1, width]);
-        let far_rows = ints(tokens.iter().map(|token| token >> 16).collect(), [rows, 1]);
-        let far_columns = (0..width_i32).map(|at| (at >> 16) << 8).collect();
-        let far = far_rows.bitwise_xor(ints(far_columns, [1, width]));
+        let high_rows = ints(tokens.iter().map(|token| token >> 16).collect(), [rows, 1]);
+        let high_columns = (0..width_i32).map(|at| (at >> 16) << 8).collect();
+        let high_bits = high_rows.bitwise_xor(ints(high_columns, [1, width]));
         for (round, (key, multiplier)) in self.keys.iter().zip(MULTIPLIERS).enumerate() {
             let keyed = right.clone().bitwise_xor_scalar(*key);
             let keyed = if round == 0 {
-                keyed.bitwise_xor(far.clone())
+                keyed.bitwise_xor(high_bits.clone())
             } else {
                 keyed
             };
             let product = keyed.bitwise_and_scalar(HALF) * multiplier;
-            let folded = product.clone().bitwise_right_shift_scalar(FOLD as i32);
+            let folded = product.clone().bitwise_right_shift_scalar(XOR_SHIFT as i32);
             let mixed = product.bitwise_xor(folded).bitwise_and_scalar(HALF);
             (left, right) = (right, left.bitwise_xor(mixed));
         }
@@ -193,7 +197,7 @@ mod tests {
         }
     }
 
-    /// Shares and correlations within five standard deviations of independent draws.
+    /// Rates and correlations are within five standard deviations of independent draws.
     #[test]
     fn masks_look_like_independent_draws() {
         let (rows, width) = (1000, 1000);

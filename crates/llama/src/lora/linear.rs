@@ -1,4 +1,4 @@
-//! A linear that may carry an adapter.
+//! A linear layer with an optional low-rank adapter.
 
 use burn::{
     module::{Module, Param, ParamId},
@@ -15,7 +15,7 @@ use rand_chacha::ChaCha8Rng;
 use super::dropout::mask;
 use crate::{AdapterDropout, LoraConfig};
 
-/// The low-rank part of one linear.
+/// The low-rank adapter of one linear layer.
 #[derive(Module, Debug)]
 pub struct LoraAdapter {
     /// `[input, rank]` (PEFT stores the transpose).
@@ -27,9 +27,10 @@ pub struct LoraAdapter {
 }
 
 impl LoraAdapter {
-    /// A new adapter: A uniform in `±1/sqrt(input)` (Kaiming with a = sqrt 5, as PEFT), B zero.
+    /// A new adapter: A is uniform in `±1/sqrt(input)` (Kaiming with a = sqrt 5, as in PEFT), B is
+    /// zero.
     ///
-    /// `stream` tells the adapters of one model apart.
+    /// The adapters of one model have different random `stream`s.
     #[must_use]
     pub fn new(
         config: &LoraConfig,
@@ -81,7 +82,7 @@ impl LoraAdapter {
         }
     }
 
-    /// What it was made with: rank, alpha and dropout of this linear.
+    /// The settings of this adapter: rank, alpha and dropout.
     #[must_use]
     pub fn config(&self) -> &LoraConfig {
         &self.config
@@ -94,7 +95,7 @@ impl LoraAdapter {
     /// - output: `[..., output]`
     ///
     /// # Panics
-    /// If dropout numbers more or fewer tokens than `x` has.
+    /// If the dropout is for more or fewer tokens than `x` has.
     #[must_use]
     pub fn forward<const D: usize>(&self, x: Tensor<D>, dropout: AdapterDropout) -> Tensor<D> {
         let dtype = x.dtype();
@@ -118,14 +119,15 @@ impl LoraAdapter {
     }
 }
 
-/// A linear with or without an adapter. It has no bias of its own; only an adapter with one (`lora_bias`) brings it.
+/// A linear layer with an optional adapter. It has a bias only if an adapter added one
+/// (`lora_bias`).
 #[derive(Module, Debug)]
 pub struct LoraLinear {
     /// The base weight, `[input, output]`.
     pub base: Linear,
     /// The adapter.
     pub lora: Option<LoraAdapter>,
-    /// Where the weight is in 8 bits, what each output is multiplied by, `[output]`.
+    /// If the weight is quantized, the scale of each output, `[output]`.
     scales: Option<Tensor<1>>,
 }
 
@@ -153,7 +155,7 @@ impl LoraLinear {
         }
     }
 
-    /// The base, its outputs scaled where its weight is in 8 bits.
+    /// The base layer, with its outputs scaled if it is quantized.
     fn scaled<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let y = self.base.forward(x);
         match &self.scales {
@@ -165,9 +167,11 @@ impl LoraLinear {
         }
     }
 
-    /// Keeps the base weight in 8 bits: each output's weights divided by the largest of them and rounded to 127 steps on either
-    /// side (the vector-wise weights of LLM.int8, Dettmers et al. 2022, <https://arxiv.org/abs/2208.07339>; inputs keep their
-    /// precision). For writing, not for training or saving. An adapter stays as it is.
+    /// Quantizes the base weight to 8 bits: the weights of each output are divided by their
+    /// absolute maximum and rounded to 127 steps on either side (the vector-wise weight
+    /// quantization of LLM.int8, Dettmers et al. 2022, <https://arxiv.org/abs/2208.07339>; inputs
+    /// keep their precision). For generation, not for training or saving. The adapter is not
+    /// changed.
     #[must_use]
     pub fn quantize(mut self) -> Self {
         if self.scales.is_some() {
@@ -177,13 +181,13 @@ impl LoraLinear {
         let weight = self.base.weight.val().detach().cast(DType::F32);
         let scales = weight.clone().abs().max_dim(0).clamp_min(f32::MIN_POSITIVE);
         self.base.bias = self.base.bias.map(|bias| {
-            // It is scaled with the outputs.
+            // The bias is scaled with the outputs.
             bias.map(|bias| {
                 let dtype = bias.dtype();
                 (bias.detach().cast(DType::F32) / scales.clone().squeeze_dim(0)).cast(dtype)
             })
         });
-        // One scale for the whole of what is left: it lies within 1 on either side.
+        // The divided weights lie in -1..=1: one scale for the tensor is enough.
         let scheme = QuantScheme::default()
             .with_value(QuantValue::Q8S)
             .with_store(QuantStore::Native);
@@ -193,20 +197,20 @@ impl LoraLinear {
         self
     }
 
-    /// Whether its weight is in 8 bits.
+    /// Whether its weight is quantized.
     #[must_use]
     pub fn is_quantized(&self) -> bool {
         self.scales.is_some()
     }
 
-    /// Takes its adapter off, without merging it.
+    /// Removes its adapter, without merging it.
     #[must_use]
     pub(crate) fn without_adapter(mut self) -> Self {
         self.lora = None;
         self
     }
 
-    /// Gives it a new adapter, in place of an older one.
+    /// Adds a new adapter, replacing an older one.
     #[must_use]
     pub(crate) fn adapt(mut self, config: &LoraConfig, stream: u64) -> Self {
         let [input, output] = self.base.weight.lazy_shape().dims();
@@ -215,10 +219,10 @@ impl LoraLinear {
         self
     }
 
-    /// Adds the adapter's update to the weight and takes the adapter off; returns both.
+    /// Merges the adapter into the weight; returns the merged layer and the adapter.
     ///
     /// # Panics
-    /// If the weight is in 8 bits: a sum would be rounded to them; merge first.
+    /// If the weight is quantized, which would round the sum to 8 bits. Merge before quantizing.
     #[must_use]
     pub fn merge(mut self) -> (Self, Option<LoraAdapter>) {
         assert!(
@@ -231,7 +235,7 @@ impl LoraLinear {
             self.base.weight = self.base.weight.map(|weight| {
                 let dtype = weight.dtype();
                 let tracked = weight.is_require_grad();
-                // Summed in f32 whatever the weight's precision, rounded once.
+                // Summed in f32 for any dtype, rounded once.
                 let wide = weight.detach().cast(DType::F32);
                 let sum = (wide + delta.detach().cast(DType::F32)).cast(dtype);
                 sum.set_require_grad(tracked)
@@ -240,9 +244,9 @@ impl LoraLinear {
         (self, lora)
     }
 
-    /// Takes an adapter's update off the weight again and puts the adapter back.
+    /// Subtracts a merged adapter's update from the weight and puts the adapter back.
     ///
-    /// Equal to the weight before [`LoraLinear::merge`] within a rounding of its precision.
+    /// The weight equals that before [`LoraLinear::merge`] within one rounding of its dtype.
     #[must_use]
     pub fn unmerge(mut self, adapter: LoraAdapter) -> Self {
         let delta = adapter.delta();

@@ -1,23 +1,23 @@
-//! Which linears are adapted.
+//! Which linear layers are adapted.
 
 use std::str::FromStr;
 
-/// The linears of a decoder block. `lm_head` is none of them: LLaVA leaves it alone.
+/// The linear layers of a decoder block. LLaVA does not adapt `lm_head`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LoraTarget {
-    /// Queries.
+    /// Query projection.
     QProj,
-    /// Keys.
+    /// Key projection.
     KProj,
-    /// Values.
+    /// Value projection.
     VProj,
-    /// Attention output.
+    /// Output projection of attention.
     OProj,
-    /// MLP gate.
+    /// Gate projection of the MLP.
     GateProj,
-    /// MLP up.
+    /// Up projection of the MLP.
     UpProj,
-    /// MLP down.
+    /// Down projection of the MLP.
     DownProj,
 }
 
@@ -33,7 +33,7 @@ impl LoraTarget {
         Self::DownProj,
     ];
 
-    /// The name in checkpoints of the part of a block that it is in.
+    /// The module of a block that it belongs to: `self_attn` or `mlp`.
     #[must_use]
     pub fn block(self) -> &'static str {
         match self {
@@ -42,7 +42,7 @@ impl LoraTarget {
         }
     }
 
-    /// Its name in checkpoints.
+    /// Its name in LLaMA, such as `q_proj`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -57,7 +57,7 @@ impl LoraTarget {
     }
 }
 
-/// A target nobody knows.
+/// An unknown target name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "unknown LoRA target `{0}`, expected one of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"

@@ -1,5 +1,6 @@
-//! Beam search, equal to that of `transformers` 5: several hypotheses are kept, finished ones compete by their
-//! length-normalised log-probability, and the search ends when no running one can still win.
+//! Beam search, equal to that of `transformers` 5: several hypotheses are kept, finished ones
+//! compete by their length-normalised log-probability, and the search ends when no running one can
+//! still win.
 
 use std::str::FromStr;
 
@@ -167,8 +168,8 @@ impl Search<'_> {
         Ok(candidates)
     }
 
-    /// Moves candidates that end to the finished hypotheses, and keeps the best of the others running.
-    /// Returns the beam that each of the running ones continues.
+    /// Moves candidates that end to the finished hypotheses, and keeps the best of the others
+    /// running. Returns the beam that each of the running ones continues.
     fn advance(&mut self, candidates: &[Candidate]) -> Vec<usize> {
         let config = self.config;
         let length = self.running[0].ids.len() + 1;

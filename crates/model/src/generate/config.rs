@@ -1,8 +1,8 @@
-//! How to choose the next token, with the names of `transformers`' `GenerationConfig`.
+//! Settings of generation, with the names of `transformers`' `GenerationConfig`.
 
 use crate::{END_OF_TEXT, EarlyStopping, GenerationError};
 
-/// The number as it was written: 0.2, not the nearest binary fraction with all its digits.
+/// The number as it was written: 0.2, and not the digits of the nearest `f32`.
 fn decimal(number: f32) -> f64 {
     number.to_string().parse().unwrap_or(f64::from(number))
 }
@@ -10,36 +10,37 @@ fn decimal(number: f32) -> f64 {
 /// Settings of a generation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GenerationConfig {
-    /// Most tokens to write.
+    /// Maximum number of tokens to generate.
     pub max_new_tokens: usize,
-    /// 0 is greedy; otherwise logits are divided by it and sampled.
+    /// 0 is greedy decoding; otherwise tokens are sampled, with the logits divided by it.
     pub temperature: f32,
-    /// Sample from so many of the likeliest tokens; 0 is all.
+    /// Sample from this many of the likeliest tokens; 0 means all.
     pub top_k: usize,
-    /// Sample from the likeliest tokens that together have this probability; 1 is all.
+    /// Sample from the likeliest tokens whose probabilities sum up to this; 1 means all.
     pub top_p: f32,
-    /// Divides (or multiplies, if negative) the logits of tokens already written; 1 is off.
+    /// Divides the logits of generated tokens (multiplies negative ones); 1 is off.
     pub repetition_penalty: f32,
-    /// No run of so many tokens twice; 0 is off.
+    /// No n-gram of this size is generated twice; 0 is off.
     pub no_repeat_ngram_size: usize,
-    /// Hypotheses kept by a beam search; 1 is none.
+    /// Hypotheses of beam search; 1 is no beam search.
     pub num_beams: usize,
-    /// Power of the length that a hypothesis' score is divided by: above 0 favours long answers.
+    /// Exponent of the length that a hypothesis' score is divided by; above 0 favours long answers.
     pub length_penalty: f32,
-    /// When a beam search ends.
+    /// When beam search ends.
     pub early_stopping: EarlyStopping,
-    /// Ids that end an answer. `[2]`, which is `</s>` and the default, stands for the ends that the model's own config lists
+    /// Ids that end an answer. The default, `[2]` (`</s>`), means those of the model's config
     /// ([`GalleryModelConfig::end_ids`](crate::GalleryModelConfig::end_ids)).
     pub stop_ids: Vec<u32>,
-    /// Texts that end an answer; they need [`Generator::with_tokenizer`](crate::Generator::with_tokenizer).
+    /// Texts that end an answer. They need
+    /// [`Generator::with_tokenizer`](crate::Generator::with_tokenizer).
     pub stop_strings: Vec<String>,
-    /// Tokens of the prompts that are read at once, which bounds the memory of a long prompt.
+    /// Tokens per forward pass of the prefill, which bounds the memory of long prompts.
     pub prefill_chunk_size: usize,
     /// Seed of the sampler.
     pub seed: u64,
 }
 
-/// Greedy, at most 512 tokens.
+/// Greedy decoding of at most 512 tokens.
 impl Default for GenerationConfig {
     fn default() -> Self {
         Self::greedy(512)
@@ -47,7 +48,7 @@ impl Default for GenerationConfig {
 }
 
 impl GenerationConfig {
-    /// The likeliest token each time, up to `max_new_tokens`, stopping at `</s>`.
+    /// Greedy decoding of at most `max_new_tokens` tokens.
     #[must_use]
     pub fn greedy(max_new_tokens: usize) -> Self {
         Self {
@@ -67,7 +68,8 @@ impl GenerationConfig {
         }
     }
 
-    /// What `run_llava.py` runs: temperature 0.2, the library's silent top-k of 50, 512 tokens.
+    /// The settings of `run_llava.py`: temperature 0.2, transformers' default top-k of 50, 512
+    /// tokens.
     #[must_use]
     pub fn run_llava() -> Self {
         Self {
@@ -83,10 +85,10 @@ impl GenerationConfig {
         self.temperature > 0.0
     }
 
-    /// Checks numbers that came from a user.
+    /// Checks values from a user.
     ///
     /// # Errors
-    /// A setting out of range.
+    /// A setting is out of range.
     pub fn validate(&self) -> Result<(), GenerationError> {
         let wrong = |field, found: f64, expected| {
             Err(GenerationError::Config {

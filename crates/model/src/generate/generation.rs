@@ -29,8 +29,8 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// The text up to the stop string, without special tokens, trimmed. A stop id that is a word, as
-    /// a model's own list of end ids may have it, is part of the text, as in transformers.
+    /// The text up to the stop string, without special tokens, trimmed. A stop id that is a word,
+    /// as a model's own list of end ids may have it, is part of the text, as in transformers.
     #[must_use]
     pub fn text(&self, tokenizer: &Tokenizer) -> String {
         let mut ids = self.ids.clone();

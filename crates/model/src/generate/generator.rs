@@ -120,7 +120,8 @@ impl<'a> Generator<'a> {
     /// time.
     ///
     /// # Errors
-    /// As [`Generator::generate`]; and with several beams, whose tokens are not known before the end.
+    /// As [`Generator::generate`]; and with several beams, whose tokens are not known before the
+    /// end.
     pub fn start(&self, prompts: &[Prompt]) -> Result<Decoding<'a>, GenerationError> {
         if self.config.num_beams > 1 {
             return Err(GenerationError::Config {

@@ -1,24 +1,25 @@
-//! What is done to logits before a token is chosen, in the order and meaning of `transformers`: repetition penalty, no
-//! repeated n-grams, temperature, top-k, top-p.
+//! Logits processors, as in `transformers` and in its order: repetition penalty, no repeated
+//! n-grams, temperature, top-k, top-p.
 
 use std::collections::HashSet;
 
 use crate::GenerationConfig;
 
-/// Applies a config to the logits of one row.
+/// Applies the processors of a config to the logits of one row.
 #[derive(Clone, Debug)]
 pub struct LogitsProcessor {
     config: GenerationConfig,
 }
 
 impl LogitsProcessor {
-    /// A processor of some settings.
+    /// The processors of a config.
     #[must_use]
     pub fn new(config: GenerationConfig) -> Self {
         Self { config }
     }
 
-    /// Changes `logits` (one per id) given the ids already written; excluded tokens become minus infinity.
+    /// Processes the logits of the next token, `[vocab]`, after the generated ids of `history`.
+    /// Excluded tokens become minus infinity.
     pub fn apply(&self, history: &[u32], logits: &mut [f32]) {
         let config = &self.config;
         if config.repetition_penalty != 1.0 {
@@ -77,7 +78,7 @@ fn keep_top_k(k: usize, logits: &mut [f32]) {
         return;
     }
     let mut sorted = logits.to_vec();
-    // Equal logits at the edge all stay, as in the reference.
+    // Logits equal to the k-th are kept too, as in the reference.
     let (_, &mut edge, _) = sorted.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
     for logit in logits {
         if *logit < edge {
@@ -101,7 +102,7 @@ fn keep_top_p(p: f32, logits: &mut [f32]) {
     }
 }
 
-/// Probabilities of logits.
+/// Softmax, summed in f64.
 pub(crate) fn softmax(logits: &[f32]) -> Vec<f64> {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let exponentials: Vec<f64> = logits

@@ -113,8 +113,8 @@ impl DecoderState<'_> {
         self.logits = decoder.logits(hidden_states.squeeze_dim::<2>(1));
     }
 
-    /// Keeps the given rows, in the given order. The logits are those of the old rows until the next
-    /// [`DecoderState::decode`].
+    /// Keeps the given rows, in the given order. The logits are those of the old rows until the
+    /// next [`DecoderState::decode`].
     pub(super) fn select_rows(&mut self, rows: &[usize]) {
         self.cache.select_rows(rows);
     }

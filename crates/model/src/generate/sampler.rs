@@ -1,24 +1,25 @@
-//! Choosing a token.
+//! Greedy choice and sampling of a token.
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::logits::softmax;
 
-/// Chooses tokens of one row. Its random numbers depend on the seed and the row's own stream, not on the batch.
+/// Chooses the tokens of one row. Its random numbers depend on the seed and the row's stream, not
+/// on the batch.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     random: Option<ChaCha8Rng>,
 }
 
 impl Sampler {
-    /// Always the likeliest token, the lowest id among equals.
+    /// Always chooses the likeliest token, the lowest id among equals.
     #[must_use]
     pub fn greedy() -> Self {
         Self { random: None }
     }
 
-    /// A token drawn by its probability.
+    /// Samples tokens by their probabilities.
     #[must_use]
     pub fn seeded(seed: u64, stream: u64) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
@@ -28,7 +29,7 @@ impl Sampler {
         }
     }
 
-    /// The next id, given logits that were processed.
+    /// Chooses the next id, given processed logits.
     pub fn choose(&mut self, logits: &[f32]) -> u32 {
         let Some(random) = &mut self.random else {
             return argmax(logits);

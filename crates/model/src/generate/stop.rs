@@ -44,8 +44,8 @@ impl CancelToken {
 pub(super) struct StopStrings<'a> {
     tokenizer: &'a Tokenizer,
     strings: Vec<String>,
-    /// Ids that a stop string can span, since every id is at least one byte of text; and a few more,
-    /// as the first ids of a window may decode to less than in the whole text.
+    /// Ids that a stop string can span, since every id is at least one byte of text; and a few
+    /// more, as the first ids of a window may decode to less than in the whole text.
     window: usize,
 }
 
@@ -59,7 +59,8 @@ impl<'a> StopStrings<'a> {
         }
     }
 
-    /// The stop string that the newest id completes; the leftmost in the text, if there are several.
+    /// The stop string that the newest id completes; the leftmost in the text, if there are
+    /// several.
     pub(super) fn find(&self, ids: &[u32]) -> Option<&String> {
         let recent = &ids[ids.len().saturating_sub(self.window)..];
         let text = self.tokenizer.decode(recent, true);

@@ -1,4 +1,4 @@
-//! Windows bitmaps, as Pillow's `BmpImagePlugin` reads them.
+//! Windows bitmaps, decoded as by Pillow's `BmpImagePlugin`.
 
 use super::{
     Fault,
@@ -6,10 +6,10 @@ use super::{
 };
 use crate::ImageLimits;
 
-/// How a pixel of 16 to 32 bits becomes RGB.
+/// How stored pixels become RGB.
 #[derive(Clone, Copy)]
 enum Pixel {
-    /// Bytes per pixel, and where red, green and blue are in it.
+    /// Bytes per pixel, and the positions of red, green and blue.
     Bytes(usize, [usize; 3]),
     /// 5 bits each.
     Fives,
@@ -20,11 +20,11 @@ enum Pixel {
 enum Data<'a> {
     Colors(Pixel, &'a [u8]),
     Indices(u32, Palette, &'a [u8]),
-    /// Indices that were written as runs, a byte each.
+    /// Run-length encoded indices, a byte each after decoding.
     Runs(Palette, Vec<u8>),
 }
 
-/// A bitmap whose rows are being read.
+/// A bitmap, read row by row.
 pub(crate) struct Bmp<'a> {
     size: (u32, u32),
     data: Data<'a>,
@@ -161,7 +161,7 @@ impl<'a> Bmp<'a> {
     }
 }
 
-/// The layouts of bit fields that Pillow reads.
+/// The bit fields that Pillow supports.
 fn masked(bits: u32, masks: [u32; 3], alpha: u32) -> Result<Pixel, Fault> {
     let layout = match (bits, masks, alpha) {
         (16, [0xF800, 0x7E0, 0x1F], _) => Pixel::FiveSixFive,
@@ -182,7 +182,8 @@ fn masked(bits: u32, masks: [u32; 3], alpha: u32) -> Result<Pixel, Fault> {
     Ok(layout)
 }
 
-/// The colours, and how many bytes they take. Mode `1` or `L` where they are all shades of grey in order.
+/// The palette, and its size in bytes. Mode `1` or `L` if its colours are the shades of grey in
+/// order.
 fn palette(stored: &[u8], entry: usize, colors: u32) -> Result<(Palette, usize), Fault> {
     if !(1..=65_536).contains(&colors) {
         return Err(Fault::Unsupported(format!("a bitmap of {colors} colours")));
@@ -205,7 +206,7 @@ fn palette(stored: &[u8], entry: usize, colors: u32) -> Result<(Palette, usize),
             .enumerate()
             .all(|(nth, color)| color == [shade(nth); 3]);
     let palette = match gray {
-        // Mode `1`: whatever is not 0 is white.
+        // Mode `1`: all values but 0 are white.
         true if colors <= 2 => Palette::new((0..=255).map(|index: u8| [index.min(1) * 255; 3])),
         true => Palette::gray(),
         false => Palette::new(entries()),
@@ -213,7 +214,7 @@ fn palette(stored: &[u8], entry: usize, colors: u32) -> Result<(Palette, usize),
     Ok((palette, used))
 }
 
-/// Undoes run-length encoding; pixels that are skipped have index 0.
+/// Decodes run-length encoding; skipped pixels have index 0.
 fn runs(
     file: &[u8],
     from: usize,
@@ -297,7 +298,7 @@ impl<'a> Rows for Bmp<'a> {
             false => height - 1 - self.y,
         };
         self.y += 1;
-        // The last row of a file may lack its padding.
+        // The last row of a file may have no padding.
         let line = |stored: &'a [u8], bits: usize| {
             let start = y * self.line;
             let line = stored.get(start..start + (width * bits).div_ceil(8));
@@ -351,7 +352,7 @@ impl<'a> Rows for Bmp<'a> {
     }
 }
 
-/// The low bits of a value, spread over 0..=255 and cut, as Pillow's `Unpack.c` does.
+/// The low bits of a value, scaled to 0..=255 and truncated, as in Pillow's `Unpack.c`.
 fn scaled(value: u16, most: u16) -> u8 {
     ((value & most) * 255 / most) as u8
 }

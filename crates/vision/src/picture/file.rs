@@ -1,4 +1,4 @@
-//! Reading picture files: regular ones only, and no more of them than there may be.
+//! Reads picture files: regular files of a limited size.
 
 use std::{
     fs::{File, Metadata},
@@ -8,7 +8,7 @@ use std::{
 
 use crate::{ImageError, ImageLimits};
 
-/// What something is that is no regular file.
+/// What a path is, if it is not a regular file.
 pub(super) fn irregular(metadata: &Metadata) -> Option<&'static str> {
     #[cfg(unix)]
     {
@@ -30,13 +30,13 @@ pub(super) fn irregular(metadata: &Metadata) -> Option<&'static str> {
     (!metadata.is_file()).then_some("no regular file")
 }
 
-/// The bytes of a regular file.
+/// Reads a regular file.
 pub(crate) fn read_file(path: &Path, limits: &ImageLimits) -> Result<Vec<u8>, ImageError> {
     let unreadable = |source| ImageError::Read {
         path: path.to_owned(),
         source,
     };
-    // Before it is opened: opening a pipe waits for someone who writes.
+    // Checked before opening: opening a pipe would wait for a writer.
     let metadata = path.metadata().map_err(unreadable)?;
     if let Some(found) = irregular(&metadata) {
         return Err(ImageError::NotAFile {

@@ -1,4 +1,4 @@
-//! The pictures of a folder, and what of it is no picture.
+//! Lists the pictures of a folder.
 
 use std::{
     fs::File,
@@ -9,21 +9,21 @@ use std::{
 use super::{file::irregular, format};
 use crate::ImageError;
 
-/// What a folder holds.
+/// The contents of a folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PictureListing {
-    /// Files whose contents begin as a picture of a format that is read, sorted by name.
+    /// Files that begin like a picture of a supported format, sorted by name.
     pub pictures: Vec<PathBuf>,
     /// Everything else, sorted by name.
     pub left_out: Vec<LeftOut>,
 }
 
-/// Something in a folder that is not taken.
+/// An entry of a folder that is not a readable picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// Why it is not taken.
+    /// Why it is left out.
     pub reason: String,
 }
 
@@ -33,8 +33,8 @@ impl std::fmt::Display for LeftOut {
     }
 }
 
-/// The pictures of a folder. What a file is is told from its contents, whatever its name ends with; folders inside are not
-/// entered.
+/// Lists the pictures of a folder. Formats are recognised by the contents, not by the extension;
+/// subfolders are not entered.
 ///
 /// # Errors
 /// The folder cannot be listed.
@@ -58,7 +58,7 @@ pub fn list_pictures(folder: impl AsRef<Path>) -> Result<PictureListing, ImageEr
     Ok(listing)
 }
 
-/// Why a file is no picture to be read.
+/// Why a file is left out, if so.
 fn reason_against(path: &Path) -> Option<String> {
     let head = || -> std::io::Result<Result<Vec<u8>, String>> {
         let metadata = path.metadata()?;

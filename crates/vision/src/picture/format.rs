@@ -1,8 +1,8 @@
-//! What a file is, told from its first bytes.
+//! Recognises formats by the first bytes of a file.
 
 use crate::ImageError;
 
-/// Formats that are read.
+/// Supported formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PictureFormat {
@@ -12,9 +12,10 @@ pub enum PictureFormat {
     Gif,
     /// JPEG: baseline, progressive and arithmetic, 8 bits, grey, colour and CMYK.
     Jpeg,
-    /// PNG of all kinds, the first picture of a moving one.
+    /// PNG of all kinds; the first picture of an animation.
     Png,
-    /// TIFF and `BigTIFF`, the first page: raw, LZW, deflate, `PackBits`, JPEG and fax data in strips or tiles.
+    /// TIFF and `BigTIFF`, the first page: raw, LZW, deflate, `PackBits`, JPEG and fax data in
+    /// strips or tiles.
     Tiff,
     /// WebP, lossy and lossless, the first frame.
     WebP,
@@ -33,12 +34,12 @@ impl std::fmt::Display for PictureFormat {
     }
 }
 
-/// What a file is that is not read.
+/// What an unsupported file is.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Unread {
     /// A picture of another format.
     Other(&'static str),
-    /// No picture; what it is and what to do.
+    /// Not a picture; what it is and what to do.
     NotAPicture(&'static str),
 }
 
@@ -46,7 +47,7 @@ impl std::fmt::Display for Unread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Other(found) => write!(f, "{found}, which is not read"),
-            Self::NotAPicture(found) => write!(f, "no picture, but {found}"),
+            Self::NotAPicture(found) => write!(f, "not a picture, but {found}"),
         }
     }
 }
@@ -87,7 +88,7 @@ pub(crate) fn of(bytes: &[u8]) -> Result<PictureFormat, Unread> {
     }
 }
 
-/// What a file is that is of no format that is read.
+/// What a file without a supported format is.
 fn unread(bytes: &[u8]) -> Unread {
     use Unread::{NotAPicture, Other};
     const OTHER: [(usize, &[u8], &str); 20] = [

@@ -1,4 +1,4 @@
-//! GIF: the first frame, on a canvas that has room for it, as Pillow does.
+//! GIF: the first frame, on a canvas that contains it, as in Pillow.
 
 use weezl::{BitOrder, decode::Decoder};
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::ImageLimits;
 
-/// Reads little-endian numbers and blocks.
+/// Reader of little-endian numbers and blocks.
 struct Bytes<'a>(&'a [u8]);
 
 impl<'a> Bytes<'a> {
@@ -27,13 +27,13 @@ impl<'a> Bytes<'a> {
         Ok(u32::from(u16::from_le_bytes([bytes[0], bytes[1]])))
     }
 
-    /// A block of data, empty at the end of a chain of them.
+    /// A data block; an empty one ends a chain of blocks.
     fn block(&mut self) -> Result<&'a [u8], Fault> {
         let length = self.byte()?;
         self.take(usize::from(length))
     }
 
-    /// The palette that the flags speak of: mode `L` where every colour is its own index.
+    /// The palette that the flags announce; mode `L` if every colour is its own index.
     fn palette(&mut self, flags: u8) -> Result<Option<Palette>, Fault> {
         if flags & 0x80 == 0 {
             return Ok(None);
@@ -62,7 +62,7 @@ impl Data<'_> {
                 self.block = self.rest.block().unwrap_or_default();
                 self.ended = self.block.is_empty();
             }
-            // What was read before may still be to come when the blocks have ended.
+            // The decoder may still have output after the last block.
             let decoded = self.decoder.decode_bytes(self.block, indices);
             self.block = &self.block[decoded.consumed_in..];
             indices = &mut indices[decoded.consumed_out..];
@@ -75,17 +75,17 @@ impl Data<'_> {
     }
 }
 
-/// A GIF whose rows are being read.
+/// A GIF, read row by row.
 pub(crate) struct Gif<'a> {
     size: (u32, u32),
     /// Left, top, width and height of the frame.
     frame: [u32; 4],
     palette: Palette,
-    /// Index where the frame is not.
+    /// Index of pixels outside the frame.
     fill: u8,
     data: Data<'a>,
     interlaced: bool,
-    /// Indices of the whole frame, where its rows are interlaced and one has been read.
+    /// Indices of the whole frame, once a row of an interlaced one has been read.
     whole: Vec<u8>,
     y: u32,
     indices: Vec<u8>,

@@ -1,7 +1,8 @@
-//! Picture files, read row by row as Pillow reads them.
+//! Picture files, decoded row by row as by Pillow.
 //!
-//! One module a format. Each looks at the [`ImageLimits`] once it knows the size, and before it allocates anything that
-//! grows with it. Whatever a decoder does, panics included, comes out as an [`ImageError`] that names the file.
+//! One module per format. Each checks the [`ImageLimits`] as soon as it knows the size, before it
+//! allocates memory in proportion to it. Failures of decoders, panics included, become an
+//! [`ImageError`] that names the file.
 
 mod bmp;
 mod file;
@@ -26,29 +27,29 @@ pub(crate) use rows::Rows;
 
 use crate::{ImageError, ImageLimits};
 
-/// What a picture file says of itself, before its pixels are decoded.
+/// Properties of a picture file, known before its pixels are decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PictureInfo {
-    /// Its format, told from its contents.
+    /// Its format, recognised by the contents.
     pub format: PictureFormat,
-    /// Width in pixels, before it is turned.
+    /// Width in pixels, as stored.
     pub width: u32,
-    /// Height in pixels, before it is turned.
+    /// Height in pixels, as stored.
     pub height: u32,
-    /// How it wants to be turned (EXIF). Not applied unless asked for, see
-    /// [`ImageProcessorConfig::with_apply_orientation`](crate::ImageProcessorConfig::with_apply_orientation). A TIFF is
-    /// upright here: it is turned whenever it is read, as Pillow does.
+    /// Its EXIF orientation, which is applied only by
+    /// [`ImageProcessorConfig::with_apply_orientation`](crate::ImageProcessorConfig::with_apply_orientation).
+    /// Upright for a TIFF, because decoding always applies a TIFF's orientation, as in Pillow.
     pub orientation: Orientation,
 }
 
-/// Why a picture cannot be used, without its name.
+/// Why a picture cannot be decoded, without its name.
 #[derive(Debug)]
 pub(crate) enum Fault {
     /// The data end before the last pixel.
     Truncated,
-    /// The decoder's words.
+    /// The decoder's message.
     Broken(String),
-    /// A kind of this format that is not read.
+    /// An unsupported kind of the format.
     Unsupported(String),
     Empty {
         width: u32,
@@ -71,7 +72,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    /// What a decoder says.
+    /// Wraps a decoder's error.
     pub(crate) fn broken(error: impl std::fmt::Display) -> Self {
         Self::Broken(error.to_string())
     }
@@ -120,7 +121,7 @@ impl Fault {
     }
 }
 
-/// A file whose format is known.
+/// A picture file of a known format.
 pub(crate) struct Picture<'a> {
     name: &'a str,
     bytes: &'a [u8],
@@ -129,7 +130,7 @@ pub(crate) struct Picture<'a> {
 }
 
 impl<'a> Picture<'a> {
-    /// Tells the format from the contents.
+    /// Recognises the format by the contents.
     pub(crate) fn new(
         name: &'a str,
         bytes: &'a [u8],
@@ -147,12 +148,12 @@ impl<'a> Picture<'a> {
         self.format
     }
 
-    /// What the file says of itself.
+    /// The properties of the file.
     pub(crate) fn info(&self) -> Result<PictureInfo, ImageError> {
         let mut orientation = self.orientation();
         self.read(|rows| {
             let (mut width, mut height) = rows.size();
-            // Applied when it is read.
+            // Applied by decoding.
             if self.format == PictureFormat::Tiff {
                 if orientation.swaps_sides() {
                     (width, height) = (height, width);
@@ -168,12 +169,12 @@ impl<'a> Picture<'a> {
         })
     }
 
-    /// How the file wants to be turned. Turned TIFFs are turned when they are read, as Pillow does.
+    /// The EXIF orientation. That of a TIFF is applied by decoding, as in Pillow.
     pub(crate) fn orientation(&self) -> Orientation {
         orientation::of(self.bytes, self.format)
     }
 
-    /// Has the picture's rows read: everything that a decoder does happens in here.
+    /// Decodes the picture: calls `read` with its rows, and catches the decoder's failures.
     pub(crate) fn read<T>(
         &self,
         read: impl FnOnce(&mut dyn Rows) -> Result<T, Fault>,

@@ -1,24 +1,24 @@
-//! How a picture wants to be turned before it is looked at (EXIF).
+//! The EXIF orientation of a picture.
 
 use image::{DynamicImage, RgbImage, metadata};
 
 use super::{PictureFormat, tiff::Directory};
 
-/// How a picture wants to be turned before it is looked at.
+/// The EXIF orientation of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Orientation(metadata::Orientation);
 
 impl Orientation {
-    /// As it is stored.
+    /// No transformation.
     pub const UPRIGHT: Self = Self(metadata::Orientation::NoTransforms);
 
-    /// Whether the picture is to be looked at as it is stored.
+    /// Whether there is nothing to apply.
     #[must_use]
     pub fn is_upright(self) -> bool {
         self == Self::UPRIGHT
     }
 
-    /// What is to be done to the stored picture, as in "it carries a rotation by 90 degrees clockwise".
+    /// The transformation as text, as in "it carries a rotation by 90 degrees clockwise".
     #[must_use]
     pub fn description(self) -> &'static str {
         use metadata::Orientation as Exif;
@@ -38,7 +38,7 @@ impl Orientation {
         }
     }
 
-    /// Whether width and height change places.
+    /// Whether width and height are swapped.
     pub(crate) fn swaps_sides(self) -> bool {
         use metadata::Orientation as Exif;
         matches!(
@@ -47,7 +47,7 @@ impl Orientation {
         )
     }
 
-    /// The turned picture.
+    /// Applies the orientation.
     pub(crate) fn apply(self, picture: RgbImage) -> RgbImage {
         let mut picture = DynamicImage::ImageRgb8(picture);
         picture.apply_orientation(self.0);
@@ -60,7 +60,7 @@ impl Orientation {
     }
 }
 
-/// What a file of this format says.
+/// The orientation of a file of this format.
 pub(super) fn of(bytes: &[u8], format: PictureFormat) -> Orientation {
     let exif = match format {
         PictureFormat::Jpeg => jpeg(bytes),
@@ -75,7 +75,7 @@ pub(super) fn of(bytes: &[u8], format: PictureFormat) -> Orientation {
     value.unwrap_or(Orientation::UPRIGHT)
 }
 
-/// The EXIF segment, which is before the first scan.
+/// The EXIF segment, which precedes the first scan.
 fn jpeg(bytes: &[u8]) -> Option<&[u8]> {
     let mut rest = bytes.get(2..)?;
     loop {

@@ -1,4 +1,4 @@
-//! PNG: the first picture of the file.
+//! PNG: the first picture of a file.
 
 use std::io::{Cursor, ErrorKind};
 
@@ -13,12 +13,12 @@ use super::{
 };
 use crate::ImageLimits;
 
-/// A PNG whose rows are being read.
+/// A PNG, read row by row.
 pub(crate) struct Png<'a> {
     reader: Reader<Cursor<&'a [u8]>>,
     palette: Option<Palette>,
     interlaced: bool,
-    /// The whole picture, where its rows are interlaced and one has been read.
+    /// The whole picture, once a row of an interlaced one has been read.
     whole: Vec<u8>,
     y: usize,
     memory: u64,
@@ -32,13 +32,13 @@ impl<'a> Png<'a> {
     pub(crate) fn open(bytes: &'a [u8], limits: &ImageLimits) -> Result<Self, Fault> {
         let most = usize::try_from(limits.max_alloc).unwrap_or(usize::MAX);
         check_sums(bytes)?;
-        // As Pillow: the checksum of the pixels counts, those of the chunks that they are cut into do not.
+        // As in Pillow: the checksum of the pixels is checked, those of their chunks are not.
         let mut options = DecodeOptions::default();
         options.set_ignore_adler32(false);
         options.set_ignore_crc(true);
         let mut decoder = Decoder::new_with_options(Cursor::new(bytes), options);
         decoder.set_limits(Limits { bytes: most });
-        // Nothing is made of them, and they may be bombs of their own.
+        // They are not used, and may be decompression bombs.
         decoder.set_ignore_text_chunk(true);
         decoder.set_ignore_iccp_chunk(true);
         decoder.set_transformations(Transformations::IDENTITY);
@@ -53,7 +53,7 @@ impl<'a> Png<'a> {
             let colors = info.palette.as_deref().unwrap_or_default();
             Palette::new(colors.as_chunks().0.iter().copied())
         });
-        // Two rows to filter, and the window of the decompressor.
+        // Two rows for filtering, and the decompressor's window.
         let mut memory = line * 2 + (128 << 10);
         let interlaced = info.interlaced;
         if interlaced {
@@ -115,7 +115,7 @@ impl Rows for Png<'_> {
             (ColorType::GrayscaleAlpha, _) => {
                 gray(pixels.iter().step_by(bits as usize / 4).copied(), row);
             }
-            // Pillow opens deeper colour by its high byte.
+            // Pillow truncates 16-bit colour to its high byte.
             (ColorType::Rgb | ColorType::Rgba, BitDepth::Sixteen) => {
                 let channels = self.color.samples();
                 for (pixel, from) in row
@@ -133,7 +133,7 @@ impl Rows for Png<'_> {
     }
 }
 
-/// Checks the chunks before the pixels against their sums.
+/// Checks the checksums of the chunks before the pixels.
 fn check_sums(bytes: &[u8]) -> Result<(), Fault> {
     let mut rest = bytes.get(8..).unwrap_or_default();
     loop {

@@ -1,27 +1,27 @@
-//! A picture that is read row by row, and what Pillow's modes become as RGB.
+//! Pictures decoded row by row, and Pillow's conversions to RGB.
 
 use super::Fault;
 
-/// A picture that is read row by row, from the top.
+/// A picture decoded row by row, from the top.
 pub(crate) trait Rows {
     /// Width and height in pixels.
     fn size(&self) -> (u32, u32);
 
-    /// Bytes that the decoder keeps.
+    /// Memory of the decoder in bytes.
     fn memory(&self) -> u64 {
         0
     }
 
-    /// The next row as RGB: `width * 3` levels.
+    /// Decodes the next row as RGB: `width * 3` levels.
     fn next(&mut self, row: &mut [u8]) -> Result<(), Fault>;
 
-    /// Looks at what is behind the last row.
+    /// Checks the data after the last row.
     fn finish(&mut self) -> Result<(), Fault> {
         Ok(())
     }
 }
 
-/// Bytes of a whole picture.
+/// Size of a whole picture in bytes.
 pub(crate) fn area(width: u32, height: u32, bytes_per_pixel: u64) -> u64 {
     u64::from(width) * u64::from(height) * bytes_per_pixel
 }
@@ -33,12 +33,12 @@ pub(crate) fn gray(levels: impl IntoIterator<Item = u8>, row: &mut [u8]) {
     }
 }
 
-/// Mode `I;16` and its like to RGB: values over 255 are clamped, not scaled.
+/// Mode `I;16` and similar ones to RGB: values over 255 are clamped, not scaled.
 pub(crate) fn clamped(levels: impl IntoIterator<Item = u16>, row: &mut [u8]) {
     gray(levels.into_iter().map(|level| level.min(255) as u8), row);
 }
 
-/// Pixels of at least three bytes to RGB: what is behind the third is dropped, as Pillow drops alpha.
+/// Pixels of at least three bytes to RGB: further bytes are dropped, as Pillow drops alpha.
 pub(crate) fn leading(pixels: &[u8], bytes_per_pixel: usize, row: &mut [u8]) {
     let pixels = pixels.chunks_exact(bytes_per_pixel);
     for (pixel, from) in row.as_chunks_mut::<3>().0.iter_mut().zip(pixels) {
@@ -57,7 +57,7 @@ pub(crate) fn cmyk(pixels: impl IntoIterator<Item = [u8; 4]>, row: &mut [u8]) {
     }
 }
 
-/// Colours of mode `P`. An index beyond them is black.
+/// The palette of mode `P`. Indices beyond it are black.
 pub(crate) struct Palette([[u8; 3]; 256]);
 
 impl Palette {
@@ -81,7 +81,7 @@ impl Palette {
     }
 }
 
-/// Values of 1, 2, 4 or 8 bits each, the first in the highest bits of a byte.
+/// Unpacks values of 1, 2, 4 or 8 bits, the first in the highest bits of a byte.
 pub(crate) fn unpacked(bytes: &[u8], bits: u32) -> impl Iterator<Item = u8> {
     let mask = ((1_u16 << bits) - 1) as u8;
     let each =

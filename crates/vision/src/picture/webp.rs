@@ -1,4 +1,4 @@
-//! WebP: the first picture of the file.
+//! WebP: the first picture of a file.
 
 use std::io::{Cursor, ErrorKind};
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::ImageLimits;
 
-/// A WebP whose rows are being read.
+/// A WebP, read row by row.
 pub(crate) struct WebP<'a> {
     decoder: WebPDecoder<Cursor<&'a [u8]>>,
     /// Empty before the first row.
@@ -22,7 +22,7 @@ pub(crate) struct WebP<'a> {
 
 impl<'a> WebP<'a> {
     pub(crate) fn open(bytes: &'a [u8], limits: &ImageLimits) -> Result<Self, Fault> {
-        // The decoder makes do with half a picture; libwebp, which Pillow reads with, does not.
+        // The decoder accepts truncated pictures; libwebp, which Pillow uses, does not.
         let said = bytes.get(4..8).and_then(|four| four.first_chunk());
         let said = said.copied().map_or(u32::MAX, u32::from_le_bytes);
         if bytes.len() as u64 - 8 < u64::from(said) {
@@ -36,7 +36,7 @@ impl<'a> WebP<'a> {
             // The canvas, the frame, and its planes or a copy of it.
             12
         } else if decoder.is_lossy() && !decoder.has_alpha() {
-            // Planes of luma and coarse colour, and the pixels.
+            // Planes of luma and subsampled chroma, and the pixels.
             5
         } else {
             8

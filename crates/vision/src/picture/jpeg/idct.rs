@@ -1,11 +1,12 @@
 //! The accurate integer inverse DCT, in the 16 bits of libjpeg-turbo's vector code.
 //!
-//! From Loeffler, Ligtenberg and Moschytz 1989 as libjpeg has it (`jidctint.c`). Where nothing overflows, this is what that gives;
-//! where damaged data overflow, it wraps and saturates as `jidctint-avx2.asm` does.
+//! After Loeffler, Ligtenberg and Moschytz 1989, as in libjpeg (`jidctint.c`). Without overflow the
+//! results are the same; where damaged data overflow, this wraps and saturates like
+//! `jidctint-avx2.asm`.
 
 /// Fraction bits of the constants.
 const CONST_BITS: u32 = 13;
-/// Fraction bits that are kept between the passes.
+/// Fraction bits kept between the passes.
 const PASS1_BITS: u32 = 2;
 
 const F_0_298: i32 = 2446;
@@ -51,7 +52,7 @@ fn transposed(block: &[Lanes; 8]) -> [Lanes; 8] {
     std::array::from_fn(|row| std::array::from_fn(|column| block[column][row]))
 }
 
-/// Transforms each lane; `SHIFT` bits are rounded off.
+/// Transforms each lane and rounds `SHIFT` bits off.
 #[inline(always)]
 fn pass<const SHIFT: u32>(input: &[Lanes; 8]) -> [Lanes; 8] {
     let mut output = [[0; 8]; 8];

@@ -1,4 +1,4 @@
-//! A safe face of libjpeg-turbo's decompressor.
+//! A safe wrapper of libjpeg-turbo's decompressor.
 
 #![allow(unsafe_code, reason = "libjpeg is C")]
 
@@ -17,11 +17,11 @@ use mozjpeg_sys::{
 
 use super::{super::Fault, idct};
 
-/// An error of libjpeg, on its way through the C code, which is built to be unwound through.
+/// An error of libjpeg, unwinding through the C code, which is built for that.
 struct Failure(String);
 
-/// libjpeg's error manager, and whether it wanted more bytes than there are. It then goes on with an end-of-image mark of its
-/// own; Pillow refuses the file.
+/// libjpeg's error manager, and whether libjpeg read beyond the end of the data. It then continues
+/// with an end-of-image marker of its own; Pillow rejects the file.
 #[repr(C)]
 struct Errors {
     manager: jpeg_error_mgr,
@@ -30,7 +30,8 @@ struct Errors {
 
 extern "C-unwind" fn fail(info: &mut jpeg_common_struct) {
     let buffer = [0_u8; 80];
-    // SAFETY: the manager is ours, and its formatter writes at most 80 bytes into the buffer it is given.
+    // SAFETY: the manager is ours, and its formatter writes at most 80 bytes into the buffer it is
+    // given.
     let text = unsafe {
         let mut buffer = std::cell::UnsafeCell::new(buffer);
         if let Some(format) = (*info.err).format_message {
@@ -40,7 +41,7 @@ extern "C-unwind" fn fail(info: &mut jpeg_common_struct) {
     };
     let text = text.split(|&byte| byte == 0).next().unwrap_or_default();
     let text = String::from_utf8_lossy(text).into_owned();
-    // Not a panic of ours: nothing is printed.
+    // Unwinds without the panic hook: nothing is printed.
     resume_unwind(Box::new(Failure(text)))
 }
 
@@ -52,9 +53,9 @@ extern "C-unwind" fn warn(info: &mut jpeg_common_struct, level: c_int) {
     }
 }
 
-/// A JPEG that is being decompressed.
+/// A JPEG decompressor.
 pub(super) struct Libjpeg<'a> {
-    /// Owned. Both are only reached through these pointers, for the C code keeps them as well.
+    /// Owned. Both are accessed through these pointers only, because the C code keeps them too.
     info: *mut jpeg_decompress_struct,
     errors: *mut Errors,
     started: bool,
@@ -62,9 +63,10 @@ pub(super) struct Libjpeg<'a> {
 }
 
 impl<'a> Libjpeg<'a> {
-    /// Reads the head.
+    /// Reads the header.
     pub(super) fn new(bytes: &'a [u8]) -> Result<Self, Fault> {
-        // SAFETY: all zeros are a value of these structures of numbers, pointers and optional functions.
+        // SAFETY: all zeros are a value of these structures of numbers, pointers and optional
+        // functions.
         let (info, errors) = unsafe {
             let errors: Errors = std::mem::zeroed();
             let info: jpeg_decompress_struct = std::mem::zeroed();
@@ -93,7 +95,7 @@ impl<'a> Libjpeg<'a> {
         Ok(libjpeg)
     }
 
-    /// Calls the C code and catches its errors.
+    /// Calls C code and catches its errors.
     fn call<T>(
         &mut self,
         libjpeg: impl FnOnce(*mut jpeg_decompress_struct) -> T,
@@ -108,7 +110,7 @@ impl<'a> Libjpeg<'a> {
         })
     }
 
-    /// Whether more bytes were wanted than there are.
+    /// Whether libjpeg read beyond the end of the data.
     pub(super) fn ran_out(&self) -> bool {
         // SAFETY: the pointer is ours, and no C code runs.
         unsafe { (*self.errors).ran_out }
@@ -129,11 +131,12 @@ impl<'a> Libjpeg<'a> {
         if info.comp_info.is_null() {
             return &[];
         }
-        // SAFETY: libjpeg's array of as many components.
+        // SAFETY: libjpeg's array has that many components.
         unsafe { std::slice::from_raw_parts(info.comp_info, info.num_components as usize) }
     }
 
-    /// Begins to decompress, to `to`; `from` says what the file's colours are where it does not say so itself.
+    /// Starts to decompress to the colour space `to`; `from` is that of the file, if the file does
+    /// not tell.
     pub(super) fn start(
         &mut self,
         from: Option<J_COLOR_SPACE>,
@@ -155,10 +158,10 @@ impl<'a> Libjpeg<'a> {
         }
     }
 
-    /// The next row: as many samples as its colours have.
+    /// Decodes the next row.
     ///
     /// # Panics
-    /// If nothing was started, or the row has another length.
+    /// If decompression was not started, or the row has another length.
     pub(super) fn row(&mut self, row: &mut [u8]) -> Result<(), Fault> {
         assert!(self.started, "start comes before the rows");
         let info = self.info();
@@ -173,12 +176,12 @@ impl<'a> Libjpeg<'a> {
         }
     }
 
-    /// Reads to the end-of-image mark, if there is one.
+    /// Reads up to the end-of-image marker, if there is one.
     pub(super) fn finish(&mut self) -> Result<(), Fault> {
         // SAFETY: the pointer is ours.
         let finished = self.call(|info| unsafe { jpeg_finish_decompress(&mut *info) });
         match finished {
-            // Every row is there: what is missing behind them does not matter.
+            // All rows are complete: data missing after them do not matter.
             Err(Fault::Truncated) => Ok(()),
             finished => finished.map(|_| ()),
         }
@@ -187,8 +190,8 @@ impl<'a> Libjpeg<'a> {
 
 impl Drop for Libjpeg<'_> {
     fn drop(&mut self) {
-        // SAFETY: both are ours, and nothing uses them any more. A decompressor that was never created is all zeros, which
-        // libjpeg takes for one without memory.
+        // SAFETY: both are ours, and nothing uses them any more. A decompressor that was never
+        // created is all zeros, which libjpeg takes for one without memory.
         unsafe {
             jpeg_destroy_decompress(&mut *self.info);
             drop(Box::from_raw(self.info));
@@ -206,7 +209,7 @@ type Method = unsafe extern "C-unwind" fn(
 );
 
 unsafe extern "C-unwind" {
-    /// libjpeg's own, in C.
+    /// libjpeg's implementation in C.
     fn jpeg_idct_islow(
         info: *mut jpeg_decompress_struct,
         component: *mut jpeg_component_info,
@@ -216,20 +219,22 @@ unsafe extern "C-unwind" {
     );
 }
 
-/// The part of libjpeg that holds the inverse transform of each component (`jpegint.h`).
+/// libjpeg's inverse transforms of each component (`jpegint.h`).
 #[repr(C)]
 struct InverseTransforms {
     start_pass: Option<unsafe extern "C-unwind" fn(*mut jpeg_decompress_struct)>,
     methods: [Option<Method>; 10],
 }
 
-/// Takes [`idct::islow`] for libjpeg's own: built without an assembler, that one is in 32 bits, and differs from the vector code
-/// of libjpeg-turbo, which Pillow's has, where damaged data overflow its 16.
+/// Replaces libjpeg's transform by [`idct::islow`]. Built without an assembler, libjpeg's computes
+/// in 32 bits and so differs from libjpeg-turbo's vector code, which Pillow uses, where damaged
+/// data overflow 16 bits.
 ///
 /// # Safety
 /// `info` is a decompressor that has been started.
 unsafe fn use_vector_idct(info: *mut jpeg_decompress_struct) {
-    // The field is private to the binding: the fourth pointer from the end (this is why its version is pinned).
+    // The field is private to the binding: the fourth pointer from the end (this is why its version
+    // is pinned).
     let pointers = size_of::<jpeg_decompress_struct>() / size_of::<*mut ()>();
     // SAFETY: within the structure, which is one of pointers at its end.
     let transforms = unsafe { *info.cast::<*mut InverseTransforms>().add(pointers - 4) };
@@ -254,8 +259,8 @@ unsafe extern "C-unwind" fn islow(
     rows: *mut *mut u8,
     column: u32,
 ) {
-    // SAFETY: libjpeg gives a block of coefficients, a component, and eight rows that have room from that column on. A
-    // component without any data has no table.
+    // SAFETY: libjpeg gives a block of coefficients, a component, and eight rows that have room
+    // from that column on. A component without any data has no table.
     unsafe {
         let table = (*component).quant_table.as_ref();
         let zeros = [0; 64];
@@ -272,7 +277,7 @@ unsafe extern "C-unwind" fn islow(
 mod tests {
     use super::*;
 
-    /// Where the own transform does not overflow, libjpeg's gives the same; and it has been put in its place.
+    /// Without overflow our transform equals libjpeg's; and it is the one in use.
     #[test]
     fn the_own_transform_is_used() {
         let file = include_bytes!("../../../tests/pictures/corpus/jpeg_17x16_2_0_95.jpg");

@@ -1,4 +1,4 @@
-//! JPEG, decoded by libjpeg-turbo, which is what Pillow decodes it with (docs/src/decisions/2026-11-25-jpeg.md).
+//! JPEG, decoded by libjpeg-turbo as in Pillow (docs/src/decisions/2026-11-25-jpeg.md).
 
 mod idct;
 mod libjpeg;
@@ -15,10 +15,11 @@ use crate::ImageLimits;
 const END_OF_IMAGE: u8 = 0xD9;
 const START_OF_SCAN: u8 = 0xDA;
 
-/// Scans that a picture of the most pixels may have; smaller ones may have more. Progressive ones have about ten.
+/// Maximum number of scans of a picture of the maximum size; smaller pictures may have more.
+/// Progressive pictures have about ten.
 const SCANS: u64 = 20;
 
-/// Pixels as libjpeg gives them.
+/// Colour mode of libjpeg's output.
 #[derive(Clone, Copy)]
 enum Mode {
     Gray,
@@ -26,7 +27,7 @@ enum Mode {
     Cmyk,
 }
 
-/// A JPEG whose rows are being read.
+/// A JPEG, read row by row.
 pub(crate) struct Jpeg<'a> {
     libjpeg: Libjpeg<'a>,
     mode: Mode,
@@ -34,13 +35,13 @@ pub(crate) struct Jpeg<'a> {
     pixels: Vec<u8>,
 }
 
-/// Reads the head, and the bytes that the decoder will keep.
+/// Reads the header, and computes the bytes that the decoder will keep.
 fn head<'a>(bytes: &'a [u8], limits: &ImageLimits) -> Result<(Libjpeg<'a>, u64), Fault> {
     let libjpeg = Libjpeg::new(bytes)?;
     let (width, height) = libjpeg.size();
     limits.check(width, height)?;
     let scans = scans(bytes);
-    // Every scan may touch every block, however short it is.
+    // Every scan may touch every block, even if it is short.
     let touched = area(width, height, 1).saturating_mul(scans.count);
     if touched > limits.max_pixels.saturating_mul(SCANS) {
         return Err(Fault::Unsupported(format!(
@@ -48,7 +49,7 @@ fn head<'a>(bytes: &'a [u8], limits: &ImageLimits) -> Result<(Libjpeg<'a>, u64),
             scans.count
         )));
     }
-    // Two bytes each, in whole units of the coarsest sampling.
+    // Two bytes each, in whole units of the largest sampling factor.
     let coefficients = |component: &jpeg_component_info| {
         let blocks = |count: u32| u64::from(count) + 4;
         blocks(component.width_in_blocks) * blocks(component.height_in_blocks) * 64 * 2
@@ -102,7 +103,7 @@ impl Rows for Jpeg<'_> {
                 self.libjpeg.row(&mut self.pixels)?;
                 gray(self.pixels.iter().copied(), row);
             }
-            // Inverted, as Adobe's programs write them and Pillow takes all of them.
+            // Inverted, as Adobe's programs write them and as Pillow assumes for all.
             Mode::Cmyk => {
                 self.libjpeg.row(&mut self.pixels)?;
                 let pixels = self.pixels.as_chunks::<4>().0;
@@ -117,7 +118,8 @@ impl Rows for Jpeg<'_> {
     }
 }
 
-/// Decodes a JPEG inside of another file: `rows` rows of `width * samples` levels, `YCbCr` as RGB and all else as it is stored.
+/// Decodes a JPEG embedded in another file: `rows` rows of `width * samples` levels; `YCbCr`
+/// becomes RGB, other colours stay as they are stored.
 pub(super) fn samples(
     bytes: &[u8],
     to_rgb: bool,
@@ -142,14 +144,14 @@ pub(super) fn samples(
     rows.try_for_each(|row| libjpeg.row(row))
 }
 
-/// How the data of a JPEG are laid out.
+/// The scans of a JPEG.
 struct Scans {
     count: u64,
-    /// Whether one scan has every pixel, so that rows can be given while it is read.
+    /// Whether a single scan has all pixels, so that rows can be decoded while reading.
     at_once: bool,
 }
 
-/// Counts the scans as libjpeg finds them.
+/// Counts the scans as libjpeg does.
 fn scans(bytes: &[u8]) -> Scans {
     let mut scans = Scans {
         count: 0,
@@ -157,12 +159,12 @@ fn scans(bytes: &[u8]) -> Scans {
     };
     let mut sequential = false;
     let mut components = 0;
-    // Behind the start-of-image mark.
+    // After the start-of-image marker.
     let mut at = 2;
     while let Some(marker) = next_marker(bytes, &mut at) {
         match marker {
             END_OF_IMAGE => break,
-            // Marks without a segment.
+            // Markers without a segment.
             0x01 | 0xD0..=0xD8 => {}
             _ => {
                 let Some(&[high, low]) = bytes.get(at..at + 2).and_then(|two| two.first_chunk())
@@ -192,7 +194,7 @@ fn scans(bytes: &[u8]) -> Scans {
     scans
 }
 
-/// The next mark, `at` behind it.
+/// The next marker; `at` moves past it.
 fn next_marker(bytes: &[u8], at: &mut usize) -> Option<u8> {
     loop {
         let start = *at + bytes.get(*at..)?.iter().position(|&byte| byte == 0xFF)?;
@@ -204,7 +206,7 @@ fn next_marker(bytes: &[u8], at: &mut usize) -> Option<u8> {
     }
 }
 
-/// Passes over entropy-coded data, in which 0xFF is followed by 0 or is a restart mark.
+/// Skips entropy-coded data, where 0xFF is followed by 0 or is part of a restart marker.
 fn skip_scan(bytes: &[u8], at: &mut usize) {
     while let Some(&[first, second]) = bytes.get(*at..*at + 2).and_then(|two| two.first_chunk()) {
         if first == 0xFF && second != 0 && second != 0xFF && !(0xD0..=0xD7).contains(&second) {
@@ -230,7 +232,7 @@ mod tests {
             _ => false,
         };
         assert!(refused(30));
-        // This one is refused for what it lacks.
+        // This one is rejected for its missing data.
         assert!(!refused(3));
     }
 

@@ -1,11 +1,11 @@
-//! The compressions of a TIFF's strips and tiles.
+//! Decompression of a TIFF's strips and tiles.
 
 use std::io::{ErrorKind, Read};
 
 use super::super::{Fault, jpeg};
 use crate::ImageLimits;
 
-/// How strips and tiles are stored.
+/// The compression of strips and tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Compression {
     Raw,
@@ -42,7 +42,7 @@ impl Compression {
     }
 }
 
-/// Undoes a strip's or tile's compression: exactly as many bytes as `out` has.
+/// Decompresses a strip or tile to exactly as many bytes as `out` has.
 pub(super) fn decompress(
     compression: Compression,
     mut stored: &[u8],
@@ -57,14 +57,14 @@ pub(super) fn decompress(
         Compression::Deflate => {
             let mut decoder = flate2::read::ZlibDecoder::new(stored);
             decoder.read_exact(out).map_err(Fault::broken)?;
-            // The checksum is behind the last byte. A stream that just ends is whole enough for libtiff.
+            // The checksum follows the last byte. libtiff accepts a stream that ends without it.
             match decoder.read(&mut [0]) {
                 Err(error) if error.kind() != ErrorKind::UnexpectedEof => Err(Fault::broken(error)),
                 _ => Ok(()),
             }
         }
         Compression::Lzw => {
-            // Files of very old programs have their bits the other way round.
+            // Very old programs wrote the bits in reverse order.
             let mut decoder = match stored {
                 [0, second, ..] if second & 1 == 1 => {
                     weezl::decode::Decoder::new(weezl::BitOrder::Lsb, 8)
@@ -99,7 +99,7 @@ fn pack_bits(mut stored: &[u8], mut out: &mut [u8]) -> Result<(), Fault> {
             0..128 => usize::from(head) + 1,
             129.. => 257 - usize::from(head),
         };
-        // A run may reach beyond the end.
+        // A run may exceed the end.
         let (now, later) = out.split_at_mut(count.min(out.len()));
         if head < 128 {
             now.copy_from_slice(stored.get(..now.len()).ok_or(Fault::Truncated)?);
@@ -114,7 +114,7 @@ fn pack_bits(mut stored: &[u8], mut out: &mut [u8]) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Rows of bits of group 4 fax data.
+/// Decodes group 4 fax data to rows of bits.
 pub(super) fn fax4(stored: &[u8], width: usize, rows: usize, out: &mut [u8]) -> Result<(), Fault> {
     let width = u16::try_from(width).map_err(Fault::broken)?;
     let height = u16::try_from(rows).map_err(Fault::broken)?;
@@ -129,10 +129,10 @@ pub(super) fn fax4(stored: &[u8], width: usize, rows: usize, out: &mut [u8]) -> 
             }
         }
     })
-    .ok_or_else(|| Fault::Broken("fax data that make no sense".to_owned()))
+    .ok_or_else(|| Fault::Broken("invalid fax data".to_owned()))
 }
 
-/// A strip or tile that is a JPEG of its own, its tables beside it: rows of samples.
+/// Decodes a strip or tile that is a JPEG, with its tables, to rows of samples.
 pub(super) fn jpeg(
     stored: &[u8],
     tables: Option<&[u8]>,
@@ -142,7 +142,7 @@ pub(super) fn jpeg(
     out: &mut [u8],
 ) -> Result<(), Fault> {
     let joined = match tables {
-        // Tables end with an end-of-image mark, the strip begins with a start-of-image mark.
+        // Tables end with an end-of-image marker, the strip begins with a start-of-image marker.
         Some(tables) if tables.len() > 4 && stored.len() > 2 => {
             [&tables[..tables.len() - 2], &stored[2..]].concat()
         }

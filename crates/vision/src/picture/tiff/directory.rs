@@ -26,7 +26,7 @@ pub(super) const EXTRA_SAMPLES: u16 = 338;
 pub(super) const SAMPLE_FORMAT: u16 = 339;
 pub(super) const JPEG_TABLES: u16 = 347;
 
-/// Where the values of a tag are.
+/// The values of a tag.
 #[derive(Clone, Copy)]
 struct Field<'a> {
     kind: u16,
@@ -49,7 +49,7 @@ fn number(bytes: &[u8], big_endian: bool) -> u64 {
 }
 
 impl<'a> Directory<'a> {
-    /// Reads the first directory. Tags whose values lie beyond the file are left out, as Pillow does.
+    /// Reads the first directory. Tags whose values exceed the file are ignored, as in Pillow.
     pub(crate) fn read(bytes: &'a [u8]) -> Result<Self, Fault> {
         let big_endian = bytes.starts_with(b"MM");
         let at = |from: usize, count: usize| -> Result<u64, Fault> {
@@ -57,7 +57,7 @@ impl<'a> Directory<'a> {
             let found = bytes.get(from..end).ok_or(Fault::Truncated)?;
             Ok(number(found, big_endian))
         };
-        // Numbers in the head are of 4 bytes, in a BigTIFF of 8.
+        // Numbers in the header have 4 bytes, 8 in a BigTIFF.
         let big = bytes.get(2..4).is_some_and(|version| version.contains(&43));
         let (wide, count_bytes) = if big { (8, 8) } else { (4, 2) };
         let start = at(if big { 8 } else { 4 }, wide)? as usize;
@@ -86,7 +86,7 @@ impl<'a> Directory<'a> {
         Ok(Self { big_endian, fields })
     }
 
-    /// The whole numbers of a tag.
+    /// The integers of a tag.
     pub(super) fn numbers(&self, tag: u16) -> Option<impl ExactSizeIterator<Item = u64> + use<'a>> {
         let Field { kind, values } = *self.fields.get(&tag)?;
         let big_endian = self.big_endian;
@@ -105,7 +105,7 @@ impl<'a> Directory<'a> {
         self.first(tag).unwrap_or(default)
     }
 
-    /// How the page wants to be turned, 1 where it does not say.
+    /// The orientation tag; 1 if there is none.
     pub(crate) fn orientation(&self) -> u64 {
         self.first_or(ORIENTATION, 1)
     }
@@ -116,7 +116,7 @@ impl<'a> Directory<'a> {
     }
 }
 
-/// Bytes of a value of a kind, 1 of kinds that are not known.
+/// Size in bytes of a value of a type; 1 for unknown types.
 fn width_of(kind: u16) -> usize {
     match kind {
         3 | 8 => 2,

@@ -1,4 +1,5 @@
-//! TIFF: the first page, in the layouts that Pillow reads (`OPEN_INFO` of its `TiffImagePlugin`).
+//! TIFF: the first page, in the pixel formats that Pillow supports (`OPEN_INFO` of its
+//! `TiffImagePlugin`).
 
 mod compression;
 mod directory;
@@ -13,7 +14,7 @@ use super::{
 };
 use crate::ImageLimits;
 
-/// What a TIFF begins with; the two of the second line are wrong and read all the same.
+/// The beginnings of a TIFF; those of the second line are malformed, but Pillow accepts them.
 pub(super) const PREFIXES: [&[u8]; 6] = [
     b"II\x2a\0",
     b"MM\0\x2a",
@@ -29,23 +30,23 @@ enum Mode {
     Gray {
         inverted: bool,
     },
-    /// 16 bits without a sign, clamped.
+    /// Unsigned 16 bits, clamped.
     Deep,
-    /// Whole numbers of 16 or 32 bits, clamped.
+    /// Signed integers of 16 or 32 bits, clamped.
     Signed {
         bytes: usize,
     },
-    /// Numbers of 32 bits, clamped.
+    /// 32-bit floats, clamped.
     Float,
     Palette(Box<Palette>),
     /// The first three samples, or their high bytes.
     Rgb,
-    /// As `Rgb`, multiplied with the fourth sample.
+    /// As `Rgb`, premultiplied with the fourth sample.
     Premultiplied,
     Cmyk,
 }
 
-/// A TIFF whose rows are being read.
+/// A TIFF, read row by row.
 pub(crate) struct Tiff<'a> {
     bytes: &'a [u8],
     big_endian: bool,
@@ -58,14 +59,14 @@ pub(crate) struct Tiff<'a> {
     jpeg_tables: Option<&'a [u8]>,
     jpeg_to_rgb: bool,
     bits: usize,
-    /// Samples of a pixel in a plane, and planes.
+    /// Samples per pixel of a plane, and number of planes.
     samples: usize,
     planes: usize,
     /// Width and length of a strip or tile.
     chunk: [usize; 2],
     chunks: Vec<(u64, u64)>,
     tiled: bool,
-    /// Rows of each plane that are unpacked, one plane after the other, and the first of them.
+    /// Decompressed rows of each plane, one plane after the other, and the first of them.
     band: Vec<u8>,
     chunk_bytes: Vec<u8>,
     band_start: usize,
@@ -121,7 +122,7 @@ impl<'a> Tiff<'a> {
                 .collect(),
             _ => return Err(Fault::Truncated),
         };
-        // Parts that lie on each other would make a small file a long work.
+        // Overlapping parts would make a small file expensive.
         let stored = chunks.iter().map(|&(_, length)| length);
         let stored = stored.fold(0, u64::saturating_add);
         if count > 1 && compression != Compression::Raw && stored > bytes.len() as u64 {
@@ -162,19 +163,19 @@ impl<'a> Tiff<'a> {
         })
     }
 
-    /// Bytes of a row of a strip or tile.
+    /// Size in bytes of a row of a strip or tile.
     fn row_bytes(&self) -> usize {
         (self.chunk[0] * self.bits * self.samples).div_ceil(8)
     }
 
-    /// Unpacks the strips or tiles that begin at a row.
+    /// Decompresses the strips or tiles that start at a row.
     fn unpack(&mut self, start: usize) -> Result<(), Fault> {
         let [chunk_width, chunk_length] = self.chunk;
         let (width, height) = (self.size.0 as usize, self.size.1 as usize);
         let across = width.div_ceil(chunk_width);
         let down = height.div_ceil(chunk_length);
         let row_bytes = self.row_bytes();
-        // The last strip has the rows that are left, a tile always has all.
+        // The last strip has the remaining rows, a tile always has all.
         let rows = match self.tiled {
             true => chunk_length,
             false => chunk_length.min(height - start),
@@ -204,7 +205,7 @@ impl<'a> Tiff<'a> {
         let stored = self.bytes.get(from..).ok_or(Fault::Truncated)?;
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         let stored = match self.compression {
-            // Where nothing is compressed, Pillow does not look at the lengths.
+            // Pillow ignores the lengths of uncompressed data.
             Compression::Raw => &stored[..out.len().min(stored.len())],
             // Without lengths: to the end of the file.
             _ if length == usize::MAX => stored,
@@ -247,13 +248,13 @@ impl<'a> Tiff<'a> {
     }
 }
 
-/// Horizontal differences: each sample is added to the one a pixel before.
+/// Undoes horizontal differencing: adds the sample of the previous pixel to each sample.
 fn undo_differences(row: &mut [u8], bytes: usize, samples: usize, big_endian: bool) {
     let step = bytes * samples;
     for at in (step..row.len().saturating_sub(bytes - 1)).step_by(bytes) {
         let mut carry = 0;
         for nth in 0..bytes {
-            // From the lowest byte on.
+            // From the lowest byte up.
             let nth = if big_endian { bytes - 1 - nth } else { nth };
             let sum = u16::from(row[at + nth]) + u16::from(row[at + nth - step]) + carry;
             row[at + nth] = sum as u8;
@@ -262,7 +263,7 @@ fn undo_differences(row: &mut [u8], bytes: usize, samples: usize, big_endian: bo
     }
 }
 
-/// How pixels are stored.
+/// The layout of the pixels.
 struct Layout {
     mode: Mode,
     bits: usize,
@@ -301,7 +302,7 @@ impl Layout {
         }
         let jpeg = compression == Compression::Jpeg;
         let planar = tags.first_or(PLANAR, 1) == 2 && samples > 1;
-        // Samples beyond the colours that Pillow knows how to drop.
+        // Extra samples that Pillow drops.
         let plain_extra = extra.iter().skip(1).all(|&kind| kind == 0);
         let mode = match (photometric, format, samples, depth) {
             (0 | 1, 1, 1, 1 | 2 | 4 | 8) | (1, 2, 1, 8) => Mode::Gray {
@@ -332,7 +333,7 @@ impl Layout {
         };
         let predictor = match tags.first_or(PREDICTOR, 1) {
             1 => false,
-            // Only these two know of differences.
+            // Only these two have a predictor.
             2 if !matches!(compression, Compression::Lzw | Compression::Deflate) => false,
             2 if depth.is_multiple_of(8) => true,
             other => {
@@ -355,7 +356,7 @@ impl Layout {
     }
 }
 
-/// The colours: all of red, then green, then blue, of 16 bits each.
+/// The palette: all reds, then greens, then blues, of 16 bits each.
 fn color_map(tags: &Directory<'_>, depth: u64) -> Result<Palette, Fault> {
     let levels = tags.numbers(COLOR_MAP).ok_or(Fault::Truncated)?;
     let levels: Vec<u8> = levels
@@ -391,7 +392,7 @@ impl Rows for Tiff<'_> {
             let at = (nth * self.chunk[1] + self.y - start) * band_row;
             &self.band[at..][..band_row]
         };
-        // One pixel after the other, whatever the planes.
+        // Pixel by pixel, for any number of planes.
         let mut pixels = std::mem::take(&mut self.pixels);
         pixels.clear();
         if self.planes == 1 {
@@ -443,7 +444,8 @@ impl Tiff<'_> {
             &Mode::Signed { bytes } => {
                 let whole = pixels.chunks_exact(bytes).map(|value| {
                     let mut wide = [0; 4];
-                    // To the high end, in big-endian order; shifted back with its sign.
+                    // Copied to the high bytes, in big-endian order, then shifted back with the
+                    // sign.
                     for (at, to) in wide[..bytes].iter_mut().enumerate() {
                         *to = value[if self.big_endian { at } else { bytes - 1 - at }];
                     }
@@ -460,7 +462,7 @@ impl Tiff<'_> {
                         true => f32::from_be_bytes(value),
                         false => f32::from_le_bytes(value),
                     });
-                // Casts cut fractions off and stop at 0 and 255.
+                // Casts truncate fractions and saturate at 0 and 255.
                 gray(values.map(|value| value as u8), row);
             }
             Mode::Rgb if self.bits == 8 => leading(pixels, pixel_bytes, row),
