@@ -13,7 +13,9 @@ use std::{path::PathBuf, process::Command, time::Instant};
 
 use anyhow::{Context, ensure};
 use clap::Parser;
-use gallery_gpt::eval::{Gleu, Meteor, NltkBleu, NoSynonyms, Rouge, RougeKind, SacreBleu, Words};
+use gallery_gpt::eval::{
+    Gleu, Meteor, NltkBleu, NoSynonyms, Rouge, RougeKind, SacreBleu, WordTokenizer,
+};
 use gallery_gpt_scenes::{Scene, analysis};
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -107,21 +109,21 @@ fn metrics() -> [(&'static str, Metric); 8] {
 }
 
 fn nltk_bleu(pairs: &Pairs) -> f64 {
-    let spaced = spaced(pairs, Words::Mteval13a);
+    let spaced = spaced(pairs, WordTokenizer::Mteval13a);
     let cut: Vec<_> = spaced
         .par_iter()
         .map(|(text, references)| {
             let references = references
                 .iter()
-                .map(|text| Words::Mteval13a.each(text))
+                .map(|text| WordTokenizer::Mteval13a.split_spaced(text))
                 .collect();
-            (Words::Mteval13a.each(text), references)
+            (WordTokenizer::Mteval13a.split_spaced(text), references)
         })
         .collect();
     NltkBleu::default().corpus(&cut).unwrap_or(f64::NAN)
 }
 
-fn spaced(pairs: &Pairs, words: Words) -> Vec<(String, Vec<String>)> {
+fn spaced(pairs: &Pairs, words: WordTokenizer) -> Vec<(String, Vec<String>)> {
     let spaced = |text: &String| words.spaced(text.trim_end());
     pairs
         .par_iter()
@@ -141,14 +143,14 @@ fn sacre_bleu(pairs: &Pairs) -> f64 {
 }
 
 fn gleu(pairs: &Pairs) -> f64 {
-    let counts: Vec<_> = spaced(pairs, Words::Mteval13a)
+    let counts: Vec<_> = spaced(pairs, WordTokenizer::Mteval13a)
         .par_iter()
         .map(|(text, references)| {
             let references: Vec<_> = references
                 .iter()
-                .map(|text| Words::Mteval13a.each(text))
+                .map(|text| WordTokenizer::Mteval13a.split_spaced(text))
                 .collect();
-            Gleu::default().counts(&Words::Mteval13a.each(text), &references)
+            Gleu::default().counts(&WordTokenizer::Mteval13a.split_spaced(text), &references)
         })
         .collect();
     let mut sums = gallery_gpt::eval::GleuCounts::default();
@@ -169,9 +171,9 @@ fn meteor(pairs: &Pairs) -> f64 {
     mean(pairs, |text, references| {
         let references: Vec<_> = references
             .iter()
-            .map(|text| Words::Treebank.of(text))
+            .map(|text| WordTokenizer::Treebank.tokenize(text))
             .collect();
-        meteor.score(&Words::Treebank.of(text), &references)
+        meteor.score(&WordTokenizer::Treebank.tokenize(text), &references)
     })
 }
 

@@ -5,7 +5,7 @@
 use gallery_gpt_text::{Conversation, IMAGE_TOKEN, Role, Turn};
 use serde_json::{Map, Value};
 
-use crate::{Dialect, Record, RecordError, RecordPicture, json_reader::Element};
+use crate::{Dialect, Record, RecordError, RecordPicture, json_kind, json_reader::Element};
 
 type Object = Map<String, Value>;
 
@@ -37,7 +37,7 @@ pub(crate) fn record(index: usize, element: &Element) -> Result<Record, (String,
                 ..record
             })
             .map_err(|cause| (id, cause)),
-        other => Err((id, schema("a record (an object)", kind(Some(&other))))),
+        other => Err((id, schema("a record (an object)", json_kind(Some(&other))))),
     }
 }
 
@@ -56,12 +56,12 @@ fn read(fields: &Object) -> Result<Record, RecordError> {
     };
     match present(fields, &["conversations", "conversation", "messages"])? {
         Some((name, Value::Array(turns))) if !turns.is_empty() => talk.read_turns(name, turns)?,
-        Some((_, other)) => return Err(schema(TURNS, kind(Some(other)))),
+        Some((_, other)) => return Err(schema(TURNS, json_kind(Some(other)))),
         None => talk.read_instruction(fields)?,
     }
     if let Some((_, system)) = field(fields, &["system", "system_prompt"])? {
         let Value::String(system) = system else {
-            return Err(schema("`system`, a text", kind(Some(system))));
+            return Err(schema("`system`, a text", json_kind(Some(system))));
         };
         let own = talk
             .conversation
@@ -119,12 +119,12 @@ impl Talk {
         for (number, turn) in turns.iter().enumerate() {
             let in_turn = |found: String| format!("{found} in turn {number}");
             let Value::Object(turn) = turn else {
-                return Err(schema(TURNS, in_turn(kind(Some(turn)))));
+                return Err(schema(TURNS, in_turn(json_kind(Some(turn)))));
             };
             let (role_key, role) = match present(turn, &["from", "role"])? {
                 Some((key, Value::String(role))) => (key, role),
                 other => {
-                    let found = kind(other.map(|(_, value)| value));
+                    let found = json_kind(other.map(|(_, value)| value));
                     return Err(schema(ROLES, in_turn(found)));
                 }
             };
@@ -171,7 +171,7 @@ impl Talk {
             Some(Value::String(text)) => return Ok(text.clone()),
             Some(Value::Array(parts)) => parts,
             other => {
-                let found = format!("{} in turn {turn}", kind(other));
+                let found = format!("{} in turn {turn}", json_kind(other));
                 return Err(schema(
                     "`value` or `content`, the text of every turn",
                     found,
@@ -194,13 +194,13 @@ impl Talk {
         let part = match part {
             Value::String(text) => return Ok(Some(text)),
             Value::Object(part) => part,
-            other => return Err(schema(PARTS, kind(Some(other)))),
+            other => return Err(schema(PARTS, json_kind(Some(other)))),
         };
         let text = || match present(part, &["text", "content"])? {
             Some((_, Value::String(text))) => Ok(Some(text.as_str())),
             other => Err(schema(
                 "the text of a part",
-                kind(other.map(|(_, value)| value)),
+                json_kind(other.map(|(_, value)| value)),
             )),
         };
         let source = field(part, &["image", "image_url", "path", "url"])?;
@@ -227,7 +227,7 @@ impl Talk {
             Some((_, Value::String(text))) => Ok(Some(text.clone())),
             Some((name, other)) => Err(schema(
                 "a question and its answer, texts",
-                format!("{} in `{name}`", kind(Some(other))),
+                format!("{} in `{name}`", json_kind(Some(other))),
             )),
         };
         let question = text(&["instruction", "query"])?;
@@ -257,11 +257,11 @@ impl Talk {
                             let talk = std::mem::take(&mut self.conversation);
                             self.conversation = talk.ask(question).answer(answer);
                         }
-                        _ => return Err(schema(HISTORY, kind(Some(pair)))),
+                        _ => return Err(schema(HISTORY, json_kind(Some(pair)))),
                     }
                 }
             }
-            Some((_, other)) => return Err(schema(HISTORY, kind(Some(other)))),
+            Some((_, other)) => return Err(schema(HISTORY, json_kind(Some(other)))),
         }
         let talk = std::mem::take(&mut self.conversation);
         self.conversation = talk.ask(question).answer(answer);
@@ -342,7 +342,7 @@ fn picture(value: &Value) -> Result<RecordPicture, RecordError> {
             _ => Err(schema(PICTURE, "an object without `path`".to_owned())),
         },
         Value::String(_) => Err(schema(PICTURE, "an empty text in a list".to_owned())),
-        other => Err(schema(PICTURE, kind(Some(other)))),
+        other => Err(schema(PICTURE, json_kind(Some(other)))),
     }
 }
 
@@ -389,21 +389,6 @@ fn says_nothing(value: &Value) -> bool {
 
 fn schema(expected: &'static str, found: String) -> RecordError {
     RecordError::Schema { expected, found }
-}
-
-/// What a JSON value is, for messages.
-pub(crate) fn kind(value: Option<&Value>) -> String {
-    match value {
-        None => "nothing",
-        Some(Value::Null) => "null",
-        Some(Value::Bool(_)) => "a boolean",
-        Some(Value::Number(_)) => "a number",
-        Some(Value::String(_)) => "a string",
-        Some(Value::Array(list)) if list.is_empty() => "an empty list",
-        Some(Value::Array(_)) => "an array",
-        Some(Value::Object(_)) => "an object",
-    }
-    .to_owned()
 }
 
 /// An id as text, whatever its type.

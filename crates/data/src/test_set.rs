@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use crate::{
     BadRecord, DatasetError, RecordError,
-    dialects::{id_text, kind},
+    dialects::id_text,
+    json_kind,
     json_reader::{Element, for_each_element, open},
     painting_form::is_something_else,
 };
@@ -193,7 +194,10 @@ fn reference(element: &Element, field: &str) -> Reference {
         Some(Value::String(_)) => Err((id, schema("a text", "an empty one".to_owned()))),
         other => Err((
             id,
-            schema("`formal_analysis` or `gemini_formal`, a text", kind(other)),
+            schema(
+                "`formal_analysis` or `gemini_formal`, a text",
+                json_kind(other),
+            ),
         )),
     };
     Reference { image, text }

@@ -21,7 +21,7 @@ impl ChrF {
     #[must_use]
     pub fn counts<S: AsRef<str>>(self, hypothesis: &str, references: &[S]) -> ChrFCounts {
         let characters = |text: &str| -> Vec<char> {
-            let words = crate::Words::Whitespace.of(text);
+            let words = crate::WordTokenizer::Whitespace.tokenize(text);
             words.iter().flat_map(|word| word.chars()).collect()
         };
         let hypothesis = characters(hypothesis);

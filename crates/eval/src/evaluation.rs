@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::{
     BleuCounts, EvalError, Exclusion, Gleu, GleuCounts, Meteor, OnUnscorable, Predictions, Rouge,
-    RougeKind, SacreBleu, SacreSmoothing, Signature, WordNet, Words,
+    RougeKind, SacreBleu, SacreSmoothing, Signature, WordNet, WordTokenizer,
 };
 
 /// The columns of the table, all from 0 to 100.
@@ -64,7 +64,7 @@ pub struct Scorer {
     sentence_bleu: SacreBleu,
     gleu: Gleu,
     wordnet: Option<WordNet>,
-    words: Option<Words>,
+    tokenizer: Option<WordTokenizer>,
 }
 
 impl Scorer {
@@ -84,7 +84,7 @@ impl Scorer {
             },
             gleu: Gleu::default(),
             wordnet,
-            words: None,
+            tokenizer: None,
         }
     }
 
@@ -92,28 +92,28 @@ impl Scorer {
     /// for Chinese, `char` for any script without spaces, `intl` for others. The signatures name
     /// it.
     #[must_use]
-    pub fn with_words(mut self, words: Words) -> Self {
-        self.words = Some(words);
-        self.bleu.words = words;
-        self.sentence_bleu.words = words;
+    pub fn with_tokenizer(mut self, tokenizer: WordTokenizer) -> Self {
+        self.tokenizer = Some(tokenizer);
+        self.bleu.tokenizer = tokenizer;
+        self.sentence_bleu.tokenizer = tokenizer;
         self
     }
 
-    pub(crate) fn words(&self) -> Option<Words> {
-        self.words
+    pub(crate) fn tokenizer(&self) -> Option<WordTokenizer> {
+        self.tokenizer
     }
 
-    pub(crate) fn bleu_words(&self) -> Words {
-        self.bleu.words
+    pub(crate) fn bleu_tokenizer(&self) -> WordTokenizer {
+        self.bleu.tokenizer
     }
 
-    pub(crate) fn meteor_words(&self) -> Words {
-        self.words.unwrap_or(Words::Treebank)
+    pub(crate) fn meteor_tokenizer(&self) -> WordTokenizer {
+        self.tokenizer.unwrap_or(WordTokenizer::Treebank)
     }
 
     fn rouge(&self, kind: RougeKind) -> Rouge {
         Rouge {
-            words: self.words,
+            tokenizer: self.tokenizer,
             ..Rouge::new(kind)
         }
     }
@@ -129,8 +129,8 @@ impl Scorer {
         let rouge = |kind| self.rouge(kind).signature();
         match score {
             Score::Bleu => self.bleu.signature(references),
-            Score::Gleu => self.gleu.signature(self.bleu_words().name()),
-            Score::Meteor => self.meteor().signature(self.meteor_words().name()),
+            Score::Gleu => self.gleu.signature(self.bleu_tokenizer().name()),
+            Score::Meteor => self.meteor().signature(self.meteor_tokenizer().name()),
             Score::RougeL => rouge(RougeKind::L),
             Score::Rouge1 => rouge(RougeKind::N(1)),
             Score::Rouge2 => rouge(RougeKind::N(2)),
@@ -141,12 +141,12 @@ impl Scorer {
     /// The statistics of one text.
     #[must_use]
     pub fn score(&self, text: &str, references: &[String]) -> PaintingScores {
-        let words = |text: &str| self.bleu_words().of(text.trim_end());
+        let words = |text: &str| self.bleu_tokenizer().tokenize(text.trim_end());
         let cut: Vec<Vec<String>> = references.iter().map(|text| words(text)).collect();
-        let meteor_words = self.meteor_words();
+        let meteor_tokenizer = self.meteor_tokenizer();
         let treebank: Vec<Vec<String>> = references
             .iter()
-            .map(|text| meteor_words.of(text))
+            .map(|text| meteor_tokenizer.tokenize(text))
             .collect();
         let bleu = self.bleu.counts(text, references);
         let rouge = |kind| self.rouge(kind).score(text, references).f;
@@ -154,7 +154,9 @@ impl Scorer {
             bleu,
             sentence_bleu: self.sentence_bleu.score(&bleu).score,
             gleu: self.gleu.counts(&words(text), &cut),
-            meteor: self.meteor().score(&meteor_words.of(text), &treebank),
+            meteor: self
+                .meteor()
+                .score(&meteor_tokenizer.tokenize(text), &treebank),
             rouge_l: rouge(RougeKind::L),
             rouge_1: rouge(RougeKind::N(1)),
             rouge_2: rouge(RougeKind::N(2)),

@@ -81,14 +81,14 @@ impl Gleu {
 
     /// The signature, with the tokenizer's name.
     #[must_use]
-    pub fn signature(&self, words: &str) -> Signature {
+    pub fn signature(&self, tokenizer: &str) -> Signature {
         Signature::new(
             "GLEU",
             [
                 ("def", "nltk".to_owned()),
                 ("min", self.lengths.start().to_string()),
                 ("max", self.lengths.end().to_string()),
-                ("tok", words.to_owned()),
+                ("tok", tokenizer.to_owned()),
                 ("version", "3.10.4".to_owned()),
             ],
         )

@@ -12,7 +12,7 @@
 //! [`WordTokenizer`]s are the tokenizers of these libraries; every score has a [`Signature`].
 //!
 //! ```
-//! use gallery_gpt_eval::{Meteor, NoSynonyms, Rouge, RougeKind, SacreBleu, Words};
+//! use gallery_gpt_eval::{Meteor, NoSynonyms, Rouge, RougeKind, SacreBleu, WordTokenizer};
 //!
 //! let text = "The light falls from the left.";
 //! let references = ["A soft light falls from the left.", "Light enters from the right."];
@@ -28,7 +28,7 @@
 //! let rouge = Rouge::new(RougeKind::L).score(text, &references);
 //! assert!(rouge.f > 0.7);
 //!
-//! let words = |text: &str| Words::Treebank.of(text);
+//! let words = |text: &str| WordTokenizer::Treebank.tokenize(text);
 //! let meteor = Meteor::new(None::<&NoSynonyms>);
 //! assert!(meteor.score(&words(text), &references.map(words)) > 0.7);
 //! ```
@@ -48,8 +48,8 @@ mod report;
 mod rouge;
 mod sacre_bleu;
 mod signature;
+mod tokenize;
 mod wordnet;
-mod words;
 
 pub use chrf::{ChrF, ChrFCounts};
 pub use error::EvalError;
@@ -62,12 +62,12 @@ pub use meteor::Meteor;
 pub use nltk_bleu::{NltkBleu, NltkSmoothing};
 pub use porter::PorterStemmer;
 pub use predictions::{
-    Exclusion, ExclusionCause, LONGEST, NAMES, Naming, OnUnscorable, Predictions, PredictionsFile,
-    TEXTS, painting_name,
+    Exclusion, ExclusionCause, MAX_PREDICTION_BYTES, NAMES, Naming, OnUnscorable, Predictions,
+    PredictionsFile, TEXTS, painting_name,
 };
 pub use report::Report;
 pub use rouge::{FScore, Rouge, RougeKind, rouge_words};
 pub use sacre_bleu::{BleuCounts, SacreBleu, SacreBleuScore, SacreSmoothing};
 pub use signature::Signature;
+pub use tokenize::{UnknownTokenizer, WordTokenizer};
 pub use wordnet::{NoSynonyms, Synonyms, WordNet};
-pub use words::{UnknownWords, Words};

@@ -105,7 +105,7 @@ impl<'a, W: Synonyms + ?Sized> Meteor<'a, W> {
 
     /// The signature, with the tokenizer's name.
     #[must_use]
-    pub fn signature(&self, words: &str) -> Signature {
+    pub fn signature(&self, tokenizer: &str) -> Signature {
         let stages = if self.synonyms.is_some() {
             "exact+stem+wordnet"
         } else {
@@ -119,7 +119,7 @@ impl<'a, W: Synonyms + ?Sized> Meteor<'a, W> {
                 ("alpha", self.alpha.to_string()),
                 ("beta", self.beta.to_string()),
                 ("gamma", self.gamma.to_string()),
-                ("tok", words.to_owned()),
+                ("tok", tokenizer.to_owned()),
                 ("version", "3.10.4".to_owned()),
             ],
         )

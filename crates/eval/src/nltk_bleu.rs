@@ -168,7 +168,7 @@ impl NltkBleu {
 
     /// The signature, with the tokenizer's name.
     #[must_use]
-    pub fn signature(&self, words: &str) -> Signature {
+    pub fn signature(&self, tokenizer: &str) -> Signature {
         let weights: Vec<String> = self.weights.iter().map(|w| format!("{w:.4}")).collect();
         Signature::new(
             "BLEU",
@@ -176,7 +176,7 @@ impl NltkBleu {
                 ("def", "nltk".to_owned()),
                 ("weights", weights.join(",")),
                 ("smooth", self.smoothing.name()),
-                ("tok", words.to_owned()),
+                ("tok", tokenizer.to_owned()),
                 ("version", "3.10.4".to_owned()),
             ],
         )

@@ -3,7 +3,7 @@
 
 use gallery_gpt_data::TestPainting;
 
-use crate::{Rouge, RougeKind, Scorer, SystemScores, Words};
+use crate::{Rouge, RougeKind, Scorer, SystemScores, WordTokenizer};
 
 impl Scorer {
     /// A sentence for every kind of text that these scores cannot judge: texts without a single
@@ -31,10 +31,10 @@ impl Scorer {
             }
         };
         let rouge = Rouge {
-            words: self.words(),
+            tokenizer: self.tokenizer(),
             ..Rouge::new(RougeKind::L)
         };
-        let name = self.words().map_or("a-z0-9", Words::name);
+        let name = self.tokenizer().map_or("a-z0-9", WordTokenizer::name);
         count(
             "ROUGE",
             name,
@@ -42,19 +42,19 @@ impl Scorer {
             &|text| {
                 let letters = text.chars().filter(|c| c.is_alphabetic()).count();
                 let kept = text.chars().filter(char::is_ascii_alphabetic).count();
-                rouge.word_count(text) == 0 || (self.words().is_none() && 2 * kept < letters)
+                rouge.word_count(text) == 0 || (self.tokenizer().is_none() && 2 * kept < letters)
             },
         );
-        let whole = |words: Words| move |text: &str| words.leaves_whole(text);
+        let whole = |tokenizer: WordTokenizer| move |text: &str| tokenizer.cannot_split(text);
         let what = "are in a script without blanks, of which a whole sentence counts as one word";
-        let (bleu, meteor) = (self.bleu_words(), self.meteor_words());
+        let (bleu, meteor) = (self.bleu_tokenizer(), self.meteor_tokenizer());
         if bleu == meteor {
             count("BLEU, GLEU and METEOR", bleu.name(), what, &whole(bleu));
         } else {
             count("BLEU and GLEU", bleu.name(), what, &whole(bleu));
             count("METEOR", meteor.name(), what, &whole(meteor));
         }
-        if let Some(words) = self.words() {
+        if let Some(words) = self.tokenizer() {
             count("ROUGE", words.name(), what, &whole(words));
         }
         notices

@@ -6,7 +6,7 @@ use std::{borrow::Cow, collections::BTreeSet};
 use rustc_hash::FxHashMap;
 
 use crate::{
-    PorterStemmer, Signature, Words,
+    PorterStemmer, Signature, WordTokenizer,
     ngrams::{Interner, Numbered},
 };
 
@@ -70,7 +70,7 @@ pub struct Rouge {
     pub stemmer: bool,
     /// A tokenizer for the lower-cased text, instead of the package's own ([`rouge_words`]), which
     /// knows only the letters `a` to `z`. The package has a `tokenizer` argument for it.
-    pub words: Option<Words>,
+    pub tokenizer: Option<WordTokenizer>,
 }
 
 /// The package's tokenizer: lower-cased words of `a` to `z` and `0` to `9`.
@@ -154,21 +154,21 @@ impl Rouge {
         Self {
             kind,
             stemmer: false,
-            words: None,
+            tokenizer: None,
         }
     }
 
     fn spaced(&self, text: &str) -> String {
         let lower = text.to_lowercase();
-        match self.words {
-            Some(words) => words.spaced(&lower),
+        match self.tokenizer {
+            Some(tokenizer) => tokenizer.spaced(&lower),
             None => lower,
         }
     }
 
     fn cut<'a>(&self, spaced: &'a str) -> Vec<Cow<'a, str>> {
-        match self.words {
-            Some(words) => stemmed(words.each(spaced).into_iter(), self.stemmer),
+        match self.tokenizer {
+            Some(tokenizer) => stemmed(tokenizer.split_spaced(spaced).into_iter(), self.stemmer),
             None => cut(spaced, self.stemmer),
         }
     }
@@ -266,7 +266,12 @@ impl Rouge {
             &self.kind.name(),
             [
                 ("def", "rouge-score".to_owned()),
-                ("tok", self.words.map_or("a-z0-9", Words::name).to_owned()),
+                (
+                    "tok",
+                    self.tokenizer
+                        .map_or("a-z0-9", WordTokenizer::name)
+                        .to_owned(),
+                ),
                 (
                     "stem",
                     if self.stemmer { "porter" } else { "no" }.to_owned(),

@@ -1,6 +1,6 @@
 //! BLEU as sacreBLEU defines it (Post 2018, "A Call for Clarity in Reporting BLEU Scores").
 
-use crate::{Signature, Words, ngrams::Numbered};
+use crate::{Signature, WordTokenizer, ngrams::Numbered};
 
 /// Highest order of the n-grams.
 const ORDER: usize = 4;
@@ -40,7 +40,7 @@ impl SacreSmoothing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SacreBleu {
     /// The tokenizer.
-    pub words: Words,
+    pub tokenizer: WordTokenizer,
     /// Whether case is ignored.
     pub lowercase: bool,
     /// Smoothing.
@@ -52,7 +52,7 @@ pub struct SacreBleu {
 impl Default for SacreBleu {
     fn default() -> Self {
         Self {
-            words: Words::Mteval13a,
+            tokenizer: WordTokenizer::Mteval13a,
             lowercase: false,
             smoothing: SacreSmoothing::Exp,
             effective_order: false,
@@ -107,9 +107,9 @@ impl SacreBleu {
     fn spaced(&self, text: &str) -> String {
         let text = text.trim_end();
         if self.lowercase {
-            self.words.spaced(&text.to_lowercase())
+            self.tokenizer.spaced(&text.to_lowercase())
         } else {
-            self.words.spaced(text)
+            self.tokenizer.spaced(text)
         }
     }
 
@@ -123,9 +123,9 @@ impl SacreBleu {
             .collect();
         let references: Vec<Vec<&str>> = references
             .iter()
-            .map(|text| self.words.each(text))
+            .map(|text| self.tokenizer.split_spaced(text))
             .collect();
-        let pair = Numbered::new(&self.words.each(&hypothesis), &references);
+        let pair = Numbered::new(&self.tokenizer.split_spaced(&hypothesis), &references);
         let mut counts = BleuCounts {
             sys_len: pair.hypothesis.len(),
             ref_len: pair.closest_length(),
@@ -225,7 +225,7 @@ impl SacreBleu {
                     "eff",
                     if self.effective_order { "yes" } else { "no" }.to_owned(),
                 ),
-                ("tok", self.words.name().to_owned()),
+                ("tok", self.tokenizer.name().to_owned()),
                 ("smooth", self.smoothing.name().to_owned()),
                 ("version", "2.6.0".to_owned()),
             ],

@@ -8,7 +8,7 @@ use gallery_gpt_data::TestPainting;
 use gallery_gpt_eval::{
     ChrF, EvalError, ExclusionCause, Gleu, Meteor, NltkBleu, NltkSmoothing, NoSynonyms,
     OnUnscorable, Predictions, PredictionsFile, Report, Rouge, RougeKind, SacreBleu,
-    SacreSmoothing, Score, Scorer, SystemScores, WordNet, Words,
+    SacreSmoothing, Score, Scorer, SystemScores, WordNet, WordTokenizer,
 };
 use proptest::prelude::*;
 
@@ -20,15 +20,15 @@ fn text() -> impl Strategy<Value = String> {
     prop::collection::vec(word, 0..30).prop_map(|words| words.join(" "))
 }
 
-fn all_words() -> [Words; 7] {
+fn all_tokenizers() -> [WordTokenizer; 7] {
     [
-        Words::Whitespace,
-        Words::WordPunct,
-        Words::Treebank,
-        Words::Mteval13a,
-        Words::International,
-        Words::Characters,
-        Words::Chinese,
+        WordTokenizer::Whitespace,
+        WordTokenizer::WordPunct,
+        WordTokenizer::Treebank,
+        WordTokenizer::Mteval13a,
+        WordTokenizer::International,
+        WordTokenizer::Characters,
+        WordTokenizer::Chinese,
     ]
 }
 
@@ -40,11 +40,11 @@ proptest! {
     ) {
         let mut reversed = references.clone();
         reversed.reverse();
-        for words in all_words() {
+        for tokenizer in all_tokenizers() {
             let cut = |texts: &[String]| -> Vec<Vec<String>> {
-                texts.iter().map(|text| words.of(text)).collect()
+                texts.iter().map(|text| tokenizer.tokenize(text)).collect()
             };
-            let (own, refs, back) = (words.of(&hypothesis), cut(&references), cut(&reversed));
+            let (own, refs, back) = (tokenizer.tokenize(&hypothesis), cut(&references), cut(&reversed));
             for smoothing in NltkSmoothing::ALL {
                 let bleu = NltkBleu::default().with_smoothing(smoothing);
                 let score = bleu.sentence(&own, &refs);
@@ -63,7 +63,7 @@ proptest! {
             prop_assert!((0.0..=1.0).contains(&score));
             prop_assert_eq!(score, meteor.score(&own, &back));
             for smoothing in SacreSmoothing::ALL {
-                let bleu = SacreBleu { words, smoothing, ..SacreBleu::default() };
+                let bleu = SacreBleu { tokenizer, smoothing, ..SacreBleu::default() };
                 let score = bleu.score(&bleu.counts(&hypothesis, &references)).score;
                 prop_assert!((0.0..=100.0 + 1e-9).contains(&score));
                 prop_assert_eq!(score, bleu.score(&bleu.counts(&hypothesis, &reversed)).score);
@@ -89,7 +89,7 @@ proptest! {
 
     #[test]
     fn a_text_is_its_own_best_reference(own in text()) {
-        let words = Words::Mteval13a.of(&own);
+        let words = WordTokenizer::Mteval13a.tokenize(&own);
         prop_assume!(words.len() >= 4);
         let near = |score: f64, whole: f64| (score - whole).abs() < 1e-9;
         let refs = vec![words.clone()];

@@ -21,7 +21,7 @@ use gallery_gpt::{
     data::TestPainting,
     eval::{
         Comparison, Interval, Naming, OnUnscorable, Predictions, PredictionsFile, Report, Score,
-        Scorer, SystemScores, WordNet, Words, painting_name, reference_count,
+        Scorer, SystemScores, WordNet, WordTokenizer, painting_name, reference_count,
     },
     model::CancelToken,
     prelude::*,
@@ -79,7 +79,7 @@ pub(crate) struct Arguments {
     /// How all scores cut texts into words, for other languages than English: zh for Chinese, char for every script without
     /// blanks, intl for others (also 13a, none, wordpunct, treebank) [default: each score's own].
     #[arg(long)]
-    tokenize: Option<Words>,
+    tokenize: Option<WordTokenizer>,
     /// Folder of WordNet 3.0's database (Debian's package wordnet-base has it in /usr/share/wordnet); without it METEOR knows no synonyms, and says so in its signature.
     #[arg(long)]
     wordnet: Option<PathBuf>,
@@ -155,7 +155,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let paintings = test.paintings;
     let mut scorer = Scorer::paper(arguments.wordnet.as_ref().map(WordNet::open).transpose()?);
     if let Some(words) = arguments.tokenize {
-        scorer = scorer.with_words(words);
+        scorer = scorer.with_tokenizer(words);
     }
     let on_unscorable = match arguments.on_bad_prediction {
         OnBadPrediction::Fail => OnUnscorable::Fail,

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use gallery_gpt::eval::{
     BleuCounts, ChrF, ChrFCounts, FScore, Gleu, Meteor, NltkBleu, NltkSmoothing, PorterStemmer,
-    Rouge, RougeKind, SacreBleu, SacreSmoothing, Synonyms, WordNet, Words, rouge_words,
+    Rouge, RougeKind, SacreBleu, SacreSmoothing, Synonyms, WordNet, WordTokenizer, rouge_words,
 };
 use serde_json::Value;
 
@@ -54,9 +54,9 @@ pub(crate) fn check(variant: &Variant) {
     let wordnet = wordnet();
     let mut compared = 0;
     for (name, words) in [
-        ("whitespace_lower", Words::Whitespace),
-        ("wordpunct_lower", Words::WordPunct),
-        ("treebank", Words::Treebank),
+        ("whitespace_lower", WordTokenizer::Whitespace),
+        ("wordpunct_lower", WordTokenizer::WordPunct),
+        ("treebank", WordTokenizer::Treebank),
     ] {
         let of = |text: &str| {
             if name.ends_with("_lower") {
@@ -206,15 +206,15 @@ fn meteor_with(synonyms: &impl Synonyms, golden: &Value, pairs: &[WordPair]) {
 
 fn sacrebleu(golden: &Value, pairs: &[Pair]) {
     for (key, expected) in golden["sacrebleu"].as_object().unwrap() {
-        let [words, case, smoothing] = key.split('|').collect::<Vec<_>>()[..] else {
+        let [tokenizer, case, smoothing] = key.split('|').collect::<Vec<_>>()[..] else {
             panic!("{key}");
         };
-        let words = match words {
-            "13a" => Words::Mteval13a,
-            "intl" => Words::International,
-            "char" => Words::Characters,
-            "none" => Words::Whitespace,
-            "zh" => Words::Chinese,
+        let tokenizer = match tokenizer {
+            "13a" => WordTokenizer::Mteval13a,
+            "intl" => WordTokenizer::International,
+            "char" => WordTokenizer::Characters,
+            "none" => WordTokenizer::Whitespace,
+            "zh" => WordTokenizer::Chinese,
             other => panic!("{other}"),
         };
         let smoothing = SacreSmoothing::ALL
@@ -222,7 +222,7 @@ fn sacrebleu(golden: &Value, pairs: &[Pair]) {
             .find(|known| known.name().split('[').next() == Some(smoothing))
             .unwrap();
         let bleu = SacreBleu {
-            words,
+            tokenizer,
             lowercase: case == "lc:True",
             smoothing,
             effective_order: false,
