@@ -97,6 +97,7 @@ fn write(folder: &Path) -> anyhow::Result<()> {
         &SaveOptions::default(),
     )?;
 
+    let (words, patches) = (config.llama.vocab_size, config.tokens_per_picture());
     let expanded: Vec<i64> = ids
         .iter()
         .flat_map(|&id| match id {
@@ -108,12 +109,11 @@ fn write(folder: &Path) -> anyhow::Result<()> {
         let data = tensor.into_data().try_into_vec();
         data.map_err(|error| anyhow::anyhow!("{error:?}"))
     };
-    let pixels: Vec<f32> = numbers(pixels.flatten(0, 1))?;
     let case = json!({
         "input_ids": [expanded],
         "words": words,
         "size": config.vision.image_size,
-        "pixel_values": pixels,
+        "pixel_values": pictures[0].values(),
         "logits": numbers(before)?,
         "adapter_logits": numbers(after)?,
     });

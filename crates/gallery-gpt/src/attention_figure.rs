@@ -1,4 +1,4 @@
-//! A picture of attention that stands alone: large enough to look at, with a legend.
+//! Figures of attention maps: enlarged overlays with a legend.
 
 use font8x8::{BASIC_FONTS, UnicodeFonts};
 use image::{
@@ -8,20 +8,20 @@ use image::{
 
 use crate::{AttentionMap, GalleryGpt, attention_map::warm};
 
-/// Shorter side of a figure, in pixels, unless the picture is more.
+/// Minimum length of the shorter side in pixels.
 const SIDE: u32 = 512;
-/// Longer side that a picture is not enlarged beyond.
+/// Maximum length of the longer side of an enlarged picture.
 const LONGEST: u32 = 4096;
-/// Rows below the picture.
+/// Height of the legend below the picture.
 const LEGEND: u32 = 56;
 const MARGIN: u32 = 8;
-/// Pixels of a pixel of the font.
+/// Scale of the font.
 const SCALE: u32 = 2;
 const LETTER: u32 = 8 * SCALE;
 
 impl AttentionMap {
-    /// The overlay, enlarged to at least 512 pixels on the shorter side, over a scale of its tones. 1.0 is the attention that the same
-    /// place got while the whole answer was written.
+    /// The overlay, enlarged to at least 512 pixels on the shorter side, above a scale of its
+    /// tones. 1.0 is the average attention of the whole answer to the same place.
     #[must_use]
     pub fn figure(&self, gallery: &GalleryGpt, picture: &RgbImage) -> RgbImage {
         let (width, height) = picture.dimensions();
@@ -57,7 +57,7 @@ impl AttentionMap {
     }
 }
 
-/// Writes a line of plain letters; what has no room is left out.
+/// Draws a line of ASCII letters, cut at the edge.
 fn write(figure: &mut RgbImage, left: u32, top: u32, text: &str) {
     for (at, letter) in (0..).zip(text.chars()) {
         let Some(rows) = BASIC_FONTS.get(letter) else {

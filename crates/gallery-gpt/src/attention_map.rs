@@ -1,4 +1,4 @@
-//! Where in a picture the decoder looked.
+//! Maps of the decoder's attention to a picture.
 
 use std::ops::Range;
 
@@ -10,31 +10,32 @@ use crate::{
     text::IMAGE_TOKEN_INDEX,
 };
 
-/// How much the decoder looked at each patch of a picture while it wrote some words.
+/// The decoder's attention to each patch of a picture while it generated a phrase of its answer.
 ///
-/// What it is: for each token of the phrase, the attention of the position that predicts it, over the patches of the picture,
-/// averaged over the tokens and over all heads of all blocks, relative to the same average for the whole answer. So 1 is as
-/// much as always, 2 is twice as much.
+/// It is the attention of the positions that predict the phrase's tokens, averaged over these
+/// tokens and over all heads of all blocks, divided by the same average for the whole answer. So 1
+/// is as much as on average, 2 is twice as much.
 ///
-/// What it is not: an explanation. Heads do many things besides looking; a patch's features have already mixed with those of
-/// all other patches in the tower; and what decided a word may have been read in earlier blocks, or at earlier words.
+/// It is not an explanation: the tower has already mixed each patch's features with those of all
+/// other patches, and information that decided a word may have reached it through earlier blocks or
+/// earlier tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AttentionMap {
-    /// Row by row, `side * side`.
+    /// Relative attention per patch, row by row, `side * side`.
     pub patches: Vec<f32>,
-    /// Patches in a row.
+    /// Patches per row.
     pub side: usize,
 }
 
 impl AttentionMap {
-    /// The picture, dark where the decoder looked least and with a warm tone where it looked most. What the tower never saw,
-    /// because it was cropped, is grey.
+    /// The picture, dark where attention is least and with a warm tone where it is most. Parts that
+    /// were cropped are grey.
     #[must_use]
     pub fn overlay(&self, gallery: &GalleryGpt, picture: &RgbImage) -> RgbImage {
         self.toned(gallery, picture).0
     }
 
-    /// The overlay, and the least and the most attention on it.
+    /// The overlay, and its minimum and maximum of attention.
     pub(crate) fn toned(&self, gallery: &GalleryGpt, picture: &RgbImage) -> (RgbImage, [f32; 2]) {
         let (width, height) = picture.dimensions();
         let field = gallery.processor().field_of_view(width, height);
@@ -44,7 +45,7 @@ impl AttentionMap {
             let down = (f64::from(y) + 0.5 - field.top) / field.side;
             (seen(across) && seen(down)).then_some((across, down))
         };
-        // Scaled to what lies on the picture: padding often draws much attention.
+        // Scaled to the range on the picture itself, because padding often gets much attention.
         let values: Vec<Option<f32>> = (0..height)
             .flat_map(|y| (0..width).map(move |x| (x, y)))
             .map(|(x, y)| place(x, y).map(|(across, down)| self.at(across, down)))
@@ -66,7 +67,8 @@ impl AttentionMap {
         (toned, [least, most])
     }
 
-    /// The value at a place of the square the tower saw, between the middles of patches linearly.
+    /// The value at a position of the tower's square, interpolated linearly between the centres of
+    /// patches.
     fn at(&self, across: f64, down: f64) -> f32 {
         let last = self.side - 1;
         let cell = |at: f64| {
@@ -81,7 +83,7 @@ impl AttentionMap {
     }
 }
 
-/// A pixel under attention from 0 to 1.
+/// Tones a pixel by an attention from 0 to 1.
 pub(crate) fn warm(pixel: [u8; 3], attention: f32) -> Rgb<u8> {
     const TONE: [f32; 3] = [255.0, 176.0, 46.0];
     let bright = 0.3 + 0.7 * attention;
@@ -93,11 +95,13 @@ pub(crate) fn warm(pixel: [u8; 3], attention: f32) -> Rgb<u8> {
 }
 
 impl GalleryGpt {
-    /// Where the decoder looked while it wrote a phrase of an answer: a map for each picture of the prompt. One more forward
-    /// pass over prompt and answer, which keeps the attention of the answer's positions alone.
+    /// The attention to each picture of the prompt while a phrase of an answer was generated. This
+    /// takes one more forward pass over prompt and answer, which keeps the attention of the
+    /// answer's positions only.
     ///
     /// # Errors
-    /// The phrase is not in the answer, the prompt's marks and pictures do not fit, or all is longer than the context.
+    /// The phrase is not in the answer, the prompt's placeholders and pictures do not match, or
+    /// prompt and answer exceed the context.
     ///
     /// # Panics
     /// Never: attention is read in f32.
@@ -141,7 +145,7 @@ impl GalleryGpt {
                 .sum();
             sum / tokens.len() as f32
         };
-        // A class token in front of the patches has no place in the picture.
+        // A class token before the patches has no position in the picture.
         let side = (config.vision.num_patches() as f64).sqrt() as usize;
         let skipped = patches - side * side;
         let mut slot = 0;
@@ -162,7 +166,7 @@ impl GalleryGpt {
         Ok(maps)
     }
 
-    /// The tokens of an answer that a phrase stands in.
+    /// The tokens of an answer that contain a phrase.
     fn tokens_of(&self, answer: &[u32], phrase: &str) -> Result<Range<usize>, GalleryError> {
         let missing = || GalleryError::NoPhrase {
             phrase: phrase.to_owned(),
@@ -172,7 +176,7 @@ impl GalleryGpt {
             .map(|count| self.tokenizer().decode(&answer[..count], true).len())
             .collect();
         let text = self.tokenizer().decode(answer, true);
-        // The case is passed over where the answer does not have the phrase as it is.
+        // If the exact phrase is not in the answer, case is ignored.
         let folded = || {
             let (text, phrase) = (text.to_lowercase(), phrase.to_lowercase());
             text.find(&phrase).map(|start| start..start + phrase.len())

@@ -1,4 +1,4 @@
-//! What can go wrong between a picture and its analysis.
+//! The error type of the facade.
 
 use crate::{
     AnswersError, checkpoint::CheckpointError, data::RecordError, eval::EvalError,
@@ -9,42 +9,42 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum GalleryError {
-    /// A checkpoint or an adapter.
+    /// A checkpoint or an adapter cannot be loaded or saved.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// The tokenizer.
+    /// A tokenizer cannot be loaded, or rejects a text.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// A picture, or the processor's config.
+    /// A picture or the image processor's config cannot be used.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// A picture's name in a test set.
+    /// A picture's name in a test set is invalid.
     #[error(transparent)]
     PictureName(#[from] RecordError),
-    /// A generation.
+    /// A generation fails.
     #[error(transparent)]
     Generation(#[from] GenerationError),
-    /// A phrase that the answer does not have.
+    /// The phrase of an attention map is not in the answer.
     #[error("the answer has no {phrase:?} in it; it is {answer:?}")]
     NoPhrase {
-        /// What was looked for.
+        /// The phrase.
         phrase: String,
-        /// Where.
+        /// The answer.
         answer: String,
     },
-    /// An evaluation.
+    /// An evaluation fails.
     #[error(transparent)]
     Eval(#[from] EvalError),
-    /// A file of answers.
+    /// A file of answers cannot be resumed or written.
     #[error(transparent)]
     Answers(#[from] AnswersError),
-    /// A cancel token asked for the end.
+    /// A cancel token was cancelled.
     #[error("stopped; what was answered is kept")]
     Cancelled,
-    /// A test record without a picture, as the first generation of test files has them.
+    /// A test record has no picture, as in the first generation of test files.
     #[error("test record {index} names no picture; take the current test files")]
     NoPicture {
-        /// Zero-based record.
+        /// Zero-based index of the record.
         index: usize,
     },
 }

@@ -1,4 +1,4 @@
-//! A model's texts about a test set.
+//! Generates a model's texts about a test set.
 
 use std::path::PathBuf;
 
@@ -11,8 +11,8 @@ use crate::{
 
 /// Asks a model the same question about every painting of a test set.
 ///
-/// What it writes goes to a [`PredictionsFile`] text by text, so that a broken run goes on where it stopped;
-/// [`crate::eval::SystemScores`] scores it.
+/// Each text is appended to a [`PredictionsFile`], so that an interrupted run can resume;
+/// [`crate::eval::SystemScores`] scores them.
 ///
 /// ```
 /// use gallery_gpt::{Evaluator, eval::{OnUnscorable, PredictionsFile, Score, Scorer, SystemScores}, prelude::*};
@@ -48,7 +48,8 @@ pub struct Evaluator<'a> {
 }
 
 impl<'a> Evaluator<'a> {
-    /// For pictures in a folder: PaintingForm's plainest question, greedily, up to 512 tokens, eight paintings at a time.
+    /// An evaluator of the pictures in a folder, with PaintingForm's plainest question, greedy
+    /// decoding of up to 512 tokens, and batches of eight paintings.
     #[must_use]
     pub fn new(gallery: &'a GalleryGpt, images: impl Into<PathBuf>) -> Self {
         Self {
@@ -68,32 +69,33 @@ impl<'a> Evaluator<'a> {
         self
     }
 
-    /// Sets how answers are written.
+    /// Sets the settings of generation.
     #[must_use]
     pub fn with_generation(mut self, generation: GenerationConfig) -> Self {
         self.generation = generation;
         self
     }
 
-    /// Sets how many paintings are asked about at a time; at least one.
+    /// Sets the number of paintings per batch; at least one.
     #[must_use]
     pub fn with_batch_size(mut self, batch_size: usize) -> Self {
         self.batch_size = batch_size.max(1);
         self
     }
 
-    /// Lets it end when `cancel` says so: unfinished answers are dropped.
+    /// Sets the token that cancels it; unfinished answers are dropped.
     #[must_use]
     pub fn with_cancel(mut self, cancel: CancelToken) -> Self {
         self.cancel = cancel;
         self
     }
 
-    /// Asks about every painting that `file` has no text of, and returns all texts in it. `observe` is told how many of
-    /// how many are done, after every batch.
+    /// Asks about every painting that has no text in `file` yet, and returns all its texts. After
+    /// every batch `observe` is called with the number of paintings done and their total.
     ///
     /// # Errors
-    /// A painting names no picture, a picture cannot be read, the file cannot be written, or it was cancelled.
+    /// A painting names no picture, a picture cannot be read, the file cannot be written, or it was
+    /// cancelled.
     pub fn predict(
         &self,
         paintings: &[TestPainting],
@@ -116,7 +118,7 @@ impl<'a> Evaluator<'a> {
                     .processor()
                     .process_file(self.images.find(image)?)?;
                 let mut prompt = self.gallery.prompt(&self.question, vec![picture])?;
-                // Its own random numbers, whatever batch it is in.
+                // Random numbers of its own, independent of the batch.
                 prompt.stream = painting.index as u64;
                 prompts.push(prompt);
             }

@@ -1,22 +1,23 @@
 //! Finetune and run a multimodal model that reads paintings.
 //!
-//! GalleryGPT (Bin et al. 2024, <https://arxiv.org/abs/2408.00491>) is LLaVA-1.5 finetuned with LoRA to write formal
-//! analyses of paintings. This crate gathers the library crates under one name:
+//! GalleryGPT (Bin et al. 2024, <https://arxiv.org/abs/2408.00491>) is LLaVA-1.5 finetuned with
+//! LoRA to write formal analyses of paintings. This crate re-exports the library crates under one
+//! name:
 //!
 //! | what you want | type | example |
 //! | --- | --- | --- |
 //! | ask about a picture, or many | [`GalleryGpt`] | `caption`, `chat`, `serve` |
-//! | know whether a device can be used, and what falls back on it | [`DeviceReport`], [`check_device`] | `inspect` |
-//! | a file of answers that a broken run goes on with | [`AnswersFile`] | `caption`, `answer-questions` |
-//! | see where the model looked | [`AttentionMap`] | `caption`, `serve` |
-//! | finetune on records, and go on after a stop | [`train::Trainer`], [`train::RunFolder`] | `finetune` |
+//! | check whether a device can be used, and where it falls back | [`DeviceReport`], [`check_device`] | `inspect` |
+//! | a file of answers that an interrupted run resumes | [`AnswersFile`] | `caption`, `answer-questions` |
+//! | see the model's attention to a picture | [`AttentionMap`] | `caption`, `serve` |
+//! | finetune on records, and resume | [`train::Trainer`], [`train::RunFolder`] | `finetune` |
 //! | a model of your own size | [`model::GalleryModelConfig`] | `train_tiny_base` |
-//! | words to ids, and label masks | [`text::Tokenizer`], [`text::encode_conversation`] | |
+//! | text to token ids and labels | [`text::Tokenizer`], [`text::encode_conversation`] | |
 //! | pictures to pixels | [`vision::ImageProcessor`] | |
 //! | a decoder with adapters | [`llama::LlamaModel`], [`llama::LoraConfig`] | |
-//! | PaintingForm, batches | [`data::PaintingForm`], [`data::Batcher`] | `check` |
-//! | checkpoints, read and written | [`checkpoint::load_model`], [`checkpoint::save_adapter`] | `inspect`, `merge`, `convert` |
-//! | scores of texts | [`Evaluator`], [`eval::SystemScores`], [`eval::SacreBleu`], [`eval::Meteor`], [`eval::Rouge`] | `evaluate` |
+//! | training records and batches | [`data::PaintingForm`], [`data::Batcher`] | `check` |
+//! | load and save checkpoints | [`checkpoint::load_model`], [`checkpoint::save_adapter`] | `inspect`, `merge`, `convert` |
+//! | score texts | [`Evaluator`], [`eval::SystemScores`], [`eval::SacreBleu`], [`eval::Meteor`], [`eval::Rouge`] | `evaluate` |
 //!
 //! ```
 //! use gallery_gpt::prelude::*;
@@ -37,7 +38,7 @@
 //! # Features
 //! - `flex` (default): the CPU, pure Rust.
 //! - `cuda`: NVIDIA GPUs. Kernels are CUDA C++ compiled at run time; building needs no toolkit.
-//! - `cuda-no-fusion`: the same, every operation a kernel of its own, to hold fusion against.
+//! - `cuda-no-fusion`: the same without kernel fusion, for comparison.
 
 pub mod prelude;
 
@@ -47,7 +48,7 @@ pub mod prelude;
 #[doc = include_str!("../README.md")]
 struct Documentation;
 
-// First, so that its page lists loading and asking first.
+// First, so that the documentation lists loading and asking first.
 mod pipeline;
 mod text_stream;
 
@@ -78,5 +79,5 @@ pub use gallery_gpt_vision as vision;
 pub use picture::Picture;
 pub use pipeline::GalleryGpt;
 pub use text_stream::TextStream;
-// Their types are in this crate's signatures: a program needs the very versions.
+// Their types are in this crate's signatures: programs need the same versions.
 pub use {burn, image};

@@ -1,4 +1,4 @@
-//! A picture to ask about, wherever it is.
+//! A picture to ask about: a file, bytes or pixels.
 
 use std::path::{Path, PathBuf};
 
@@ -9,21 +9,22 @@ use crate::{
     vision::{ImageProcessor, PixelValues},
 };
 
-/// A picture to ask about: a file, the bytes of one, or pixels in memory. What [`GalleryGpt`](crate::GalleryGpt) asks about is
-/// `impl Into<Picture>`: a path, a `&str`, `&[u8]` or `&RgbImage` of the `image` crate ([`crate::image`]).
+/// A picture to ask about: a file, the bytes of a file, or pixels.
+/// [`GalleryGpt`](crate::GalleryGpt) takes `impl Into<Picture>`: a path, a `&str`, `&[u8]` or
+/// `&RgbImage` of the `image` crate ([`crate::image`]).
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Picture<'a> {
     /// A file.
     File(&'a Path),
-    /// The bytes of a file, of any format that is read.
+    /// The bytes of a file of any supported format.
     Bytes(&'a [u8]),
     /// Pixels.
     Pixels(&'a RgbImage),
 }
 
 impl Picture<'_> {
-    /// What the vision tower reads.
+    /// Preprocesses the picture.
     pub(crate) fn process(self, processor: &ImageProcessor) -> Result<PixelValues, GalleryError> {
         Ok(match self {
             Self::File(path) => processor.process_file(path)?,

@@ -1,4 +1,4 @@
-//! From a checkpoint folder to texts about pictures.
+//! A loaded model: from a checkpoint folder to texts about pictures.
 
 use std::{
     ops::ControlFlow,
@@ -20,7 +20,8 @@ use crate::{
 };
 use burn::tensor::{Device, Tensor};
 
-/// From so many parameters on, a model on a CPU keeps its stored number type: 7B in f32 would take 28 GB.
+/// Models with at least this many parameters keep their stored dtype on a CPU: 7B in f32 would take
+/// 28 GB.
 const LARGE: u64 = 1_000_000_000;
 
 /// A model with its tokenizer, image processor and template.
@@ -49,7 +50,8 @@ pub struct GalleryGpt {
 }
 
 impl GalleryGpt {
-    /// Loads a model's folder of any layout, with its tokenizer and the vision tower that its config names.
+    /// Loads a model folder of any layout, with its tokenizer and the vision tower that its config
+    /// names.
     ///
     /// # Errors
     /// A file is missing or damaged, or the parts do not fit.
@@ -57,8 +59,9 @@ impl GalleryGpt {
         Self::load_with(folder, device, &LoadOptions::default())
     }
 
-    /// As [`GalleryGpt::load`], with options. Where they name no number type, a GPU gets bf16, and a CPU f32 if there are fewer
-    /// than a billion parameters, which is faster there and exact, and the stored type if there are more.
+    /// As [`GalleryGpt::load`], with options. Without a dtype in the options, a GPU gets bf16; a
+    /// CPU gets f32 for models of fewer than a billion parameters, which is exact and faster there,
+    /// and the stored dtype for larger ones.
     ///
     /// # Errors
     /// As [`GalleryGpt::load`].
@@ -89,8 +92,9 @@ impl GalleryGpt {
         })
     }
 
-    /// Puts an adapter on the model, in place of an earlier one: a folder of PEFT's or of the original's, a file of it or the run that
-    /// wrote it, or a projector that was trained alone (`mm_projector.bin`, or a folder with nothing else).
+    /// Loads an adapter, replacing an earlier one: a folder of PEFT or of the original, a file in
+    /// it, the run folder that wrote it, or a projector that was trained alone (`mm_projector.bin`,
+    /// or a folder with nothing else).
     ///
     /// # Errors
     /// The folder cannot be read or does not match the model.
@@ -108,25 +112,25 @@ impl GalleryGpt {
         Ok(self)
     }
 
-    /// The adapter's folder, if there is one on the model.
+    /// The loaded adapter, if there is one.
     #[must_use]
     pub fn adapter_file(&self) -> Option<&AdapterFile> {
         self.adapter.as_ref()
     }
 
-    /// Where the adapter, or the projector that was trained alone, came from.
+    /// The path of the adapter, or of the projector that was trained alone.
     #[must_use]
     pub fn adapter_path(&self) -> Option<&Path> {
         self.adapter_path.as_deref()
     }
 
-    /// What the load of the base did, tensor by tensor.
+    /// The report of loading the base model, tensor by tensor.
     #[must_use]
     pub fn report(&self) -> &LoadReport {
         &self.report
     }
 
-    /// What an adapter that is trained from here should say it was trained on.
+    /// The origin to record with an adapter that is trained on this model.
     #[must_use]
     pub fn origin(&self) -> AdapterOrigin {
         AdapterOrigin {
@@ -139,8 +143,9 @@ impl GalleryGpt {
         }
     }
 
-    /// What a user should know about this combination, a sentence each: what the base's configs do not say or ask for in vain, and an
-    /// adapter that was trained on another base, with another template or with other pictures.
+    /// Notes for the user, one sentence each: settings that the base's configs lack or that are not
+    /// followed, and an adapter that was trained on another base, with another template or with
+    /// other picture settings.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         let mut notes = self.report.notes.clone();
@@ -152,7 +157,7 @@ impl GalleryGpt {
         notes
     }
 
-    /// Sets the conversation template; `vicuna_v1` by default, which training uses too.
+    /// Sets the conversation template; `vicuna_v1` by default, as in training.
     #[must_use]
     pub fn template(mut self, template: TemplateKind) -> Self {
         self.template = template;
@@ -165,22 +170,22 @@ impl GalleryGpt {
         self.template
     }
 
-    /// The text at which an answer should stop although it is not the end-of-text token, if the template has one. `run_llava.py`
-    /// does not stop there; the original's chat does.
+    /// The template's stop string, if answers do not end with the end-of-text token alone. The
+    /// original's chat stops there; `run_llava.py` does not.
     #[must_use]
     pub fn stop_text(&self) -> Option<&'static str> {
         self.template.template().stop_text()
     }
 
-    /// Keeps the weights of the decoder's blocks in 8 bits: half the memory of bf16, and slower on a CPU, where they are widened
-    /// anew each time. For writing; after the adapter.
+    /// Quantizes the decoder's blocks to 8 bits: half the memory of bf16, but slower on a CPU,
+    /// which dequantizes a weight each time it is used. For generation; load the adapter first.
     #[must_use]
     pub fn quantize(mut self) -> Self {
         self.model = self.model.quantize();
         self
     }
 
-    /// Puts another model in place, one that was trained further for instance.
+    /// Replaces the model, for instance by one that was trained further.
     #[must_use]
     pub fn with_model(mut self, model: GalleryModel) -> Self {
         self.model = model;
@@ -205,15 +210,17 @@ impl GalleryGpt {
         &self.processor
     }
 
-    /// Turns pictures as their EXIF says, or leaves them as they are stored, which is what the models were trained on.
+    /// Sets whether the EXIF orientation of pictures is applied. Off by default, because the models
+    /// were trained on pixels as they are stored.
     #[must_use]
     pub fn with_apply_orientation(mut self, apply: bool) -> Self {
         self.processor = self.processor.with_apply_orientation(apply);
         self
     }
 
-    /// Makes batches of records for a training of this model: with its tokenizer, template and image processor, of pictures under
-    /// `image_folder`. Records of more than `model_max_length` tokens, or more than the model's context, are bad records.
+    /// A batcher of records for training this model, with its tokenizer, template and image
+    /// processor and the pictures under `image_folder`. Records of more than `model_max_length`
+    /// tokens, or more than the model's context, are bad records.
     #[must_use]
     pub fn batcher(&self, image_folder: impl Into<PathBuf>, model_max_length: usize) -> Batcher {
         Batcher::new(
@@ -227,10 +234,10 @@ impl GalleryGpt {
         .within_context(self.model.config().llama.max_position_embeddings)
     }
 
-    /// The prompt of a question about some pictures, ready for a [`Generator`].
+    /// The prompt of a question about pictures, for a [`Generator`].
     ///
     /// # Errors
-    /// The tokenizer refuses the question.
+    /// The tokenizer rejects the question.
     pub fn prompt(
         &self,
         question: &str,
@@ -240,10 +247,11 @@ impl GalleryGpt {
         self.continuation(&Conversation::question(question), pictures)
     }
 
-    /// The prompt for the next answer of a conversation, whose turns have the `<image>` marks of its pictures.
+    /// The prompt for the next answer of a conversation, whose turns contain an `<image>`
+    /// placeholder for each picture.
     ///
     /// # Errors
-    /// The tokenizer refuses a turn.
+    /// The tokenizer rejects a turn.
     pub fn continuation(
         &self,
         conversation: &Conversation,
@@ -256,13 +264,13 @@ impl GalleryGpt {
         ))
     }
 
-    /// The logits after every token of a prompt.
+    /// The logits at every position of a prompt.
     ///
     /// # Shapes
-    /// - output: `[1, seq, vocab]`, pictures expanded
+    /// - output: `[1, seq, vocab]`, with pictures expanded
     ///
     /// # Errors
-    /// The prompt's marks and pictures do not fit, or it has an id the model does not know.
+    /// The prompt's placeholders and pictures do not match, or an id is outside the vocabulary.
     pub fn logits(&self, prompt: &Prompt) -> Result<Tensor<3>, GalleryError> {
         let rows = std::slice::from_ref(&prompt.input_ids);
         let plan = self
@@ -273,7 +281,7 @@ impl GalleryGpt {
         Ok(self.model.forward(&plan, pixel_values))
     }
 
-    /// What the model says about a picture: a file, its bytes, or pixels.
+    /// The model's answer to a question about a picture: a file, its bytes, or pixels.
     ///
     /// # Errors
     /// The picture cannot be read, or the prompt does not fit the context.
@@ -288,8 +296,9 @@ impl GalleryGpt {
         Ok(self.answer(&written[0]))
     }
 
-    /// What the model says about each of several pictures, written as one batch: faster than one after the other, and the same
-    /// texts. All are in memory at once, so ask about some tens at a time.
+    /// The model's answers to a question about several pictures, generated as one batch: the same
+    /// texts as one by one, but faster. All pictures are in memory at once, so pass some tens at a
+    /// time.
     ///
     /// # Errors
     /// A picture cannot be read, or a prompt does not fit the context.
@@ -311,8 +320,8 @@ impl GalleryGpt {
         self.prompt(question, vec![picture.process(&self.processor)?])
     }
 
-    /// As [`GalleryGpt::describe`], calling `on_piece` with each piece of text as it is written; `Break` ends the answer there.
-    /// Returns what was written.
+    /// As [`GalleryGpt::describe`], calling `on_piece` with each piece of text as it is generated;
+    /// `Break` ends the answer. Returns the text so far.
     ///
     /// # Errors
     /// The picture cannot be read, or the prompt does not fit the context.
@@ -332,13 +341,13 @@ impl GalleryGpt {
         Ok(stream.text().trim().to_owned())
     }
 
-    /// Writes answers with this model, looking for stop strings with its tokenizer.
+    /// A generator with this model, and its tokenizer for stop strings.
     #[must_use]
     pub fn generator(&self, config: &GenerationConfig) -> Generator<'_> {
         Generator::new(&self.model, config.clone()).with_tokenizer(&self.tokenizer)
     }
 
-    /// What the model says about a picture, piece by piece as it is written.
+    /// As [`GalleryGpt::describe`], as a stream of pieces of text.
     ///
     /// # Errors
     /// The picture cannot be read, or the prompt does not fit the context.
@@ -352,7 +361,7 @@ impl GalleryGpt {
         self.stream_prompt(prompt, config)
     }
 
-    /// What the model answers to a prompt, piece by piece as it is written.
+    /// The model's answer to a prompt, as a stream of pieces of text.
     ///
     /// # Errors
     /// The prompt does not fit the context.
@@ -364,10 +373,11 @@ impl GalleryGpt {
         self.stream_until(prompt, config, CancelToken::new())
     }
 
-    /// As [`GalleryGpt::stream_prompt`], ending when `cancel` says so. (On its own thread a stream is cancelled by dropping it.)
+    /// As [`GalleryGpt::stream_prompt`], with a token that cancels it from another thread. (On its
+    /// own thread a stream is cancelled by dropping it.)
     ///
     /// # Errors
-    /// The prompt does not fit the context, or it was cancelled while the prompt was read.
+    /// The prompt does not fit the context, or the stream was cancelled during its prefill.
     pub fn stream_until(
         &self,
         prompt: Prompt,
@@ -379,13 +389,13 @@ impl GalleryGpt {
         Ok(TextStream::new(decoding, &self.tokenizer))
     }
 
-    /// The text of an answer: up to its stop string, special tokens skipped, blanks at the ends removed.
+    /// The text of an answer: up to its stop string, without special tokens, trimmed.
     #[must_use]
     pub fn answer(&self, generation: &Generation) -> String {
         generation.text(&self.tokenizer)
     }
 
-    /// The text of written ids, as an answer: special tokens skipped, blanks at the ends removed.
+    /// The text of generated ids: without special tokens, trimmed.
     #[must_use]
     pub fn text_of(&self, ids: &[u32]) -> String {
         self.tokenizer.decode(ids, true).trim().to_owned()

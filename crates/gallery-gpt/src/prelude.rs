@@ -1,4 +1,4 @@
-//! The names most programs need.
+//! The items that most programs need.
 
 pub use burn::tensor::Device;
 

@@ -304,7 +304,7 @@ fn predictions(
             Naming::Stems => {
                 note!("note: {name} names its paintings by numbers, read as pictures: 7 is 7.png");
             }
-            Naming::Places => note!(
+            Naming::Indices => note!(
                 "note: {name} names its paintings by numbers, read as their places in the test set, from 0; \
                  --questions FILE reads them from the questions instead"
             ),

@@ -1,8 +1,8 @@
-//! What CUDA needs of a machine, and the settings of Burn's CUDA backend.
+//! CUDA: its requirements, and the settings of Burn's CUDA backend.
 //!
-//! Kernels are CUDA C++, compiled when they are first used; what is compiled and what autotune found is kept in one file in the user's
-//! cache folder, so that a second run does neither again. A `cubecl.toml` (or `[cubecl]` in a `burn.toml`) at or above the working
-//! directory may say otherwise.
+//! Kernels are CUDA C++, compiled on first use. Compiled kernels and autotune results are cached in
+//! one file in the user's cache folder. A `cubecl.toml` (or `[cubecl]` in a `burn.toml`) in the
+//! working directory or above can change this.
 
 use std::{path::Path, sync::OnceLock};
 
@@ -19,13 +19,14 @@ use cudarc::driver::{
 
 use super::Finding;
 
-/// Settles what holds for the whole process, once: later calls change nothing. Returns whether products of f32 may be rounded to TF32.
+/// Fixes the settings of the process on the first call; later calls change nothing. Returns whether
+/// f32 matmuls may use TF32.
 pub(super) fn settle(allow_tf32: bool) -> bool {
     static SETTLED: OnceLock<bool> = OnceLock::new();
     *SETTLED.get_or_init(|| {
         let mut config = CubeClRuntimeConfig::from_current_dir().override_from_env();
         config.compilation.cache = true;
-        // The default is a `target` folder, which is there to be deleted.
+        // The default is in the `target` folder, which `cargo clean` deletes.
         if matches!(config.environment.path, CacheConfig::Target) {
             config.environment.path = CacheConfig::Global;
         }
@@ -94,7 +95,7 @@ pub(super) fn findings(index: usize) -> Vec<Finding> {
     findings
 }
 
-/// Whether the driver's library, the compiler's and the collectives' can be loaded.
+/// Whether the libraries of the driver, the compiler and the collectives can be loaded.
 #[allow(
     unsafe_code,
     reason = "loading a library runs its start-up code; these are NVIDIA's, which any use of the device loads"
@@ -126,7 +127,7 @@ fn nvrtc_version() -> String {
 
 fn nccl_version() -> String {
     match cudarc::nccl::result::get_nccl_version() {
-        // Since 2.9 five digits: 2.29.2 is 22902.
+        // Five digits since 2.9: 2.29.2 is 22902.
         Ok(version) => format!(
             "{}.{}.{}",
             version / 10_000,
@@ -169,7 +170,7 @@ fn of_driver(index: usize) -> Vec<Finding> {
     reason = "the driver's own question for its version has no other form"
 )]
 fn driver_version() -> Finding {
-    /// Of the bindings (`CUDARC_CUDA_VERSION`).
+    /// CUDA version of the bindings (`CUDARC_CUDA_VERSION`).
     const BINDINGS: i32 = 13000;
     let mut version = 0;
     // SAFETY: it writes the version into `version`, which outlives the call.

@@ -1,4 +1,4 @@
-//! Which devices to compute on, and what they are.
+//! Selects devices and describes them.
 
 #[cfg(feature = "cuda-no-fusion")]
 mod cuda;
@@ -12,7 +12,7 @@ use burn::tensor::Device;
 pub use probe::{Check, check_device};
 pub use report::{DeviceReport, Finding, Verdict};
 
-/// A device, chosen at run time among those compiled in.
+/// A device, chosen at run time among those of this build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeviceKind {
     /// The CPU.
@@ -21,22 +21,22 @@ pub enum DeviceKind {
     Cuda(usize),
 }
 
-/// A device that cannot be had.
+/// A device that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeviceError {
-    /// Nobody knows it, or it was not compiled in.
+    /// The device is unknown, or not in this build.
     #[error("device `{found}` is {why}")]
     Unknown {
         /// Its name.
         found: String,
-        /// Why not.
+        /// Why.
         why: &'static str,
     },
-    /// The same GPU twice.
+    /// A GPU is named twice.
     #[error("device {0} is named twice; a GPU takes part once")]
     Twice(DeviceKind),
-    /// This machine lacks something.
+    /// The machine does not meet a requirement.
     #[error("device {device} cannot be used: {missing}")]
     Missing {
         /// The device.
@@ -89,10 +89,11 @@ impl DeviceKind {
         self == Self::Cpu
     }
 
-    /// The device. Of a GPU, what it needs of the machine is looked at first ([`DeviceReport`]): Burn would panic.
+    /// Opens the device. The requirements of a GPU are checked first ([`DeviceReport`]), because
+    /// Burn would panic.
     ///
     /// # Errors
-    /// It was not compiled in, or the machine lacks something that it needs.
+    /// The device is not in this build, or the machine does not meet a requirement.
     pub fn device(self) -> Result<Device, DeviceError> {
         match self {
             #[cfg(feature = "flex")]
@@ -111,10 +112,10 @@ impl DeviceKind {
         }
     }
 
-    /// Whether products of f32 may be rounded to TF32 on GPUs, which is faster and has 10 bits of fraction; they are not unless this is
-    /// called. It holds for the whole process.
+    /// Sets whether f32 matmuls on GPUs may use TF32, which is faster and has a 10-bit mantissa.
+    /// Off by default. The setting is process-wide.
     ///
-    /// Returns `false` if it is too late: a GPU was opened before.
+    /// Returns `false` if it is too late, because a GPU was opened before.
     #[must_use]
     pub fn allow_tf32(allowed: bool) -> bool {
         #[cfg(feature = "cuda-no-fusion")]
@@ -129,7 +130,7 @@ impl DeviceKind {
     }
 }
 
-/// One device, or several that share the work of a training step.
+/// One device, or several for data-parallel training.
 ///
 /// ```
 /// use gallery_gpt::{DeviceKind, Devices};
@@ -143,19 +144,19 @@ impl DeviceKind {
 pub struct Devices(Vec<DeviceKind>);
 
 impl Devices {
-    /// The one that loads, validates and writes.
+    /// The first device, which loads, validates and saves.
     #[must_use]
     pub fn first(&self) -> DeviceKind {
         self.0[0]
     }
 
-    /// The others.
+    /// The other devices.
     #[must_use]
     pub fn others(&self) -> &[DeviceKind] {
         &self.0[1..]
     }
 
-    /// How many there are.
+    /// Number of devices.
     #[must_use]
     pub fn count(&self) -> usize {
         self.0.len()
@@ -165,7 +166,7 @@ impl Devices {
 impl FromStr for Devices {
     type Err = DeviceError;
 
-    /// Names with commas between; the CPU may be named several times.
+    /// Parses names separated by commas; the CPU may be named several times.
     fn from_str(names: &str) -> Result<Self, Self::Err> {
         let kinds = names.split(',').map(|name| name.trim().parse());
         let kinds: Vec<DeviceKind> = kinds.collect::<Result<_, _>>()?;

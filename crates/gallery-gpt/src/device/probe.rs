@@ -1,22 +1,22 @@
-//! Small computations on a device, held against their plain forms: what a new machine is tried with.
+//! Checks of a device: small computations compared with plain implementations.
 
 use std::{fmt, time::Instant};
 
 use burn::tensor::{DType, Device, Distribution, Tensor, activation::softmax};
 use gallery_gpt_llama::causal_attention;
 
-/// What a computation on a device came to.
+/// The result of a check.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Check {
     /// The computation.
     pub what: String,
-    /// Largest difference from the plain form in f32, over its largest value.
+    /// Largest difference from the plain implementation in f32, relative to its largest value.
     pub error: f64,
-    /// Seconds the first time, with compiling and tuning.
+    /// Seconds of the first run, with compilation and autotuning.
     pub first: f64,
-    /// Seconds the second time.
+    /// Seconds of the second run.
     pub again: f64,
-    /// Bytes by which the device's memory grew, where it says so.
+    /// Growth of the device's memory in bytes, if the device tells.
     pub grown: Option<u64>,
 }
 
@@ -34,16 +34,17 @@ impl fmt::Display for Check {
     }
 }
 
-/// Products and attention, forward and backward, in f32 and bf16, on `device`.
+/// Checks matmul and attention, forward and backward, in f32 and bf16, on `device`.
 ///
 /// # Panics
-/// If the device fails; [`DeviceReport::usable`](super::DeviceReport::usable) tells of most causes before.
+/// If the device fails; [`DeviceReport::usable`](super::DeviceReport::usable) finds most causes
+/// before.
 #[must_use]
 pub fn check_device(device: &Device) -> Vec<Check> {
     let mut checks = Vec::new();
     for dtype in [DType::F32, DType::BF16] {
         checks.push(products(device, dtype));
-        // The decoder's heads and the tower's, at a length that no tile divides.
+        // The heads of the decoder and of the tower, at a length that no tile size divides.
         checks.push(attention(device, dtype, [2, 4, 577, 128]));
         checks.push(attention(device, dtype, [2, 4, 577, 64]));
     }
@@ -85,7 +86,7 @@ fn check(what: String, device: &Device, mut run: impl FnMut() -> f64) -> Check {
 fn products(device: &Device, dtype: DType) -> Check {
     let (a, b) = (random([512, 1024], device), random([1024, 768], device));
     let (a, b) = (a.cast(dtype), b.cast(dtype));
-    // Sums of rounded products: every factor in f32, and no product that could be rounded to fewer bits.
+    // Products of the rounded inputs in f32, with no matmul that could round to fewer bits.
     let wide = |x: &Tensor<2>| x.clone().cast(DType::F32);
     let plain = (wide(&a).slice_dim(0, 0..8).unsqueeze_dim::<3>(2) * wide(&b).unsqueeze::<3>())
         .sum_dim(1)
@@ -97,7 +98,7 @@ fn products(device: &Device, dtype: DType) -> Check {
     )
 }
 
-/// Output and gradients of causal attention, against softmax of the scores.
+/// Output and gradients of causal attention, compared with the softmax of the scores.
 fn attention(device: &Device, dtype: DType, shape: [usize; 4]) -> Check {
     let [_, _, seq, dim] = shape;
     let inputs = [0; 3].map(|_| random(shape, device).cast(dtype));

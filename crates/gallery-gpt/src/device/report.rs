@@ -1,10 +1,10 @@
-//! What a device needs of a machine, and what is there.
+//! Reports of a device's requirements and whether the machine meets them.
 
 use std::fmt;
 
 use super::{DeviceError, DeviceKind};
 
-/// What is known of a device before it is used.
+/// The report of a device.
 ///
 /// ```
 /// use gallery_gpt::{DeviceKind, DeviceReport};
@@ -17,34 +17,34 @@ use super::{DeviceError, DeviceKind};
 pub struct DeviceReport {
     /// The device.
     pub device: DeviceKind,
-    /// What was found, in the order it is needed.
+    /// The findings, in the order of the requirements.
     pub findings: Vec<Finding>,
 }
 
-/// One thing that was looked for.
+/// The finding of one requirement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What.
+    /// The requirement.
     pub what: &'static str,
-    /// What was found, and where something is lacking, what to do.
+    /// What was found, and what to do if something is missing.
     pub found: String,
-    /// What that means.
+    /// The verdict.
     pub verdict: Verdict,
 }
 
-/// What a finding means.
+/// The verdict of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// As it should be.
+    /// Met.
     Fine,
-    /// It works, in a slower way.
+    /// Not met, but a slower fallback works.
     FallsBack,
-    /// The device cannot be used.
+    /// Not met: the device cannot be used.
     Missing,
 }
 
 impl DeviceReport {
-    /// Looks at what a device needs. Nothing is computed on it.
+    /// Checks a device's requirements, without computing on it.
     #[must_use]
     pub fn of(device: DeviceKind) -> Self {
         let findings = match device {
@@ -60,10 +60,10 @@ impl DeviceReport {
         Self { device, findings }
     }
 
-    /// Whether nothing is missing.
+    /// Checks that no requirement is missing.
     ///
     /// # Errors
-    /// What is.
+    /// The missing requirement.
     pub fn usable(&self) -> Result<(), DeviceError> {
         let missing = self
             .findings

@@ -60,9 +60,9 @@ pub(crate) fn check(variant: &Variant) {
     ] {
         let of = |text: &str| {
             if name.ends_with("_lower") {
-                words.of(&text.to_lowercase())
+                words.tokenize(&text.to_lowercase())
             } else {
-                words.of(text)
+                words.tokenize(text)
             }
         };
         let cut: Vec<WordPair> = pairs

@@ -7,7 +7,7 @@ use burn::{
     module::Module,
     nn::{Linear, LinearConfig, RmsNorm, RmsNormConfig},
     optim::{AdamWConfig, GradientsAccumulator, GradientsParams},
-    tensor::{Device, Tensor, activation::log_softmax},
+    tensor::{Tensor, activation::log_softmax},
 };
 use gallery_gpt::{
     llama::int_tensor,
