@@ -1,9 +1,8 @@
 //! The decoder's config, with the field names of Hugging Face's `LlamaConfig`.
 
-use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use crate::{LlamaModel, LoraTarget};
+use crate::LoraTarget;
 
 /// Sizes of a LLaMA decoder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -162,15 +161,6 @@ impl LlamaConfig {
             }
         }
         Ok(())
-    }
-
-    /// A decoder with random weights, initialised on first use.
-    ///
-    /// # Panics
-    /// If [`LlamaConfig::validate`] rejects the config.
-    #[must_use]
-    pub fn init(&self, device: &Device) -> LlamaModel {
-        LlamaModel::new(self, device)
     }
 }
 

@@ -452,3 +452,14 @@ impl LlamaModel {
         self
     }
 }
+
+impl LlamaConfig {
+    /// A decoder with random weights, initialised on first use.
+    ///
+    /// # Panics
+    /// If [`LlamaConfig::validate`] rejects the config.
+    #[must_use]
+    pub fn init(&self, device: &Device) -> LlamaModel {
+        LlamaModel::new(self, device)
+    }
+}

@@ -1,11 +1,10 @@
 //! The model's config, and its presets.
 
-use burn::tensor::Device;
 use gallery_gpt_llama::LlamaConfig;
 use gallery_gpt_projector::{ProjectorConfig, ProjectorKind};
 use gallery_gpt_vision::{AspectRatio, FeatureSelect, HiddenAct, SelectLayer, VisionConfig};
 
-use crate::{GalleryModel, ModelConfigError};
+use crate::ModelConfigError;
 
 /// Id of `</s>` in every LLaMA vocabulary.
 pub const END_OF_TEXT: u32 = 2;
@@ -103,15 +102,6 @@ impl GalleryModelConfig {
         self.projector_config().validate()?;
         self.select_layer.blocks(self.vision.num_hidden_layers)?;
         Ok(())
-    }
-
-    /// A model with random weights, initialised on first use.
-    ///
-    /// # Panics
-    /// If [`GalleryModelConfig::validate`] rejects the config.
-    #[must_use]
-    pub fn init(&self, device: &Device) -> GalleryModel {
-        GalleryModel::new(self, device)
     }
 }
 

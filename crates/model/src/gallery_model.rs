@@ -231,3 +231,14 @@ impl GalleryModel {
         self.language_model.dtype()
     }
 }
+
+impl GalleryModelConfig {
+    /// A model with random weights, initialised on first use.
+    ///
+    /// # Panics
+    /// If [`GalleryModelConfig::validate`] rejects the config.
+    #[must_use]
+    pub fn init(&self, device: &Device) -> GalleryModel {
+        GalleryModel::new(self, device)
+    }
+}

@@ -2,10 +2,6 @@
 
 use std::str::FromStr;
 
-use burn::tensor::Device;
-
-use crate::Projector;
-
 /// The kind of a projector (`mm_projector_type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProjectorKind {
@@ -71,7 +67,7 @@ impl std::fmt::Display for ProjectorKind {
     }
 }
 
-/// Settings of [`Projector`].
+/// Settings of [`Projector`](crate::Projector).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProjectorConfig {
     /// The kind.
@@ -124,12 +120,6 @@ impl ProjectorConfig {
             return wrong("equal widths");
         }
         Ok(())
-    }
-
-    /// A projector with random weights, initialised on first use.
-    #[must_use]
-    pub fn init(&self, device: &Device) -> Projector {
-        Projector::new(self, device)
     }
 }
 

@@ -51,3 +51,11 @@ impl Projector {
         x
     }
 }
+
+impl ProjectorConfig {
+    /// A projector with random weights, initialised on first use.
+    #[must_use]
+    pub fn init(&self, device: &Device) -> Projector {
+        Projector::new(self, device)
+    }
+}

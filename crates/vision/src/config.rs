@@ -2,10 +2,9 @@
 
 use std::str::FromStr;
 
-use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use crate::{VisionConfigError, VisionTower};
+use crate::VisionConfigError;
 
 /// Activation of the MLP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,14 +148,5 @@ impl VisionConfig {
             }
         }
         Ok(())
-    }
-
-    /// A vision tower with random weights, initialised on first use.
-    ///
-    /// # Panics
-    /// If [`VisionConfig::validate`] rejects the config.
-    #[must_use]
-    pub fn init(&self, device: &Device) -> VisionTower {
-        VisionTower::new(self, device)
     }
 }

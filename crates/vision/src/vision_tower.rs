@@ -97,3 +97,14 @@ impl VisionTower {
         layer_norm(&self.pre_layrnorm, self.embeddings.forward(pixel_values))
     }
 }
+
+impl VisionConfig {
+    /// A vision tower with random weights, initialised on first use.
+    ///
+    /// # Panics
+    /// If [`VisionConfig::validate`] rejects the config.
+    #[must_use]
+    pub fn init(&self, device: &Device) -> VisionTower {
+        VisionTower::new(self, device)
+    }
+}
