@@ -25,13 +25,13 @@ use std::{
 
 use anyhow::{Context, ensure};
 use burn::{
-    module::{Module, ModuleVisitor, Param},
+    module::Param,
     tensor::{Device, Tensor},
 };
 use clap::Parser;
 use gallery_gpt::{
     checkpoint::{Checkpoint, LoadOptions, Placement, checkpoint_key},
-    model::GalleryModelConfig,
+    model::{GalleryModelConfig, ParamVisitor, visit_params},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use rand::{Rng, SeedableRng};
@@ -103,21 +103,12 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
 /// Shapes of all parameters by hub name, as a file holds them.
 #[derive(Default)]
 struct Shapes {
-    stack: Vec<String>,
     shapes: Vec<(String, Vec<usize>)>,
 }
 
-impl ModuleVisitor for Shapes {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.stack.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.stack.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(key) = checkpoint_key(&self.stack.join(".")) {
+impl ParamVisitor for Shapes {
+    fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
+        if let Some(key) = checkpoint_key(path) {
             let mut shape = param.lazy_shape().to_vec();
             if key.placement == Placement::Transposed {
                 shape.reverse();
@@ -160,7 +151,7 @@ impl View for &Random {
 fn write(folder: &Path) -> anyhow::Result<u64> {
     let config = GalleryModelConfig::gallery_gpt_7b();
     let mut shapes = Shapes::default();
-    config.init(&Device::flex()).visit(&mut shapes);
+    visit_params(&config.init(&Device::flex()), &mut shapes);
     let mut shards: Vec<Vec<(String, Random)>> = vec![Vec::new()];
     let (mut size, mut total) = (0, 0);
     for (seed, (key, shape)) in shapes.shapes.into_iter().enumerate() {
@@ -239,22 +230,13 @@ fn read(folder: &Path) -> anyhow::Result<()> {
 /// Adds up a byte of every page of every weight.
 #[derive(Default)]
 struct Toucher {
-    stack: Vec<String>,
     sum: u64,
 }
 
-impl ModuleVisitor for Toucher {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.stack.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.stack.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+impl ParamVisitor for Toucher {
+    fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
         let mut value = param.val();
-        let key = checkpoint_key(&self.stack.join("."));
+        let key = checkpoint_key(path);
         // Linears are views: seen from the other side they lie in memory as they are.
         if key.is_some_and(|key| key.placement == Placement::Transposed) {
             value = value.swap_dims(0, D - 1);
@@ -271,7 +253,7 @@ fn open(folder: &Path) -> anyhow::Result<()> {
     let (model, report) = checkpoint.load(&Device::flex())?;
     let opened = started.elapsed().as_secs_f64();
     let mut toucher = Toucher::default();
-    model.visit(&mut toucher);
+    visit_params(&model, &mut toucher);
     let touched = started.elapsed().as_secs_f64();
     let peak = peak_memory()?;
     println!(

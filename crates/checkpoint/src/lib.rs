@@ -44,10 +44,10 @@ pub use layout::{
     CheckpointKey, Layout, Placement, UnknownLayoutName, checkpoint_key, checkpoint_keys,
 };
 pub use read::{
-    Checkpoint, LoadOptions, LoadReport, StoredTensor, Strictness, TensorDtype, TowerSource,
+    Checkpoint, LoadOptions, LoadReport, Slot, StoredTensor, Strictness, TensorDtype, TowerSource,
     UnknownDtype, UsedTensor, VocabRows, WeightFiles, find_model, load_model,
 };
 pub use write::{
-    AtomicFolder, BaseIdentity, Destination, OwnFolder, SaveOptions, ensure_free, save_model,
-    sha256_file, verify_folder, write_file,
+    AtomicFolder, BaseIdentity, Destination, LazyTensor, OwnFolder, SaveOptions, ensure_free,
+    save_model, sha256_file, verify_folder, write_file, write_tensors,
 };

@@ -15,7 +15,7 @@ use gallery_gpt::{
     llama::{LoraConfig, LoraTarget},
     model::{
         FinishReason, GalleryModel, GalleryModelConfig, GenerationConfig, Generator, Packing,
-        Prompt,
+        ParamVisitor, Prompt, visit_params,
     },
     train::{
         Dropout, GradientOptions, MicroBatches, Recompute, StepReport, TrainState, TrainingConfig,
@@ -301,22 +301,12 @@ fn batch() -> Batch {
 }
 
 /// All gradients of a model, by path.
-struct Reader<'a>(
-    &'a burn::optim::GradientsParams,
-    Vec<(String, Vec<f32>)>,
-    Vec<String>,
-);
+struct Reader<'a>(&'a burn::optim::GradientsParams, Vec<(String, Vec<f32>)>);
 
-impl ModuleVisitor for Reader<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.2.push(name.to_owned());
-    }
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.2.pop();
-    }
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+impl ParamVisitor for Reader<'_> {
+    fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
         if let Some(grad) = self.0.get::<D>(param.id) {
-            self.1.push((self.2.join("."), values(grad)));
+            self.1.push((path.to_owned(), values(grad)));
         }
     }
 }
@@ -328,8 +318,8 @@ fn read(
     options: GradientOptions,
 ) -> (f32, Vec<(String, Vec<f32>)>) {
     let part = gradients(state.model(), batch, &options).unwrap();
-    let mut reader = Reader(&part.grads, Vec::new(), Vec::new());
-    state.model().visit(&mut reader);
+    let mut reader = Reader(&part.grads, Vec::new());
+    visit_params(state.model(), &mut reader);
     (part.loss.into_scalar::<f32>(), reader.1)
 }
 

@@ -68,10 +68,10 @@ fn the_loss_curve_of_the_sample_is_the_one_kept_here() {
     const ROUNDING: f64 = 2e-3;
     let log = first_fifty_steps(Packing::Off);
     assert_eq!(log, first_fifty_steps(Packing::Off));
-    let losses: Vec<f64> = log.iter().map(|line| line.loss).collect();
+    let losses: Vec<f64> = log.iter().map(|line| line.report.loss).collect();
     let packed: Vec<f64> = first_fifty_steps(Packing::OneRow)
         .iter()
-        .map(|line| line.loss)
+        .map(|line| line.report.loss)
         .collect();
     let kept: Vec<f64> = serde_json::from_str(KEPT).unwrap();
     assert_eq!((losses.len(), kept.len()), (50, 50));
@@ -166,10 +166,10 @@ fn several_devices_go_on_too() {
     for others in [shared, moved] {
         assert_eq!(alone.len(), others.len());
         for (alone, others) in alone.iter().zip(&others) {
-            assert_eq!(alone.tokens, others.tokens);
+            assert_eq!(alone.report.tokens, others.report.tokens);
             // Sums in another order, carried on by eight steps of Adam.
             assert!(
-                (alone.loss - others.loss).abs() <= 2e-5 * alone.loss,
+                (alone.report.loss - others.report.loss).abs() <= 2e-5 * alone.report.loss,
                 "{alone:?} {others:?}"
             );
         }

@@ -24,6 +24,7 @@ mod config;
 mod error;
 mod gallery_model;
 mod generate;
+mod params;
 mod splice;
 
 pub use config::{END_OF_TEXT, GalleryModelConfig, ReservedRows};
@@ -33,4 +34,5 @@ pub use generate::{
     CancelToken, Decoding, EarlyStopping, FinishReason, Generation, GenerationConfig, Generator,
     Hypothesis, LogitsProcessor, Prompt, Sampler,
 };
+pub use params::{ParamMapper, ParamVisitor, map_params, visit_params};
 pub use splice::{Packing, SplicePlan, SplicedLabels};

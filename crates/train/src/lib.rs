@@ -38,8 +38,8 @@ mod step;
 mod trainer;
 
 pub use config::{
-    LossMean, MicroBatches, OnBadRecord, ReportTo, ScriptArguments, Trainable, TrainableParts,
-    TrainingConfig, deepspeed_clipping,
+    LossMean, MicroBatches, OnBadRecord, Recompute, ReportTo, SchedulerType, ScriptArguments,
+    Trainable, TrainableParts, TrainingConfig, deepspeed_clipping,
 };
 pub use error::{TrainError, TrainingConfigError};
 pub use event::TrainEvent;
@@ -47,14 +47,14 @@ pub use memory::{
     AttentionMemory, AvailableMemory, MemoryPlan, PlannedModel, TrainingPlan, flops_per_token,
     less_memory,
 };
-pub use optim::{ParamGroups, Schedule, SchedulerType, clip_global_norm, global_norm};
+pub use optim::{ParamGroups, Schedule, clip_global_norm, global_norm};
 pub use run::{
     CheckpointState, CurvePoint, EvaluationLine, LogLine, LogState, LoraSettings, PictureDigest,
     PictureEvidence, RecordDigest, RunFolder, RunSettings, SampleLine, SamplePainting, Samples,
     SpeedLine, TrainingCheckpoint, write_curve,
 };
 pub use step::{
-    CrossEntropy, Dropout, GradientOptions, Gradients, Recompute, StepReport, TrainState,
-    evaluate_loss, gradients,
+    CrossEntropy, Dropout, GradientOptions, Gradients, StepReport, TrainState, evaluate_loss,
+    gradients,
 };
 pub use trainer::Trainer;

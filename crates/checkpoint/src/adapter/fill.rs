@@ -1,21 +1,18 @@
 //! Puts the numbers of an adapter where its plan wants them.
 
 use burn::{
-    module::{Module, ModuleMapper, Param, ParamId},
+    module::{Module as _, Param, ParamId},
     tensor::{DType, Device, Tensor},
 };
 use gallery_gpt_llama::{LoraConfig, LoraLinear};
-use gallery_gpt_model::GalleryModel;
+use gallery_gpt_model::{GalleryModel, ParamMapper, map_params};
 
 use super::{
     folder::AdapterTensor,
     olora::first_factors,
     plan::{Change, LowRank, Plan, decoder_linear},
 };
-use crate::{
-    Placement, Problem, checkpoint_key,
-    read::stored_tensor::{first_not_finite, tensor_of},
-};
+use crate::{Placement, Problem, checkpoint_key};
 
 /// Carries a plan out. What cannot be read stays as it was and is named.
 pub(super) fn fill(mut model: GalleryModel, plan: &Plan) -> (GalleryModel, Vec<Problem>) {
@@ -30,12 +27,8 @@ pub(super) fn fill(mut model: GalleryModel, plan: &Plan) -> (GalleryModel, Vec<P
             problems.push(problem);
         }
     }
-    let mut filler = Filler {
-        plan,
-        stack: Vec::new(),
-        problems,
-    };
-    model = model.map(&mut filler);
+    let mut filler = Filler { plan, problems };
+    model = map_params(model, &mut filler);
     let mut problems = filler.problems;
     for (module, (bias, scale)) in &plan.biases {
         if let Err(problem) = add_bias(&mut model, module, bias, *scale) {
@@ -65,7 +58,7 @@ fn add_bias(
     Ok(())
 }
 
-/// The numbers of a tensor in f32, as the shape wants them.
+/// The values of a tensor in f32, in another shape.
 fn read<const D: usize>(
     tensor: &AdapterTensor,
     shape: &[usize],
@@ -74,29 +67,13 @@ fn read<const D: usize>(
     read_stored(tensor, shape, device).map(|value| value.cast(DType::F32))
 }
 
-/// The numbers of a tensor, as they are stored.
+/// The values of a tensor in their own dtype, in another shape.
 fn read_stored<const D: usize>(
     tensor: &AdapterTensor,
     shape: &[usize],
     device: &Device,
 ) -> Result<Tensor<D>, Problem> {
-    let stored = &tensor.stored;
-    let (key, file) = (tensor.name.clone(), stored.file.clone());
-    let Some(dtype) = stored.dtype else {
-        let found = stored.stored_dtype.clone();
-        return Err(Problem::Dtype { key, file, found });
-    };
-    match stored.bytes() {
-        Err(error) => Err(Problem::Unreadable {
-            key,
-            file,
-            reason: error.to_string(),
-        }),
-        Ok(bytes) => match first_not_finite(&bytes, dtype) {
-            Some(at) => Err(Problem::NotFinite { key, file, at }),
-            None => Ok(tensor_of::<D>(bytes, shape, dtype.burn(), device)),
-        },
-    }
+    tensor.stored.reshaped(&tensor.name, shape, device)
 }
 
 impl LowRank {
@@ -181,7 +158,6 @@ impl LowRank {
 /// Fills the parameters of the base that change.
 struct Filler<'a> {
     plan: &'a Plan,
-    stack: Vec<String>,
     problems: Vec<Problem>,
 }
 
@@ -233,17 +209,9 @@ impl Change {
     }
 }
 
-impl ModuleMapper for Filler<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.stack.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.stack.pop();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(key) = checkpoint_key(&self.stack.join(".")) else {
+impl ParamMapper for Filler<'_> {
+    fn map<const D: usize>(&mut self, path: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(key) = checkpoint_key(path) else {
             return param;
         };
         let Some(change) = self.plan.changes.get(&key.key) else {

@@ -5,12 +5,9 @@ use std::{
     path::PathBuf,
 };
 
-use burn::{
-    module::{Module, ModuleVisitor, Param},
-    tensor::Tensor,
-};
+use burn::{module::Param, tensor::Tensor};
 use gallery_gpt_llama::{LoraConfig, LoraTarget};
-use gallery_gpt_model::GalleryModel;
+use gallery_gpt_model::{GalleryModel, ParamVisitor, visit_params};
 
 use super::{
     config::{PeftConfig, TrainedBiases},
@@ -87,24 +84,15 @@ impl Plan {
 /// The parameters of a base.
 #[derive(Default)]
 struct Base {
-    stack: Vec<String>,
     /// As files lay them out, by hub name.
     shapes: BTreeMap<String, Vec<usize>>,
     /// Modules that are linears, by hub name.
     linears: BTreeSet<String>,
 }
 
-impl ModuleVisitor for Base {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.stack.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.stack.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(key) = checkpoint_key(&self.stack.join(".")) else {
+impl ParamVisitor for Base {
+    fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
+        let Some(key) = checkpoint_key(path) else {
             return;
         };
         let mut shape = param.lazy_shape().to_vec();
@@ -157,7 +145,7 @@ pub(super) fn plan(
     tensors: AdapterTensors,
 ) -> Result<Plan, CheckpointError> {
     let mut base = Base::default();
-    model.visit(&mut base);
+    visit_params(model, &mut base);
     let modules: Vec<&String> = tensors
         .tensors
         .values()
@@ -200,7 +188,7 @@ pub(super) fn plan(
 /// Settles a projector that comes alone.
 pub(super) fn plan_projector(model: &GalleryModel, mut tensors: AdapterTensors) -> Plan {
     let mut base = Base::default();
-    model.visit(&mut base);
+    visit_params(model, &mut base);
     let mut plan = Plan {
         problems: std::mem::take(&mut tensors.problems),
         ..Plan::default()

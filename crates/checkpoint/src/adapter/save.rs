@@ -2,12 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use burn::{
-    module::{Module, ModuleVisitor, Param},
-    tensor::Tensor,
-};
+use burn::{module::Param, tensor::Tensor};
 use gallery_gpt_llama::{LoraConfig, LoraTarget};
-use gallery_gpt_model::GalleryModel;
+use gallery_gpt_model::{GalleryModel, ParamVisitor, visit_params};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -17,11 +14,11 @@ use super::{
     plan::is_projector,
 };
 use crate::{
-    AdapterOrigin, AtomicFolder, CheckpointError, Destination, TensorDtype,
+    AdapterOrigin, AtomicFolder, CheckpointError, Destination, LazyTensor, TensorDtype,
     config::config_json::llava_json,
-    write::marker::MARKER,
-    write::model::{Outgoing, write_json, write_tensors},
-    write::pickle_writer::write_pickle,
+    write::{
+        marker::MARKER, model::write_json, pickle_writer::write_pickle, tensors::write_weights,
+    },
 };
 
 /// Transformers' name of the projector.
@@ -80,7 +77,7 @@ pub fn save_adapter(
 ) -> Result<(), CheckpointError> {
     ensure_savable_adapter(model)?;
     let (adapter, projector) = collect(model);
-    let named = |tensors: Vec<(AdapterKey, Outgoing)>| {
+    let named = |tensors: Vec<(AdapterKey, LazyTensor)>| {
         let named = tensors.into_iter();
         let named = named.map(|(key, tensor)| (key.name(layout), tensor));
         named.collect::<Vec<_>>()
@@ -109,7 +106,7 @@ pub fn save_adapter(
             write_json(&target.file("config.json"), &config)?;
         }
     }
-    write_tensors(&target.file(SAFETENSORS), tensors)?;
+    write_weights(&target.file(SAFETENSORS), tensors)?;
     write_json(&target.file(CONFIG), &config.into())?;
     write_json(&target.file(MARKER), &json!(origin))?;
     target.commit()
@@ -210,37 +207,28 @@ fn most_frequent(values: impl Iterator<Item = u64>) -> u64 {
     most.0
 }
 
-type Tensors = Vec<(AdapterKey, Outgoing)>;
+type Tensors = Vec<(AdapterKey, LazyTensor)>;
 
 /// The tensors of a model's adapters and of its projector.
 fn collect(model: &GalleryModel) -> (Tensors, Tensors) {
     let mut collector = Collector::default();
-    model.visit(&mut collector);
+    visit_params(model, &mut collector);
     let tensors = collector.tensors.into_iter();
     tensors.partition(|(key, _)| !key.is_projector())
 }
 
 #[derive(Default)]
 struct Collector {
-    stack: Vec<String>,
     tensors: Tensors,
 }
 
-impl ModuleVisitor for Collector {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.stack.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.stack.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some((key, placement)) = AdapterKey::of_path(&self.stack.join("."))
+impl ParamVisitor for Collector {
+    fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
+        if let Some((key, placement)) = AdapterKey::of_path(path)
             && (key.is_projector() || !key.is_whole())
         {
             self.tensors
-                .push((key, Outgoing::new(param.val(), placement, None)));
+                .push((key, LazyTensor::new(param.val(), placement, None)));
         }
     }
 }

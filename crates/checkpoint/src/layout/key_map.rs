@@ -1,10 +1,7 @@
 //! From a parameter of the model to its tensor in a checkpoint.
 
-use burn::{
-    module::{Module, ModuleVisitor, Param},
-    tensor::Tensor,
-};
-use gallery_gpt_model::GalleryModel;
+use burn::{module::Param, tensor::Tensor};
+use gallery_gpt_model::{GalleryModel, ParamVisitor, visit_params};
 
 /// How a tensor lies in a file, compared with the parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +77,7 @@ pub fn checkpoint_key(path: &str) -> Option<CheckpointKey> {
 #[must_use]
 pub fn checkpoint_keys(model: &GalleryModel) -> Vec<(String, CheckpointKey)> {
     let mut paths = ParameterPaths::default();
-    model.visit(&mut paths);
+    visit_params(model, &mut paths);
     paths
         .paths
         .into_iter()
@@ -90,21 +87,12 @@ pub fn checkpoint_keys(model: &GalleryModel) -> Vec<(String, CheckpointKey)> {
 
 #[derive(Default)]
 struct ParameterPaths {
-    stack: Vec<String>,
     paths: Vec<String>,
 }
 
-impl ModuleVisitor for ParameterPaths {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.stack.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.stack.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, _param: &Param<Tensor<D>>) {
-        self.paths.push(self.stack.join("."));
+impl ParamVisitor for ParameterPaths {
+    fn visit<const D: usize>(&mut self, path: &str, _param: &Param<Tensor<D>>) {
+        self.paths.push(path.to_owned());
     }
 }
 

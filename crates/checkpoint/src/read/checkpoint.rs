@@ -6,16 +6,16 @@ use std::{
 };
 
 use burn::{
-    module::{Module, ModuleMapper, Param},
+    module::Param,
     tensor::{Device, Tensor},
 };
-use gallery_gpt_model::{GalleryModel, GalleryModelConfig};
+use gallery_gpt_model::{GalleryModel, GalleryModelConfig, ParamMapper, map_params};
 use gallery_gpt_vision::{ImageProcessorConfig, VisionConfig};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    CheckpointError, Layout, LoadOptions, LoadReport, Placement, Problem, StoredTensor, Strictness,
+    CheckpointError, Layout, LoadOptions, LoadReport, Problem, StoredTensor, Strictness,
     TensorDtype, TowerSource, UsedTensor, VocabRows, WeightFiles, checkpoint_key,
     config::config_file::{ConfigFile, Family, read_config, read_vision_config},
     config::named_ids::NamedIds,
@@ -23,7 +23,7 @@ use crate::{
     layout::projector_hub_key,
     read::load_report::WHOLE,
     read::model_folder,
-    read::stored_tensor::{first_not_finite, tensor_of},
+    read::stored_tensor::Slot,
     read::tower,
     write::checksums::{hex, verify_files},
 };
@@ -200,7 +200,6 @@ impl Checkpoint {
         let mut filler = Filler {
             checkpoint: self,
             read,
-            stack: Vec::new(),
             taken: BTreeMap::new(),
             report: LoadReport {
                 folder: self.folder.clone(),
@@ -219,7 +218,7 @@ impl Checkpoint {
             },
         };
         // A model's parameters are made when first used: the ones replaced here never are.
-        let model = self.config.init(device).map(&mut filler);
+        let model = map_params(self.config.init(device), &mut filler);
         let Filler {
             taken, mut report, ..
         } = filler;
@@ -416,32 +415,20 @@ impl Tensors {
 struct Filler<'a> {
     checkpoint: &'a Checkpoint,
     read: bool,
-    stack: Vec<String>,
     /// By hub name: bytes used, or nothing where a tensor does not fit.
     taken: BTreeMap<String, Option<usize>>,
     report: LoadReport,
 }
 
-/// The digest of the part of a tensor that is used, unless it has a number that is none.
+/// The digest of the part of a tensor that is used, once its values are known to be finite.
 fn examine(key: &str, tensor: &StoredTensor, used: usize) -> Result<[u8; 32], Problem> {
-    let bytes = tensor.bytes().map_err(|error| Problem::Unreadable {
-        key: key.to_owned(),
-        file: tensor.file.clone(),
-        reason: error.to_string(),
-    })?;
-    let bytes = &bytes[..used];
+    let bytes = tensor.readable(key)?.slice(..used);
+    tensor.check_finite(key, &bytes)?;
     let mut hash = Sha256::new();
     if let Some(dtype) = tensor.dtype {
-        if let Some(at) = first_not_finite(bytes, dtype) {
-            return Err(Problem::NotFinite {
-                key: key.to_owned(),
-                file: tensor.file.clone(),
-                at,
-            });
-        }
         hash.update(dtype.torch());
     }
-    hash.update(bytes);
+    hash.update(&bytes);
     Ok(hash.finalize().into())
 }
 
@@ -456,81 +443,30 @@ fn fingerprint(digests: &BTreeMap<&String, [u8; 32]>, prefix: &str) -> String {
 }
 
 impl Filler<'_> {
+    /// What is used of a tensor, and its values if they are read.
     fn value<const D: usize>(
-        &mut self,
+        &self,
         hub_key: &str,
-        (key, tensor): (&str, &StoredTensor),
-        mut expected: Vec<usize>,
-        placement: Placement,
-        device: &Device,
+        tensor: &StoredTensor,
+        slot: &Slot<'_>,
     ) -> Result<(UsedTensor, Option<Tensor<D>>), Problem> {
-        let checkpoint = self.checkpoint;
-        let options = &checkpoint.options;
-        let file = || tensor.file.clone();
-        let Some(dtype) = tensor.dtype else {
-            return Err(Problem::Dtype {
-                key: key.to_owned(),
-                file: file(),
-                found: tensor.stored_dtype.clone(),
-            });
-        };
-        if placement == Placement::Transposed {
-            expected.reverse();
-        }
-        let is_vocab = key.ends_with("embed_tokens.weight") || key.ends_with("lm_head.weight");
-        let found = &tensor.shape;
-        let fits = *found == expected
-            || (options.vocab_rows == VocabRows::Tokenizer
-                && is_vocab
-                && matches!((&found[..], &expected[..]), ([rows, width], [wanted, same])
-                    if rows >= wanted && width == same));
-        if !fits {
-            return Err(Problem::Shape {
-                key: key.to_owned(),
-                file: file(),
-                expected,
-                found: found.clone(),
-            });
-        }
-        let bytes = expected.iter().product::<usize>() * dtype.size();
+        let (dtype, count) = tensor.fits(slot)?;
         let used = UsedTensor {
-            key: key.to_owned(),
+            key: slot.key.to_owned(),
             hub_key: hub_key.to_owned(),
-            file: file(),
+            file: tensor.file.clone(),
             dtype,
-            bytes: bytes as u64,
+            bytes: (count * dtype.size()) as u64,
         };
-        if !self.read {
-            return Ok((used, None));
-        }
-        let all = tensor.bytes().map_err(|error| Problem::Unreadable {
-            key: key.to_owned(),
-            file: file(),
-            reason: error.to_string(),
-        })?;
-        let mut value = tensor_of::<D>(all.slice(..bytes), &expected, dtype.burn(), device);
-        if placement == Placement::Transposed {
-            // A view: the numbers stay as PyTorch lays them out.
-            value = value.swap_dims(0, D - 1);
-        }
-        if let Some(dtype) = options.dtype.map(TensorDtype::burn) {
-            value = value.cast(dtype);
-        }
-        Ok((used, Some(value)))
+        // Whether the values are finite is found for all tensors in parallel, with their digests.
+        let value = self.read.then(|| tensor.load_unchecked(slot)).transpose()?;
+        Ok((used, value))
     }
 }
 
-impl ModuleMapper for Filler<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.stack.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.stack.pop();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(wanted) = checkpoint_key(&self.stack.join(".")) else {
+impl ParamMapper for Filler<'_> {
+    fn map<const D: usize>(&mut self, path: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(wanted) = checkpoint_key(path) else {
             return param;
         };
         let checkpoint = self.checkpoint;
@@ -540,15 +476,17 @@ impl ModuleMapper for Filler<'_> {
             self.report.problems.push(Problem::Missing { key });
             return param;
         };
-        let expected = param.lazy_shape().to_vec();
-        let device = param.lazy_device();
-        let value = self.value::<D>(
-            &wanted.key,
-            (key, tensor),
-            expected,
-            wanted.placement,
-            &device,
-        );
+        let is_vocab = key.ends_with("embed_tokens.weight") || key.ends_with("lm_head.weight");
+        let options = &checkpoint.options;
+        let slot = Slot {
+            key,
+            shape: &param.lazy_shape(),
+            placement: wanted.placement,
+            more_rows: is_vocab && options.vocab_rows == VocabRows::Tokenizer,
+            dtype: options.dtype,
+            device: &param.lazy_device(),
+        };
+        let value = self.value::<D>(&wanted.key, tensor, &slot);
         let used = value.as_ref().ok().map(|(used, _)| used.bytes as usize);
         self.taken.insert(wanted.key, used);
         match value {

@@ -16,6 +16,6 @@ pub use checkpoint::Checkpoint;
 pub use load::{LoadOptions, Strictness, VocabRows, load_model};
 pub use load_report::{LoadReport, UsedTensor};
 pub use model_folder::find_model;
-pub use stored_tensor::{StoredTensor, TensorDtype, UnknownDtype};
+pub use stored_tensor::{Slot, StoredTensor, TensorDtype, UnknownDtype};
 pub use tower::TowerSource;
 pub use weight_files::WeightFiles;

@@ -7,9 +7,11 @@ pub(crate) mod marker;
 pub(crate) mod model;
 mod own_folder;
 pub(crate) mod pickle_writer;
+pub(crate) mod tensors;
 
 pub use atomic::{AtomicFolder, write_file};
 pub use checksums::{BaseIdentity, sha256_file, verify_folder};
 pub use destination::{Destination, ensure_free};
 pub use model::{SaveOptions, save_model};
 pub use own_folder::OwnFolder;
+pub use tensors::{LazyTensor, write_tensors};

@@ -1,23 +1,22 @@
 //! Writing a model as a folder that Python opens.
 
 use std::{
-    borrow::Cow,
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
 use burn::{
-    module::{Module, ModuleVisitor, Param},
+    module::Param,
     tensor::{DType, Tensor},
 };
-use gallery_gpt_model::GalleryModel;
+use gallery_gpt_model::{GalleryModel, ParamVisitor, visit_params};
 use gallery_gpt_projector::ProjectorKind;
-use safetensors::{Dtype, View};
 use serde_json::json;
 
 use crate::{
-    AtomicFolder, CheckpointError, Destination, Layout, Placement, TensorDtype, checkpoint_key,
+    AtomicFolder, CheckpointError, Destination, Layout, LazyTensor, TensorDtype, checkpoint_key,
     config::config_json::{llava_hf_json, llava_json, vision_json},
+    write::tensors::write_weights,
     write_file,
 };
 
@@ -59,73 +58,6 @@ impl Default for SaveOptions {
             companions: None,
         }
     }
-}
-
-/// A tensor on its way into a file: taken off its device when it is written, not before.
-pub(crate) struct Outgoing {
-    shape: Vec<usize>,
-    dtype: TensorDtype,
-    bytes: Box<dyn Fn() -> Vec<u8>>,
-}
-
-impl Outgoing {
-    /// Lays a parameter out as the file wants it.
-    pub(crate) fn new<const D: usize>(
-        value: Tensor<D>,
-        placement: Placement,
-        dtype: Option<TensorDtype>,
-    ) -> Self {
-        let value = value.detach();
-        let stored = TensorDtype::from_burn(value.dtype()).unwrap_or(TensorDtype::F32);
-        let dtype = dtype.unwrap_or(stored);
-        let value = match placement {
-            Placement::Same => value,
-            Placement::Transposed => value.swap_dims(0, D - 1),
-        };
-        Self {
-            shape: value.dims().to_vec(),
-            dtype,
-            bytes: Box::new(move || {
-                let data = value.clone().cast(dtype.burn()).into_data();
-                data.as_bytes().to_vec()
-            }),
-        }
-    }
-
-    fn size(&self) -> u64 {
-        (self.shape.iter().product::<usize>() * self.dtype.size()) as u64
-    }
-}
-
-impl View for Outgoing {
-    fn dtype(&self) -> Dtype {
-        self.dtype.file()
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Owned((self.bytes)())
-    }
-
-    fn data_len(&self) -> usize {
-        self.size() as usize
-    }
-}
-
-pub(crate) fn write_tensors(
-    path: &Path,
-    tensors: Vec<(String, Outgoing)>,
-) -> Result<(), CheckpointError> {
-    let metadata = [("format".to_owned(), "pt".to_owned())].into();
-    safetensors::serialize_to_file(tensors, Some(metadata), path).map_err(|error| {
-        CheckpointError::Write {
-            path: path.to_owned(),
-            source: std::io::Error::other(error),
-        }
-    })
 }
 
 pub(crate) fn write_json(path: &Path, value: &serde_json::Value) -> Result<(), CheckpointError> {
@@ -174,10 +106,9 @@ pub fn save_model(
     let mut collector = Collector {
         dtype: options.dtype,
         new_rows: stored_rows - rows,
-        stack: Vec::new(),
         tensors: Vec::new(),
     };
-    model.visit(&mut collector);
+    visit_params(model, &mut collector);
     let dtype = options
         .dtype
         .or(TensorDtype::from_burn(model.dtype()))
@@ -192,7 +123,7 @@ pub fn save_model(
             .into_iter()
             .partition(|(key, _)| key.starts_with("vision_tower."));
         collector.tensors = rest;
-        let tower: Vec<(String, Outgoing)> = tower;
+        let tower: Vec<(String, LazyTensor)> = tower;
         let names = tower
             .into_iter()
             .map(|(key, tensor)| (key.trim_start_matches("vision_tower.").to_owned(), tensor));
@@ -224,11 +155,11 @@ pub fn save_model(
 /// Writes `model.safetensors`, or shards of at most `limit` bytes and their index.
 fn write_shards(
     folder: &Path,
-    tensors: Vec<(String, Outgoing)>,
+    tensors: Vec<(String, LazyTensor)>,
     limit: u64,
 ) -> Result<(), CheckpointError> {
     let total: u64 = tensors.iter().map(|(_, tensor)| tensor.size()).sum();
-    let mut shards: Vec<Vec<(String, Outgoing)>> = vec![Vec::new()];
+    let mut shards: Vec<Vec<(String, LazyTensor)>> = vec![Vec::new()];
     let mut size = 0;
     for (key, tensor) in tensors {
         if size > 0 && size + tensor.size() > limit {
@@ -242,7 +173,7 @@ fn write_shards(
     }
     let count = shards.len();
     if count == 1 {
-        return write_tensors(&folder.join("model.safetensors"), shards.remove(0));
+        return write_weights(&folder.join("model.safetensors"), shards.remove(0));
     }
     let mut weight_map = BTreeMap::new();
     for (number, shard) in shards.into_iter().enumerate() {
@@ -250,7 +181,7 @@ fn write_shards(
         for (key, _) in &shard {
             weight_map.insert(key.clone(), name.clone());
         }
-        write_tensors(&folder.join(&name), shard)?;
+        write_weights(&folder.join(&name), shard)?;
     }
     write_json(
         &folder.join("model.safetensors.index.json"),
@@ -261,22 +192,13 @@ fn write_shards(
 struct Collector {
     dtype: Option<TensorDtype>,
     new_rows: usize,
-    stack: Vec<String>,
     /// By hub name.
-    tensors: Vec<(String, Outgoing)>,
+    tensors: Vec<(String, LazyTensor)>,
 }
 
-impl ModuleVisitor for Collector {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.stack.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.stack.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(wanted) = checkpoint_key(&self.stack.join(".")) else {
+impl ParamVisitor for Collector {
+    fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
+        let Some(wanted) = checkpoint_key(path) else {
             return;
         };
         let mut value = param.val();
@@ -293,7 +215,7 @@ impl ModuleVisitor for Collector {
         }
         self.tensors.push((
             wanted.key,
-            Outgoing::new(value, wanted.placement, self.dtype),
+            LazyTensor::new(value, wanted.placement, self.dtype),
         ));
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use safetensors::{Dtype, View};
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
-use crate::{CheckpointError, write::model::Outgoing};
+use crate::{CheckpointError, LazyTensor};
 
 /// Folder inside the archive; PyTorch takes any.
 const ROOT: &str = "archive";
@@ -20,7 +20,7 @@ const ROOT: &str = "archive";
 /// Writes tensors by name; `torch.load` and `torch.load(weights_only=True)` read them.
 pub(crate) fn write_pickle(
     path: &Path,
-    tensors: &[(String, Outgoing)],
+    tensors: &[(String, LazyTensor)],
 ) -> Result<(), CheckpointError> {
     write(path, tensors).map_err(|source| CheckpointError::Write {
         path: path.to_owned(),
@@ -28,7 +28,7 @@ pub(crate) fn write_pickle(
     })
 }
 
-fn write(path: &Path, tensors: &[(String, Outgoing)]) -> std::io::Result<()> {
+fn write(path: &Path, tensors: &[(String, LazyTensor)]) -> std::io::Result<()> {
     let mut archive = ZipWriter::new(BufWriter::new(File::create(path)?));
     // PyTorch maps storages that start at a multiple of 64.
     let options = SimpleFileOptions::default()
@@ -49,7 +49,7 @@ fn write(path: &Path, tensors: &[(String, Outgoing)]) -> std::io::Result<()> {
 }
 
 /// The program that rebuilds the dictionary. Opcodes are named as in Python's `pickletools`.
-fn pickle(tensors: &[(String, Outgoing)]) -> Vec<u8> {
+fn pickle(tensors: &[(String, LazyTensor)]) -> Vec<u8> {
     let mut out = Pickle(vec![0x80, 2]); // PROTO
     out.call("collections", "OrderedDict", |out| out.op(b")")); // EMPTY_TUPLE
     out.op(b"("); // MARK

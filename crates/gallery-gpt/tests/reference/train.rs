@@ -10,7 +10,7 @@ use burn::{
 use gallery_gpt::{
     checkpoint::{AdapterLayout, LoadOptions, TensorDtype, VocabRows, load_adapter, save_adapter},
     data::Batch,
-    model::{GalleryModel, Packing},
+    model::{GalleryModel, Packing, ParamVisitor, visit_params},
     train::{
         GradientOptions, LossMean, Recompute, TrainState, TrainingConfig, evaluate_loss, gradients,
     },
@@ -345,10 +345,9 @@ fn first_gradients(
         let part = gradients(model, batch, &options).unwrap();
         let mut reader = GradientReader {
             grads: &part.grads,
-            stack: Vec::new(),
             found: BTreeMap::new(),
         };
-        burn::module::Module::visit(model, &mut reader);
+        visit_params(model, &mut reader);
         for (key, values) in reader.found {
             match sums.get_mut(&key) {
                 Some(sum) => sum.iter_mut().zip(&values).for_each(|(sum, v)| *sum += v),
@@ -391,24 +390,14 @@ fn first_gradients(
 /// Gradients by the reference's names, laid out as PyTorch lays them out.
 struct GradientReader<'a> {
     grads: &'a GradientsParams,
-    stack: Vec<String>,
     found: BTreeMap<String, Vec<f32>>,
 }
 
-impl ModuleVisitor for GradientReader<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.stack.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.stack.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+impl ParamVisitor for GradientReader<'_> {
+    fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
         let Some(grad) = self.grads.get::<D>(param.id) else {
             return;
         };
-        let path = self.stack.join(".");
         let name = path
             .replace("language_model.layers.", "model.layers.")
             .replace(".lora.lora_a", ".lora_A.weight")

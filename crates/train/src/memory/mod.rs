@@ -1,13 +1,14 @@
-//! What a training will need of memory and disk, and what there is.
+//! What a training will need of memory, and what there is.
 
 mod available;
-mod disk;
 mod out_of_memory;
 mod plan;
+mod planner;
+mod step_memory;
 
 pub use available::AvailableMemory;
 pub use out_of_memory::less_memory;
 pub use plan::{AttentionMemory, MemoryPlan, PlannedModel, TrainingPlan, flops_per_token};
 
-pub(crate) use disk::{Kept, ensure_room};
 pub(crate) use out_of_memory::{catch, message};
+pub(crate) use planner::Planner;

@@ -3,19 +3,25 @@
 //! Burn also has a container for a whole module. It reads a state onto the default device, whatever device the parameter is on, and
 //! writes in the order of a hash map; here a state goes straight to its parameter, and a file depends on nothing but the states.
 
-use std::{collections::HashMap, path::Path};
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+};
 
 use burn::{
-    module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId},
+    module::{Module, ModuleMapper, Param, ParamId},
     optim::{
         AdamW, AdamWConfig, AdamWState, AdaptiveMomentumState, GradientsParams, Optimizer as _,
     },
-    tensor::{DType, Device, Tensor, TensorData},
+    tensor::Tensor,
 };
-use gallery_gpt_model::GalleryModel;
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use gallery_gpt_checkpoint::{
+    LazyTensor, Placement, Slot, StoredTensor, TensorDtype, WeightFiles, write_tensors,
+};
+use gallery_gpt_model::{GalleryModel, ParamVisitor, visit_params};
 
-use crate::{ParamGroups, TrainError, TrainingConfig, step::Rates};
+use super::{ParamGroups, Rates};
+use crate::{TrainError, TrainingConfig};
 
 /// Moments of every trained parameter.
 pub(crate) struct Optimizer {
@@ -59,61 +65,45 @@ impl Optimizer {
         })
     }
 
-    /// The moments as a safetensors file, under the paths of their parameters and PyTorch's names (`exp_avg`, `exp_avg_sq`, `step`).
-    pub(crate) fn to_bytes(
-        &self,
-        model: &GalleryModel,
-    ) -> Result<Vec<u8>, safetensors::SafeTensorError> {
-        let mut writer = Writer {
+    /// Writes the moments into a safetensors file, under the paths of their parameters and PyTorch's names (`exp_avg`, `exp_avg_sq`,
+    /// `step`).
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) fn save(&self, model: &GalleryModel, path: &Path) -> Result<(), TrainError> {
+        let mut collector = Collector {
             states: &self.states,
-            stack: Vec::new(),
-            found: Vec::new(),
+            tensors: Vec::new(),
         };
-        model.visit(&mut writer);
-        let views = writer.found.iter().map(|(name, data)| {
-            let dtype = match data.dtype() {
-                DType::I64 => Dtype::I64,
-                _ => Dtype::F32,
-            };
-            let view = TensorView::new(dtype, data.shape().to_vec(), data.as_bytes())?;
-            Ok((name.clone(), view))
-        });
-        let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>()?;
-        safetensors::serialize(views, None)
+        visit_params(model, &mut collector);
+        Ok(write_tensors(path, collector.tensors)?)
     }
 
-    /// Takes the moments of a file, for the parameters of a model and on their devices.
+    /// Replaces the moments by those of a file, on the devices of their parameters.
     ///
     /// # Errors
     /// The file is damaged, or does not fit the model.
-    pub(crate) fn read(
-        &mut self,
-        model: &GalleryModel,
-        bytes: &[u8],
-        path: &Path,
-    ) -> Result<(), TrainError> {
+    pub(crate) fn restore(&mut self, model: &GalleryModel, path: &Path) -> Result<(), TrainError> {
         let damaged = |found: String| TrainError::Damaged {
             path: path.to_owned(),
             found,
         };
-        let tensors =
-            SafeTensors::deserialize(bytes).map_err(|error| damaged(error.to_string()))?;
-        let mut reader = Reader {
-            tensors: tensors.tensors().into_iter().collect(),
-            stack: Vec::new(),
+        let file = WeightFiles::open_single(path).map_err(|error| damaged(error.to_string()))?;
+        let mut filler = Filler {
+            tensors: file.iter().collect(),
             states: HashMap::new(),
-            wrong: None,
+            problem: None,
         };
-        model.visit(&mut reader);
-        if let Some(wrong) = reader.wrong {
-            return Err(damaged(wrong));
+        visit_params(model, &mut filler);
+        if let Some(problem) = filler.problem {
+            return Err(damaged(problem));
         }
-        if let Some(unused) = reader.tensors.keys().next() {
+        if let Some(unused) = filler.tensors.keys().next() {
             return Err(damaged(format!(
-                "nothing is trained that {unused} belongs to"
+                "{unused} belongs to no parameter that is trained"
             )));
         }
-        self.states = reader.states;
+        self.states = filler.states;
         Ok(())
     }
 }
@@ -157,104 +147,90 @@ const MEAN: &str = "exp_avg";
 const SQUARE: &str = "exp_avg_sq";
 const STEP: &str = "step";
 
-struct Writer<'a> {
+/// Collects the moments of all parameters to be written.
+struct Collector<'a> {
     states: &'a HashMap<ParamId, AdamWState<1>>,
-    stack: Vec<String>,
-    found: Vec<(String, TensorData)>,
+    tensors: Vec<(String, LazyTensor)>,
 }
 
-impl ModuleVisitor for Writer<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.stack.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.stack.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+impl ParamVisitor for Collector<'_> {
+    fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
         let Some(AdamWState { momentum }) = self.states.get(&param.id) else {
             return;
         };
-        let path = self.stack.join(".");
         let shape = param.lazy_shape();
         for (name, moment) in [(MEAN, &momentum.moment_1), (SQUARE, &momentum.moment_2)] {
-            let data = moment.clone().reshape::<D, _>(shape.clone()).into_data();
-            self.found.push((format!("{path}.{name}"), data));
+            let moment = moment.clone().reshape::<D, _>(shape.clone());
+            let tensor = LazyTensor::new(moment, Placement::Same, None);
+            self.tensors.push((format!("{path}.{name}"), tensor));
         }
-        let step = TensorData::new(vec![momentum.time as i64], [1]);
-        self.found.push((format!("{path}.{STEP}"), step));
+        let step = LazyTensor::integers(vec![momentum.time as i64]);
+        self.tensors.push((format!("{path}.{STEP}"), step));
     }
 }
 
-struct Reader<'a> {
-    tensors: HashMap<String, TensorView<'a>>,
-    stack: Vec<String>,
+/// Takes the moments of every trained parameter from a file.
+struct Filler<'a> {
+    /// Those that no parameter has taken yet.
+    tensors: BTreeMap<&'a str, &'a StoredTensor>,
     states: HashMap<ParamId, AdamWState<1>>,
-    wrong: Option<String>,
+    /// The first one.
+    problem: Option<String>,
 }
 
-impl ModuleVisitor for Reader<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.stack.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.stack.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+impl ParamVisitor for Filler<'_> {
+    fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
         if !param.is_require_grad() {
             return;
         }
-        let path = self.stack.join(".");
-        let device = param.val().inner().device();
-        let state = self.state(&path, &param.lazy_shape().to_vec(), &device);
-        match state {
+        match self.state(path, param) {
             Ok(Some(state)) => {
                 self.states.insert(param.id, state);
             }
-            // Nothing has moved it yet.
+            // No step has moved it yet.
             Ok(None) => {}
-            Err(wrong) => {
-                self.wrong.get_or_insert(wrong);
+            Err(problem) => {
+                self.problem.get_or_insert(problem);
             }
         }
     }
 }
 
-impl Reader<'_> {
-    fn state(
+impl Filler<'_> {
+    fn state<const D: usize>(
         &mut self,
         path: &str,
-        shape: &[usize],
-        device: &Device,
+        param: &Param<Tensor<D>>,
     ) -> Result<Option<AdamWState<1>>, String> {
-        let mut take = |name: &str| self.tensors.remove(&format!("{path}.{name}"));
+        let mut take = |name: &str| self.tensors.remove(&*format!("{path}.{name}"));
         let (mean, square, step) = match (take(MEAN), take(SQUARE), take(STEP)) {
             (Some(mean), Some(square), Some(step)) => (mean, square, step),
             (None, None, None) => return Ok(None),
             _ => return Err(format!("{path} has not all of {MEAN}, {SQUARE} and {STEP}")),
         };
-        let moment = |view: &TensorView<'_>| {
-            if view.dtype() != Dtype::F32 || view.shape() != shape {
-                return Err(format!(
-                    "a moment of {path} is {:?} {:?}, expected F32 {shape:?}",
-                    view.dtype(),
-                    view.shape()
-                ));
-            }
-            let count: usize = shape.iter().product();
-            let data = TensorData::from_bytes_vec(view.data().to_vec(), [count], DType::F32);
-            Ok(Tensor::<1>::from_data(data, (device, DType::F32)))
+        let shape = param.lazy_shape();
+        let device = param.val().inner().device();
+        let moment = |stored: &StoredTensor, name: &str| {
+            let slot = Slot {
+                key: &format!("{path}.{name}"),
+                shape: &shape,
+                placement: Placement::Same,
+                more_rows: false,
+                dtype: Some(TensorDtype::F32),
+                device: &device,
+            };
+            let moment = stored.load::<D>(&slot);
+            let moment = moment.map_err(|problem| problem.to_string())?;
+            Ok::<_, String>(moment.flatten::<1>(0, D - 1))
         };
-        let bytes: Option<[u8; 8]> = step.data().try_into().ok();
+        let bytes = step.bytes().ok();
+        let bytes = bytes.and_then(|bytes| <[u8; 8]>::try_from(&bytes[..]).ok());
         let time = bytes.and_then(|bytes| usize::try_from(i64::from_le_bytes(bytes)).ok());
-        let time = time.ok_or_else(|| format!("{path}.{STEP} is no number of steps"))?;
+        let time = time.ok_or_else(|| format!("{path}.{STEP} is not a number of steps"))?;
         let momentum = AdaptiveMomentumState {
             time,
-            moment_1: moment(&mean)?,
-            moment_2: moment(&square)?,
+            moment_1: moment(mean, MEAN)?,
+            moment_2: moment(square, SQUARE)?,
             max_moment_2: None,
         };
         Ok(Some(AdamWState { momentum }))

@@ -1,11 +1,11 @@
 //! What is trained, what is decayed, and the norm of all gradients together.
 
 use burn::{
-    module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId},
+    module::{Module, ModuleVisitor, Param, ParamId},
     optim::GradientsParams,
     tensor::{DType, Tensor},
 };
-use gallery_gpt_model::GalleryModel;
+use gallery_gpt_model::{GalleryModel, ParamMapper, ParamVisitor, map_params, visit_params};
 use sha2::{Digest, Sha256};
 
 use crate::{Trainable, TrainableParts};
@@ -28,77 +28,57 @@ impl ParamGroups {
     #[must_use]
     pub fn of(model: &GalleryModel) -> Self {
         let mut sorter = Sorter::default();
-        model.visit(&mut sorter);
+        visit_params(model, &mut sorter);
         sorter.groups
     }
 }
 
 #[derive(Default)]
 struct Sorter {
-    stack: Vec<String>,
     groups: ParamGroups,
 }
 
-impl ModuleVisitor for Sorter {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.stack.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.stack.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+impl ParamVisitor for Sorter {
+    fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
         if !param.is_require_grad() {
             return;
         }
         self.groups.parameters += param.lazy_shape().num_elements();
-        if self.stack.first().is_some_and(|part| part == "projector") {
+        if part_of(path) == "projector" {
             self.groups.projector.push(param.id);
         } else {
             self.groups.others.push(param.id);
         }
-        if self
-            .stack
-            .last()
-            .is_some_and(|leaf| ["bias", "beta", "gamma"].contains(&leaf.as_str()))
-        {
+        let leaf = path.rsplit('.').next().unwrap_or(path);
+        if ["bias", "beta", "gamma"].contains(&leaf) {
             self.groups.no_decay.push(param.id);
         }
     }
 }
 
-/// Marks what is trained, keeps it in f32 whatever the base is stored in (small updates would be rounded away in 16 bits), and gives
-/// every parameter the id of its path: an optimizer's state then finds its parameters again in
-/// another process.
+/// The part of the model that a parameter's path leads into.
+fn part_of(path: &str) -> &str {
+    path.split('.').next().unwrap_or(path)
+}
+
+/// Marks what is trained, casts it to f32 whatever the base is stored in (in 16 bits small updates would be rounded away), and gives
+/// every parameter an id made from its path, so that a restored optimizer state finds its parameter in another process.
 pub(crate) fn mark_trainable(model: GalleryModel, parts: TrainableParts) -> GalleryModel {
-    model.map(&mut Marker {
-        parts,
-        stack: Vec::new(),
-    })
+    map_params(model, &mut Marker { parts })
 }
 
 struct Marker {
     parts: TrainableParts,
-    stack: Vec<String>,
 }
 
-impl ModuleMapper for Marker {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.stack.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.stack.pop();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let trainable = match self.stack.first().map(String::as_str) {
-            Some("vision_tower") => self.parts.vision_tower,
-            Some("projector") => self.parts.projector,
+impl ParamMapper for Marker {
+    fn map<const D: usize>(&mut self, path: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let trainable = match part_of(path) {
+            "vision_tower" => self.parts.vision_tower,
+            "projector" => self.parts.projector,
             _ => self.parts.language_model,
         };
-        let is_adapter = self.stack.iter().any(|name| name == "lora");
+        let is_adapter = path.split('.').any(|name| name == "lora");
         let trained = match trainable {
             Trainable::Frozen => false,
             Trainable::Lora => is_adapter,
@@ -110,7 +90,7 @@ impl ModuleMapper for Marker {
             param
         };
         let mut param = param.set_require_grad(trained);
-        param.id = id_of_path(&self.stack.join("."));
+        param.id = id_of_path(path);
         param
     }
 }

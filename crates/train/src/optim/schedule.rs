@@ -1,39 +1,6 @@
 //! The learning rate's way, as `get_scheduler` of `transformers` has it.
 
-use std::str::FromStr;
-
-use serde::{Deserialize, Serialize};
-
-/// How the rate goes on after its peak (`lr_scheduler_type`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SchedulerType {
-    /// Half a cosine down to 0.
-    #[default]
-    Cosine,
-    /// A line down to 0.
-    Linear,
-    /// It stays, after a warm-up.
-    ConstantWithWarmup,
-    /// It stays, from the first step on.
-    Constant,
-}
-
-impl FromStr for SchedulerType {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        match name {
-            "cosine" => Ok(Self::Cosine),
-            "linear" => Ok(Self::Linear),
-            "constant_with_warmup" => Ok(Self::ConstantWithWarmup),
-            "constant" => Ok(Self::Constant),
-            other => Err(format!(
-                "unknown lr_scheduler_type `{other}`, expected cosine, linear, constant_with_warmup or constant"
-            )),
-        }
-    }
-}
+use crate::{SchedulerType, TrainingConfig};
 
 /// Scale of the peak rate at each step: it rises linearly from 0, then goes its kind's way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +41,26 @@ impl Schedule {
             }
             SchedulerType::Linear => (1.0 - progress).max(0.0),
             SchedulerType::Constant | SchedulerType::ConstantWithWarmup => 1.0,
+        }
+    }
+}
+
+/// Learning rates of a step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rates {
+    /// Of everything but the projector.
+    pub(crate) learning_rate: f64,
+    /// Of the projector.
+    pub(crate) mm_projector_lr: f64,
+}
+
+impl Rates {
+    /// The rates at a zero-based step.
+    pub(crate) fn at(step: usize, schedule: &Schedule, config: &TrainingConfig) -> Self {
+        let scale = schedule.scale(step);
+        Self {
+            learning_rate: config.learning_rate * scale,
+            mm_projector_lr: config.mm_projector_lr.unwrap_or(config.learning_rate) * scale,
         }
     }
 }

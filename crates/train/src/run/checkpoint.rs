@@ -1,46 +1,34 @@
-//! A training on disk: all it needs to go on as if it had never stopped.
+//! Checkpoints of a training on disk: folders of files that appear whole or not at all, and are read only if no byte has changed.
 //!
-//! A checkpoint is a folder that appears whole or not at all:
-//!
-//! - `adapter/`, in PEFT's form with the projector, where adapters are trained; `trained.safetensors`, every trained parameter under
-//!   its path in the model, where whole parts are;
-//! - `optimizer.safetensors`, Adam's moments under the paths of their parameters;
-//! - `state.json`: the step, what the log was, and the SHA-256 of every file, its own included. Nothing is taken from a checkpoint
-//!   of which one byte is another.
-//!
-//! The rest follows from the settings and the step: the rate, the order of the records and dropout's masks are functions of them.
+//! What the files hold is not known here. `state.json` beside them has the step, the length and digest of the log at that step, and
+//! the SHA-256 of every file, its own included. With the settings of the run that is all of a training: the learning rate, the order
+//! of the records and the dropout masks are functions of the settings and the step.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
-use burn::{
-    module::{Module, ModuleMapper, ModuleVisitor, Param},
-    tensor::{Tensor, TensorData},
-};
-use gallery_gpt_checkpoint::{
-    AdapterLayout, AdapterOrigin, AtomicFolder, Destination, LoadOptions, load_adapter,
-    save_adapter, write_file,
-};
-use gallery_gpt_model::GalleryModel;
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use gallery_gpt_checkpoint::{AtomicFolder, Destination, write_file};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{LogState, hex, inputs::contents};
-use crate::{TrainError, TrainState, optim::Optimizer};
+use super::{
+    LogState,
+    inputs::{contents, hex},
+};
+use crate::TrainError;
 
 /// What a checkpoint says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointState {
     /// Steps done.
     pub step: usize,
-    /// Whether it is between two of those that `save_steps` asks for, because the training was asked to stop. The next one takes its
-    /// place.
+    /// Whether it was written between two of the steps that `save_steps` asks for, because the training was asked to stop. The next
+    /// checkpoint replaces it.
     pub interim: bool,
-    /// The log by then.
+    /// The log at that step.
     pub log: LogState,
 }
 
@@ -49,7 +37,7 @@ pub struct CheckpointState {
 struct StateFile {
     #[serde(flatten)]
     state: CheckpointState,
-    /// Every other file, as its path with `/`, and its SHA-256.
+    /// SHA-256 of every other file by its path, with `/`.
     files: BTreeMap<String, String>,
     /// SHA-256 of this file with this field empty.
     sha256: String,
@@ -85,23 +73,22 @@ impl StateFile {
 /// A checkpoint on disk.
 #[derive(Clone, Debug)]
 pub struct TrainingCheckpoint {
-    /// Its folder.
+    /// Its folder. What is trained is in it, as [`TrainState::save`](crate::TrainState::save) writes it.
     pub path: PathBuf,
     /// What it says of itself.
     pub state: CheckpointState,
 }
 
-const OPTIMIZER: &str = "optimizer.safetensors";
 const STATE: &str = "state.json";
-/// By which the folder is known as ours; it says nothing of the training.
+/// The list of files that marks a folder as written by this library; it says nothing of the training.
 const LIST: &str = "gallery_gpt.json";
-const TRAINED: &str = "trained.safetensors";
 
 impl TrainingCheckpoint {
-    /// The newest checkpoint under a folder. What is not whole is not there: a checkpoint is moved into place when it is.
+    /// The newest checkpoint in a folder of checkpoints. One that was not finished does not count: a checkpoint is moved into place
+    /// when it is whole.
     ///
     /// # Errors
-    /// The newest one cannot be read, or a file of it is not what was written, to the byte.
+    /// The newest one cannot be read, or one of its files is not what was written, to the byte.
     pub fn newest(folder: &Path) -> Result<Option<Self>, TrainError> {
         let Some((_, path)) = checkpoints(folder)?.pop() else {
             return Ok(None);
@@ -131,39 +118,26 @@ impl TrainingCheckpoint {
         Ok(Some(Self { path, state }))
     }
 
-    /// The bytes of the checkpoints in a folder.
+    /// The bytes of all checkpoints in a folder.
     pub(crate) fn bytes(folder: &Path) -> u64 {
         let files = checkpoints(folder).unwrap_or_default().into_iter();
         files.map(|(_, path)| bytes_of(&path)).sum()
     }
 
-    /// Writes one, of the adapters where it is told their origin, of every trained parameter else; then removes those it takes the place of: an interim one, and the oldest beyond `keep`.
+    /// Writes a checkpoint of the files that `save` writes into the folder it is given. Then removes interim checkpoints, and the
+    /// oldest of the others beyond `keep`.
     ///
     /// # Errors
-    /// A file cannot be written.
+    /// A file cannot be written, or `save` fails.
     pub(crate) fn write(
         folder: &Path,
-        train_state: &TrainState,
-        origin: Option<&AdapterOrigin>,
         state: CheckpointState,
         keep: usize,
+        save: impl FnOnce(&Path) -> Result<(), TrainError>,
     ) -> Result<Self, TrainError> {
         let path = folder.join(checkpoint_name(state.step));
-        let partial = AtomicFolder::new(own(&path))?;
-        match origin {
-            Some(origin) => {
-                let model = train_state.model().valid();
-                let target = partial.file("adapter");
-                save_adapter(&model, origin, target, AdapterLayout::Peft)?;
-            }
-            None => write_file(&partial.file(TRAINED), &trained(train_state.model())?)?,
-        }
-        let moments = train_state.optimizer_bytes();
-        let moments = moments.map_err(|error| TrainError::Write {
-            path: path.clone(),
-            source: std::io::Error::other(error.to_string()),
-        })?;
-        write_file(&partial.file(OPTIMIZER), &moments)?;
+        let partial = AtomicFolder::new(replacing(&path))?;
+        save(&partial.file(""))?;
         let file = StateFile {
             state: state.clone(),
             files: digests(&partial.file(""))?,
@@ -186,58 +160,14 @@ impl TrainingCheckpoint {
         }
         Ok(Self { path, state })
     }
-
-    /// The weights of the checkpoint in a model that has them: adapters or whole parts.
-    ///
-    /// # Errors
-    /// A file is missing or damaged, or does not fit the model.
-    pub(crate) fn weights(&self, model: GalleryModel) -> Result<GalleryModel, TrainError> {
-        let folder = self.path.join("adapter");
-        if folder.is_dir() {
-            return Ok(load_adapter(model, folder, &LoadOptions::default())?.0);
-        }
-        let path = self.path.join(TRAINED);
-        let bytes = fs::read(&path).map_err(read_error(&path))?;
-        let damaged = |found: String| TrainError::Damaged {
-            path: path.clone(),
-            found,
-        };
-        let tensors =
-            SafeTensors::deserialize(&bytes).map_err(|error| damaged(error.to_string()))?;
-        let mut filler = Filler {
-            tensors: tensors.tensors().into_iter().collect(),
-            stack: Vec::new(),
-            wrong: None,
-        };
-        let model = model.map(&mut filler);
-        match (filler.wrong, filler.tensors.keys().next()) {
-            (Some(wrong), _) => Err(damaged(wrong)),
-            (None, Some(unused)) => Err(damaged(format!("the model has no parameter {unused}"))),
-            (None, None) => Ok(model),
-        }
-    }
-
-    /// Puts the moments of the checkpoint in place of those of an optimizer.
-    ///
-    /// # Errors
-    /// The file is missing or damaged, or does not fit the model.
-    pub(crate) fn moments(
-        &self,
-        optimizer: &mut Optimizer,
-        model: &GalleryModel,
-    ) -> Result<(), TrainError> {
-        let path = self.path.join(OPTIMIZER);
-        let bytes = fs::read(&path).map_err(read_error(&path))?;
-        optimizer.read(model, &bytes, &path)
-    }
 }
 
 fn checkpoint_name(step: usize) -> String {
     format!("step-{step:08}")
 }
 
-/// A folder of the run's own, which is written over whatever is there.
-pub(crate) fn own(path: &Path) -> Destination {
+/// A folder inside the run folder, which replaces whatever has its name.
+pub(crate) fn replacing(path: &Path) -> Destination {
     Destination::new(path).overwriting(true)
 }
 
@@ -258,13 +188,13 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, TrainError> {
     Ok(found)
 }
 
-/// Bytes of a file, or of all files under a folder; what is not there has none.
-pub(crate) fn bytes_of(path: &Path) -> u64 {
+/// Bytes of a file, or of all files under a folder; 0 for a path that does not exist.
+pub(super) fn bytes_of(path: &Path) -> u64 {
     let size = |path: &PathBuf| fs::metadata(path).map_or(0, |metadata| metadata.len());
     files(path).unwrap_or_default().iter().map(size).sum()
 }
 
-/// The SHA-256 of every file of a checkpoint but its state, and the list that a folder of ours has at its top.
+/// The SHA-256 of every file of a checkpoint but `state.json` and the list of files at its top.
 fn digests(checkpoint: &Path) -> Result<BTreeMap<String, String>, TrainError> {
     let mut found = BTreeMap::new();
     for path in files(checkpoint)? {
@@ -279,7 +209,7 @@ fn digests(checkpoint: &Path) -> Result<BTreeMap<String, String>, TrainError> {
     Ok(found)
 }
 
-/// The checkpoints under a folder, oldest first.
+/// The checkpoints in a folder, oldest first.
 fn checkpoints(folder: &Path) -> Result<Vec<(usize, PathBuf)>, TrainError> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -300,7 +230,7 @@ fn checkpoints(folder: &Path) -> Result<Vec<(usize, PathBuf)>, TrainError> {
     Ok(found)
 }
 
-/// Takes a checkpoint out of sight first: half removed, it must not look whole.
+/// Removes a checkpoint, renaming it first: half removed, it must not be taken for a whole one.
 fn remove(path: &Path) -> Result<(), TrainError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let hidden = path.with_file_name(format!(".old-{name}"));
@@ -315,8 +245,8 @@ fn remove(path: &Path) -> Result<(), TrainError> {
     fs::remove_dir_all(&hidden).map_err(write_error)
 }
 
-/// Removes what a killed process left beside what it was writing.
-pub(crate) fn clear_leftovers(folder: &Path) -> Result<(), TrainError> {
+/// Removes what a killed process left of the files and folders it was writing or removing.
+pub(super) fn clear_leftovers(folder: &Path) -> Result<(), TrainError> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Ok(());
     };
@@ -339,86 +269,4 @@ pub(crate) fn clear_leftovers(folder: &Path) -> Result<(), TrainError> {
 fn read_error(path: &Path) -> impl FnOnce(std::io::Error) -> TrainError {
     let path = path.to_owned();
     move |source| TrainError::Read { path, source }
-}
-
-/// Every trained parameter under its path, as a safetensors file.
-fn trained(model: &GalleryModel) -> Result<Vec<u8>, TrainError> {
-    #[derive(Default)]
-    struct Collector {
-        stack: Vec<String>,
-        found: Vec<(String, TensorData)>,
-    }
-    impl ModuleVisitor for Collector {
-        fn enter_module(&mut self, name: &str, _container_type: &str) {
-            self.stack.push(name.to_owned());
-        }
-        fn exit_module(&mut self, _name: &str, _container_type: &str) {
-            self.stack.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if param.is_require_grad() {
-                let data = param.val().inner().into_data();
-                self.found.push((self.stack.join("."), data));
-            }
-        }
-    }
-    let mut collector = Collector::default();
-    model.visit(&mut collector);
-    let views = collector.found.iter().map(|(name, data)| {
-        let dtype = match data.dtype() {
-            burn::tensor::DType::BF16 => Dtype::BF16,
-            burn::tensor::DType::F16 => Dtype::F16,
-            _ => Dtype::F32,
-        };
-        TensorView::new(dtype, data.shape().to_vec(), data.as_bytes())
-            .map(|view| (name.clone(), view))
-    });
-    let views = views.collect::<Result<Vec<_>, _>>();
-    views
-        .and_then(|views| safetensors::serialize(views, None))
-        .map_err(|error| TrainError::Write {
-            path: TRAINED.into(),
-            source: std::io::Error::other(error.to_string()),
-        })
-}
-
-/// Puts tensors in the places of their paths.
-struct Filler<'a> {
-    tensors: HashMap<String, TensorView<'a>>,
-    stack: Vec<String>,
-    wrong: Option<String>,
-}
-
-impl ModuleMapper for Filler<'_> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.stack.push(name.to_owned());
-    }
-
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.stack.pop();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let path = self.stack.join(".");
-        let Some(view) = self.tensors.remove(&path) else {
-            return param;
-        };
-        let expected = param.lazy_shape().to_vec();
-        if view.shape() != expected {
-            self.wrong.get_or_insert(format!(
-                "{path} has the shape {:?}, expected {expected:?}",
-                view.shape()
-            ));
-            return param;
-        }
-        let dtype = match view.dtype() {
-            Dtype::BF16 => burn::tensor::DType::BF16,
-            Dtype::F16 => burn::tensor::DType::F16,
-            _ => burn::tensor::DType::F32,
-        };
-        let data = TensorData::from_bytes_vec(view.data().to_vec(), expected, dtype);
-        let value = Tensor::from_data(data, (&param.lazy_device(), dtype));
-        let id = param.id;
-        param.transform_for_load(value, id)
-    }
 }

@@ -1,22 +1,31 @@
-//! A run on disk: its folder, what it was begun with, and the checkpoints it goes on from.
+//! A run on disk: its folder, what it began with, its log and history, and the checkpoints it resumes from.
 
+mod bad_records;
 mod checkpoint;
 mod curve;
+mod disk;
+mod draw;
+mod early_stop;
 mod folder;
+mod history;
 mod inputs;
-mod lines;
+mod json_lines;
 mod lock;
+mod log;
 mod page;
 mod samples;
 mod settings;
 
 pub use checkpoint::{CheckpointState, TrainingCheckpoint};
 pub use curve::{CurvePoint, write_curve};
-pub use folder::{LogState, RunFolder};
+pub use folder::RunFolder;
+pub use history::EvaluationLine;
 pub use inputs::{PictureDigest, PictureEvidence, RecordDigest};
-pub use lines::{EvaluationLine, LogLine, SpeedLine};
+pub use log::{LogLine, LogState, SpeedLine};
 pub use samples::{SampleLine, SamplePainting, Samples};
 pub use settings::{LoraSettings, RunSettings};
 
-pub(crate) use checkpoint::{bytes_of, own};
+pub(crate) use checkpoint::replacing;
+pub(crate) use disk::{Kept, ensure_room};
+pub(crate) use early_stop::EarlyStop;
 pub(crate) use inputs::hex;

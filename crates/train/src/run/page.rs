@@ -6,8 +6,11 @@ use std::{fmt::Write, time::SystemTime};
 use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
-use super::curve::{line_chart, on_page};
-use crate::{LogLine, SampleLine, SamplePainting, SpeedLine, TrainingConfig};
+use super::{
+    LogLine, SampleLine, SamplePainting, SpeedLine,
+    curve::{line_chart, on_page},
+};
+use crate::{StepReport, TrainingConfig};
 
 /// What goes on the page.
 pub(crate) struct Page<'a> {
@@ -67,8 +70,11 @@ impl Page<'_> {
             on_page(self.loss)
         );
         let _ = write!(page, "<h2>On the way</h2><div class=\"charts\">");
-        let steps =
-            |value: fn(&LogLine) -> f64| self.log.iter().map(move |line| (line.step, value(line)));
+        let steps = |value: fn(&StepReport) -> f64| {
+            self.log
+                .iter()
+                .map(move |line| (line.report.step, value(&line.report)))
+        };
         let speeds = self.speed.iter();
         let charts = [
             (
@@ -112,7 +118,8 @@ impl Page<'_> {
 
     /// When, how long, and how much longer.
     fn times(&self) -> String {
-        let tokens = self.log.iter().map(|line| (line.step, line.tokens));
+        let reports = self.log.iter().map(|line| &line.report);
+        let tokens = reports.map(|report| (report.step, report.tokens));
         let tokens: std::collections::BTreeMap<usize, usize> = tokens.collect();
         let seconds: Vec<f64> = self
             .speed
@@ -133,12 +140,13 @@ impl Page<'_> {
                 Some(steps) => Some(steps as f64),
                 None => {
                     let epochs = training.get("num_train_epochs")?.as_f64()?;
-                    Some((last.step as f64 * epochs / last.epoch).ceil())
+                    Some((last.report.step as f64 * epochs / last.epoch).ceil())
                 }
             }
         });
         if let (false, Some(ends), Some(last)) = (self.finished, ends, self.log.last()) {
-            let left = (ends - last.step as f64).max(0.0) * total / seconds.len().max(1) as f64;
+            let left =
+                (ends - last.report.step as f64).max(0.0) * total / seconds.len().max(1) as f64;
             let _ = write!(text, ", about {} left", duration(left));
         }
         text
@@ -212,9 +220,9 @@ impl Page<'_> {
     fn figures(&self, page: &mut String) {
         let mut figures = Vec::new();
         if let Some(last) = self.log.last() {
-            figures.push(("steps", last.step.to_string()));
+            figures.push(("steps", last.report.step.to_string()));
             figures.push(("epochs", format!("{:.2}", last.epoch)));
-            figures.push(("last loss", format!("{:.4}", last.loss)));
+            figures.push(("last loss", format!("{:.4}", last.report.loss)));
         }
         let mut speeds: Vec<f64> = self
             .speed

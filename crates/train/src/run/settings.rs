@@ -103,7 +103,8 @@ impl LoraSettings {
     }
 }
 
-const FILE: &str = "config.json";
+/// Name of their file in the run folder.
+pub(super) const SETTINGS: &str = "config.json";
 
 /// Settings that leave the training the same, or only make it longer.
 const MAY_DIFFER: [&str; 23] = [
@@ -146,32 +147,32 @@ impl RunSettings {
             run: run.to_owned(),
             found,
         };
-        let path = run.join(FILE);
+        let path = run.join(SETTINGS);
         let text = match std::fs::read(&path) {
             Err(_) if !run.exists() => return Err(none("there is no such folder".to_owned())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(none(format!("it has no {FILE}")));
+                return Err(none(format!("it has no {SETTINGS}")));
             }
             Err(source) => return Err(TrainError::Read { path, source }),
             Ok(text) => text,
         };
         serde_json::from_slice(&text).map_err(|error| {
             none(format!(
-                "its {FILE} is damaged or of another version of this library ({error})"
+                "its {SETTINGS} is damaged or of another version of this library ({error})"
             ))
         })
     }
 
     fn text(&self, run: &Path) -> Result<String, TrainError> {
         let text = serde_json::to_string_pretty(self).map_err(|error| TrainError::Write {
-            path: run.join(FILE),
+            path: run.join(SETTINGS),
             source: error.into(),
         })?;
         Ok(format!("{text}\n"))
     }
 
     pub(super) fn write(&self, run: &Path) -> Result<(), TrainError> {
-        Ok(write_file(&run.join(FILE), self.text(run)?.as_bytes())?)
+        Ok(write_file(&run.join(SETTINGS), self.text(run)?.as_bytes())?)
     }
 
     /// As they are once they were written and read.

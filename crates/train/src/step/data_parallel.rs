@@ -10,6 +10,7 @@
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     thread,
     time::Duration,
@@ -22,16 +23,17 @@ use burn::{
 };
 use gallery_gpt_model::GalleryModel;
 
-use super::replica::{Rates, Replica, Share, ShareGradients};
+use super::replica::{Replica, Share, ShareGradients};
 use crate::{
-    TrainError, TrainingCheckpoint, TrainingConfig, global_norm,
+    TrainError, TrainingConfig, global_norm,
     memory::{catch, message},
+    optim::Rates,
 };
 
 /// What a device is told to do.
 pub(crate) enum Order {
-    /// Take the weights and moments of a checkpoint.
-    Restore(TrainingCheckpoint),
+    /// Take the weights and moments in a folder.
+    Restore(PathBuf),
     /// Compute the gradients of a share.
     Gradients(Share<'static>),
     /// Take the gradients of the whole step, and say their norm.
@@ -73,8 +75,8 @@ impl Peer {
         let mut reduced = None;
         Self::with(number, device, config, move |order| {
             Ok(match order {
-                Order::Restore(checkpoint) => {
-                    replica.restore(&checkpoint)?;
+                Order::Restore(folder) => {
+                    replica.restore(&folder)?;
                     Answer::Done
                 }
                 Order::Gradients(share) => {

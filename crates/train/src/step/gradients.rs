@@ -4,8 +4,6 @@
 //! kept: such blocks run once without a graph, then once more, last to first, each with a graph of its own that is seeded by the
 //! gradient of its output (Chen et al. 2016, <https://arxiv.org/abs/1604.06174>).
 
-use std::str::FromStr;
-
 use burn::{
     module::Module,
     optim::{GradientsAccumulator, GradientsParams},
@@ -14,48 +12,10 @@ use burn::{
 use gallery_gpt_data::Batch;
 use gallery_gpt_llama::{AdapterDropout, LlamaModel, int_tensor};
 use gallery_gpt_model::{GalleryModel, Packing, SpliceError, SplicePlan, SplicedLabels};
-use serde::{Deserialize, Serialize};
+use gallery_gpt_vision::PixelValues;
 
-use crate::{CrossEntropy, optim::fill_projector};
-
-/// What the backward pass computes again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Recompute {
-    /// Nothing: fastest, most memory.
-    #[default]
-    Off,
-    /// The decoder's blocks, one at a time: a third more work, least memory.
-    Blocks,
-    /// The first so many of them; what the others compute is kept. As few as the memory allows are the fastest.
-    First(usize),
-}
-
-impl Recompute {
-    /// Blocks that are run again, of so many.
-    #[must_use]
-    pub fn blocks(self, layers: usize) -> usize {
-        match self {
-            Self::Off => 0,
-            Self::Blocks => layers,
-            Self::First(blocks) => blocks.min(layers),
-        }
-    }
-}
-
-impl FromStr for Recompute {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        match name {
-            "off" | "false" => Ok(Self::Off),
-            "blocks" | "true" => Ok(Self::Blocks),
-            other => other.parse().map(Self::First).map_err(|_| {
-                format!("unknown recompute `{other}`, expected off, blocks or a number of blocks")
-            }),
-        }
-    }
-}
+use super::CrossEntropy;
+use crate::{Recompute, config::LOGIT_ROWS, optim::fill_projector};
 
 /// Where dropout's masks come from: they are a function of the seed, the step, the conversation and the position in it, so that a
 /// block run again, another device, another layout or another cut of the step into micro-batches has the same ones.
@@ -136,9 +96,6 @@ pub struct Gradients {
     /// Real tokens, pictures expanded.
     pub tokens: usize,
 }
-
-/// Rows of logits that exist at one time, whatever the batch: 1024 rows of 32000 in f32 are 131 MB.
-pub(crate) const LOGIT_ROWS: usize = 1024;
 
 /// Loss and gradients of a micro-batch.
 ///

@@ -1,22 +1,28 @@
 //! One device's copy of what is trained.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, path::Path};
 
 use burn::{
     module::Module,
     optim::{GradientsAccumulator, GradientsParams},
     tensor::Tensor,
 };
+use gallery_gpt_checkpoint::AdapterOrigin;
 use gallery_gpt_data::Batch;
 use gallery_gpt_model::{GalleryModel, SpliceError};
 use gallery_gpt_text::expanded_length;
 use gallery_gpt_text::printable;
 use rayon::prelude::*;
 
+use super::{
+    Dropout, GradientOptions, Gradients,
+    files::{OPTIMIZER, load_weights, save_weights},
+    gradients,
+};
 use crate::{
-    Dropout, GradientOptions, Gradients, LossMean, MicroBatches, ParamGroups, TrainError,
-    TrainingCheckpoint, TrainingConfig, clip_global_norm, gradients,
-    optim::{Optimizer, mark_trainable},
+    LossMean, MicroBatches, ParamGroups, TrainError, TrainingConfig, clip_global_norm,
+    config::PART_TOKENS,
+    optim::{Optimizer, Rates, mark_trainable},
 };
 
 /// A model and its optimizers, on one device.
@@ -75,15 +81,6 @@ pub(crate) struct ShareGradients {
     pub(crate) loss: Option<Tensor<1>>,
     pub(crate) supervised_tokens: usize,
     pub(crate) tokens: usize,
-}
-
-/// Learning rates of a step.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rates {
-    /// Of everything but the projector.
-    pub(crate) learning_rate: f64,
-    /// Of the projector.
-    pub(crate) mm_projector_lr: f64,
 }
 
 impl Share<'_> {
@@ -149,22 +146,27 @@ impl Replica {
         &self.config
     }
 
-    /// The moments as a file.
+    /// Writes what is trained into a folder: adapters where their origin is given, else every trained parameter, and the moments.
     ///
     /// # Errors
-    /// They cannot be laid out as one.
-    pub(crate) fn optimizer_bytes(&self) -> Result<Vec<u8>, safetensors::SafeTensorError> {
-        self.optimizer.to_bytes(self.model())
+    /// A file cannot be written.
+    pub(crate) fn save(
+        &self,
+        folder: &Path,
+        origin: Option<&AdapterOrigin>,
+    ) -> Result<(), TrainError> {
+        save_weights(self.model(), origin, folder)?;
+        self.optimizer.save(self.model(), &folder.join(OPTIMIZER))
     }
 
-    /// The weights and moments of a checkpoint in place of its own.
+    /// Replaces weights and moments by those that [`Replica::save`] wrote into a folder.
     ///
     /// # Errors
-    /// A file of it is missing or damaged, or does not fit the model.
-    pub(crate) fn restore(&mut self, checkpoint: &TrainingCheckpoint) -> Result<(), TrainError> {
-        let model = checkpoint.weights(self.model().valid())?;
+    /// A file is missing or damaged, or does not fit the model.
+    pub(crate) fn restore(&mut self, folder: &Path) -> Result<(), TrainError> {
+        let model = load_weights(self.model().valid(), folder)?;
         let model = mark_trainable(model, self.config.parts).train();
-        checkpoint.moments(&mut self.optimizer, &model)?;
+        self.optimizer.restore(&model, &folder.join(OPTIMIZER))?;
         self.model = Some(model);
         Ok(())
     }
@@ -287,10 +289,6 @@ impl<'a> Part<'a> {
         }
     }
 }
-
-/// Tokens that one thread computes at a time, where rows allow it: what it reads again and again then stays near it. On two cores a
-/// step of 16 records of the sample at width 512 took 6.4 s in 8 or 16 parts, 7.6 s in 4 and 10.3 s in 2.
-pub(crate) const PART_TOKENS: usize = 512;
 
 /// Each micro-batch in parts of about as many tokens: at least `least` of them, of at most [`PART_TOKENS`] where its rows allow it. The
 /// loss of a micro-batch is the mean over its supervised tokens, so a part counts by those it has.

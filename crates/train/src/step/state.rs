@@ -1,21 +1,18 @@
 //! One step of a training.
 
-use burn::{
-    module::Module,
-    tensor::{Device, Tensor},
-};
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor};
+use gallery_gpt_checkpoint::AdapterOrigin;
 use gallery_gpt_data::Batch;
-use gallery_gpt_llama::int_tensor;
 use gallery_gpt_model::GalleryModel;
+use serde::{Deserialize, Serialize};
 
 use super::{
     data_parallel::{Answer, Order, Peer, all_reduce, answers, ensure_alike},
-    replica::{MicroBatch, Rates, Replica, Share, record_ids},
+    replica::{MicroBatch, Replica, Share, ShareGradients, record_ids},
 };
-use crate::{
-    CrossEntropy, ParamGroups, Schedule, TrainError, TrainingCheckpoint, TrainingConfig,
-    global_norm,
-};
+use crate::{ParamGroups, Schedule, TrainError, TrainingConfig, global_norm, optim::Rates};
 
 /// A model under training, on one device or on several.
 #[allow(
@@ -31,7 +28,7 @@ pub struct TrainState {
 }
 
 /// What a step did.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
     /// One-based.
     pub step: usize,
@@ -101,22 +98,31 @@ impl TrainState {
         self.replica.groups()
     }
 
-    /// The moments as a file.
-    pub(crate) fn optimizer_bytes(&self) -> Result<Vec<u8>, safetensors::SafeTensorError> {
-        self.replica.optimizer_bytes()
-    }
-
-    /// Goes on from a checkpoint: its weights, its moments, its step.
+    /// Writes what is trained into a folder: adapters with the projector in PEFT's form where their origin is given, else every
+    /// trained parameter; and the optimizer's moments.
     ///
     /// # Errors
-    /// A file of it is missing or damaged, or does not fit the model.
-    pub fn restore(mut self, checkpoint: &TrainingCheckpoint) -> Result<Self, TrainError> {
+    /// A file cannot be written.
+    pub fn save(
+        &self,
+        folder: impl AsRef<Path>,
+        origin: Option<&AdapterOrigin>,
+    ) -> Result<(), TrainError> {
+        self.replica.save(folder.as_ref(), origin)
+    }
+
+    /// Continues after `step` steps with the weights and moments that [`TrainState::save`] wrote then, on all devices.
+    ///
+    /// # Errors
+    /// A file is missing or damaged, or does not fit the model.
+    pub fn restore(mut self, folder: impl AsRef<Path>, step: usize) -> Result<Self, TrainError> {
+        let folder = folder.as_ref();
         for peer in &mut self.peers {
-            peer.order(Order::Restore(checkpoint.clone()));
+            peer.order(Order::Restore(folder.to_owned()));
         }
-        self.replica.restore(checkpoint)?;
+        self.replica.restore(folder)?;
         answers(&mut self.peers)?;
-        self.step = checkpoint.state.step;
+        self.step = step;
         Ok(self)
     }
 
@@ -139,7 +145,8 @@ impl TrainState {
     /// before its update, which is all that can fail on one device.
     ///
     /// # Errors
-    /// A batch that does not fit together or teaches nothing, a loss that is no number, or a device that fails or falls silent.
+    /// A batch whose ids and images do not match, or without a supervised token; a loss that is not finite; a device that fails or
+    /// does not reply in time.
     ///
     /// # Panics
     /// If there is no micro-batch.
@@ -154,6 +161,60 @@ impl TrainState {
                 });
             }
         }
+        let mut shares = self.gradients(micro_batches)?;
+        let supervised_tokens = shares.iter().map(|share| share.supervised_tokens).sum();
+        let tokens = shares.iter().map(|share| share.tokens).sum();
+        if !self.peers.is_empty() {
+            all_reduce(self.replica.model(), &self.peers, &mut shares);
+        }
+        let mut shares = shares.into_iter();
+        let Some(own) = shares.next() else {
+            unreachable!("the first device has a share")
+        };
+        for (peer, share) in self.peers.iter_mut().zip(shares) {
+            peer.order(Order::Reduced(share.grads));
+        }
+        let norm = global_norm(self.replica.model(), &own.grads);
+        // Collect replies before synchronising this device: if a worker died inside the collective, waiting here would hang.
+        let norms = answers(&mut self.peers)?;
+        // The only host synchronisation of a step, before anything is changed.
+        let scalar = |tensor: Option<Tensor<1>>| {
+            tensor.map_or(0.0, |tensor| f64::from(tensor.into_scalar::<f32>()))
+        };
+        let (loss, grad_norm) = (scalar(own.loss), scalar(norm.clone()));
+        for (what, value) in [("loss", loss), ("gradient norm", grad_norm)] {
+            if !value.is_finite() {
+                return Err(TrainError::NotFinite {
+                    step: number,
+                    what,
+                    value,
+                    records: record_ids(micro_batches),
+                    checkpoint: None,
+                });
+            }
+        }
+        ensure_alike(&self.peers, grad_norm, &norms)?;
+
+        let rates = Rates::at(self.step, &self.schedule, self.replica.config());
+        for peer in &mut self.peers {
+            peer.order(Order::Update(rates));
+        }
+        self.replica.update(own.grads, norm.as_ref(), rates);
+        answers(&mut self.peers)?;
+        self.step = number;
+        Ok(StepReport {
+            step: number,
+            loss,
+            grad_norm,
+            learning_rate: rates.learning_rate,
+            mm_projector_lr: rates.mm_projector_lr,
+            supervised_tokens,
+            tokens,
+        })
+    }
+
+    /// Loss and gradients of the micro-batches, divided over the devices; one share of each device, the first device's first.
+    fn gradients(&mut self, micro_batches: &[Batch]) -> Result<Vec<ShareGradients>, TrainError> {
         let devices = 1 + self.peers.len();
         let of_step = MicroBatch::of_step(micro_batches, self.replica.config().loss_mean);
         let share = |device: usize| Share {
@@ -175,101 +236,6 @@ impl TrainState {
             Answer::Gradients(share) => Some(*share),
             Answer::Done | Answer::Norm(_) => None,
         }));
-        let supervised_tokens = shares.iter().map(|share| share.supervised_tokens).sum();
-        let tokens = shares.iter().map(|share| share.tokens).sum();
-        if !self.peers.is_empty() {
-            all_reduce(self.replica.model(), &self.peers, &mut shares);
-        }
-        let mut shares = shares.into_iter();
-        let Some(own) = shares.next() else {
-            unreachable!("the first device has a share")
-        };
-        for (peer, share) in self.peers.iter_mut().zip(shares) {
-            peer.order(Order::Reduced(share.grads));
-        }
-        let norm = global_norm(self.replica.model(), &own.grads);
-        // Before this device is waited for: a device that died in the collective may have left it waiting too.
-        let norms = answers(&mut self.peers)?;
-        // The only host synchronisation of a step: both numbers are read before anything is changed.
-        let scalar = |tensor: Option<Tensor<1>>| {
-            tensor.map_or(0.0, |tensor| f64::from(tensor.into_scalar::<f32>()))
-        };
-        let (loss, grad_norm) = (scalar(own.loss), scalar(norm.clone()));
-        for (what, value) in [("loss", loss), ("gradient norm", grad_norm)] {
-            if !value.is_finite() {
-                return Err(TrainError::NotFinite {
-                    step: number,
-                    what,
-                    value,
-                    records: record_ids(micro_batches),
-                    checkpoint: None,
-                });
-            }
-        }
-        ensure_alike(&self.peers, grad_norm, &norms)?;
-
-        let config = self.replica.config();
-        let scale = self.schedule.scale(self.step);
-        let rates = Rates {
-            learning_rate: config.learning_rate * scale,
-            mm_projector_lr: config.mm_projector_lr.unwrap_or(config.learning_rate) * scale,
-        };
-        for peer in &mut self.peers {
-            peer.order(Order::Update(rates));
-        }
-        self.replica.update(own.grads, norm.as_ref(), rates);
-        answers(&mut self.peers)?;
-        self.step = number;
-        Ok(StepReport {
-            step: number,
-            loss,
-            grad_norm,
-            learning_rate: rates.learning_rate,
-            mm_projector_lr: rates.mm_projector_lr,
-            supervised_tokens,
-            tokens,
-        })
+        Ok(shares)
     }
-}
-
-/// Mean loss per supervised token over some batches, without gradients or dropout.
-///
-/// # Errors
-/// A batch that does not fit together.
-pub fn evaluate_loss(model: &GalleryModel, batches: &[Batch]) -> Result<f64, TrainError> {
-    let (total, count) = summed_loss(model, batches)?;
-    Ok(total / count.max(1) as f64)
-}
-
-/// The sum of the losses of all supervised tokens, and their number.
-pub(crate) fn summed_loss(
-    model: &GalleryModel,
-    batches: &[Batch],
-) -> Result<(f64, usize), TrainError> {
-    let model = model.valid();
-    let device = model.device();
-    let (mut total, mut count) = (0.0, 0);
-    for batch in batches {
-        let plan = model.plan(&batch.input_ids, &batch.pictures);
-        let planned = plan.and_then(|plan| Ok((plan.labels(&batch.labels)?, plan)));
-        let (labels, plan) = planned.map_err(|source| TrainError::Splice {
-            step: 0,
-            records: batch.ids.join(", "),
-            source,
-        })?;
-        if labels.slots.is_empty() {
-            continue;
-        }
-        let inputs_embeds = model.embed(&plan, model.pixel_values(&batch.pictures));
-        let hidden_states = model.language_model.forward(inputs_embeds);
-        let [rows, seq, hidden] = hidden_states.dims();
-        let chosen = hidden_states
-            .reshape([rows * seq, hidden])
-            .select(0, int_tensor(&labels.slots, &device));
-        let logits = model.language_model.logits(chosen);
-        let loss = CrossEntropy::new(logits, int_tensor(&labels.targets, &device)).loss;
-        total += f64::from(loss.into_scalar::<f32>());
-        count += labels.targets.len();
-    }
-    Ok((total, count))
 }

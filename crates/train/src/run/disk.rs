@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use crate::{RunFolder, TrainError, TrainingCheckpoint, run::bytes_of};
+use super::{RunFolder, TrainingCheckpoint, checkpoint::bytes_of};
+use crate::TrainError;
 
 /// Logs, settings, curve and page of a small run.
 const PAGES: u64 = 1 << 20;

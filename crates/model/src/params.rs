@@ -1,0 +1,101 @@
+//! A walk over the float parameters of a module, each under its path (`projector.layers.0.weight`).
+
+use burn::{
+    module::{Module, ModuleMapper, ModuleVisitor, Param},
+    tensor::Tensor,
+};
+
+/// Reads the parameters of a module.
+pub trait ParamVisitor {
+    /// Called for every float parameter, in the module's order. `path` is the names of the fields that lead to it, joined by dots.
+    fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>);
+}
+
+/// Replaces the parameters of a module.
+pub trait ParamMapper {
+    /// Called for every float parameter, in the module's order; returns what takes its place.
+    fn map<const D: usize>(&mut self, path: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>>;
+}
+
+/// Visits every float parameter of a module.
+///
+/// ```
+/// use burn::{module::Param, tensor::{Device, Tensor}};
+/// use gallery_gpt_model::{GalleryModelConfig, ParamVisitor, visit_params};
+///
+/// struct Paths(Vec<String>);
+///
+/// impl ParamVisitor for Paths {
+///     fn visit<const D: usize>(&mut self, path: &str, _param: &Param<Tensor<D>>) {
+///         self.0.push(path.to_owned());
+///     }
+/// }
+///
+/// let model = GalleryModelConfig::tiny().init(&Device::flex());
+/// let mut paths = Paths(Vec::new());
+/// visit_params(&model, &mut paths);
+/// assert!(paths.0.contains(&"projector.layers.0.weight".to_owned()));
+/// ```
+pub fn visit_params(module: &impl Module, visitor: &mut impl ParamVisitor) {
+    module.visit(&mut WithPath::new(visitor));
+}
+
+/// Replaces every float parameter of a module.
+#[must_use]
+pub fn map_params<M: Module>(module: M, mapper: &mut impl ParamMapper) -> M {
+    module.map(&mut WithPath::new(mapper))
+}
+
+/// Keeps the path of the module that Burn is in.
+struct WithPath<'a, T> {
+    path: String,
+    inner: &'a mut T,
+}
+
+impl<'a, T> WithPath<'a, T> {
+    fn new(inner: &'a mut T) -> Self {
+        Self {
+            path: String::new(),
+            inner,
+        }
+    }
+
+    fn enter(&mut self, name: &str) {
+        if !self.path.is_empty() {
+            self.path.push('.');
+        }
+        self.path.push_str(name);
+    }
+
+    fn exit(&mut self) {
+        self.path.truncate(self.path.rfind('.').unwrap_or(0));
+    }
+}
+
+impl<V: ParamVisitor> ModuleVisitor for WithPath<'_, V> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.enter(name);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.inner.visit(&self.path, param);
+    }
+}
+
+impl<M: ParamMapper> ModuleMapper for WithPath<'_, M> {
+    fn enter_module(&mut self, name: &str, _container_type: &str) {
+        self.enter(name);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container_type: &str) {
+        self.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        self.inner.map(&self.path, param)
+    }
+}

@@ -1,0 +1,94 @@
+//! What a training will need, from its settings and the lengths of its records: no weight is read and nothing is computed.
+
+use gallery_gpt_data::RecordShape;
+
+use super::{
+    MemoryPlan, PlannedModel, TrainingPlan, flops_per_token,
+    step_memory::{Counts, StepMemory, laid_out},
+};
+use crate::config::Epochs;
+
+/// Plans a training before it begins.
+pub(crate) struct Planner<'a>(pub(crate) Epochs<'a>);
+
+impl Planner<'_> {
+    /// What the training will need.
+    pub(crate) fn plan(&self, model: &PlannedModel<'_>, records: &[RecordShape]) -> TrainingPlan {
+        let config = self.0.config;
+        let counts = Counts::of(model, config);
+        let layers = model.config.llama.num_hidden_layers;
+        let blocks_run_again = config.gradient_checkpointing.blocks(layers);
+        let [without_recompute, with_recompute, memory] =
+            [0, layers, blocks_run_again].map(|again| self.memory(model, records, again));
+        let tokens: usize = records.iter().map(|record| record.tokens).sum();
+        let padded = self
+            .first_epoch(records)
+            .flatten()
+            .map(|batch| laid_out(config, &batch).0);
+        TrainingPlan {
+            trainable_parameters: counts.trainable as u64,
+            frozen_parameters: (counts.base + counts.adapters - counts.trainable) as u64,
+            records: records.len(),
+            tokens: tokens as u64,
+            padded_tokens: padded.sum::<usize>() as u64,
+            steps: self.0.total_steps(),
+            flops_per_epoch: tokens as f64
+                * flops_per_token(model.config, config.parts.language_model),
+            without_recompute,
+            with_recompute,
+            memory,
+            blocks_run_again,
+        }
+    }
+
+    /// The fewest blocks that have to be run again for a training to need no more than some bytes; nothing if it needs more however many
+    /// are.
+    pub(crate) fn least_recompute(
+        &self,
+        model: &PlannedModel<'_>,
+        records: &[RecordShape],
+        bytes: u64,
+    ) -> Option<usize> {
+        let layers = model.config.llama.num_hidden_layers;
+        (0..=layers).find(|&again| self.memory(model, records, again).peak <= bytes)
+    }
+
+    /// At the step that needs most, with so many blocks run again.
+    fn memory(
+        &self,
+        model: &PlannedModel<'_>,
+        records: &[RecordShape],
+        again: usize,
+    ) -> MemoryPlan {
+        let config = self.0.config;
+        let step = StepMemory {
+            model,
+            config,
+            counts: &Counts::of(model, config),
+            again,
+        };
+        self.first_epoch(records)
+            .map(|records| step.bytes(&records))
+            .max_by_key(|memory| memory.peak)
+            .unwrap_or_default()
+    }
+
+    /// The micro-batches of each step.
+    fn first_epoch<'a>(
+        &'a self,
+        records: &'a [RecordShape],
+    ) -> impl Iterator<Item = Vec<Vec<RecordShape>>> + 'a {
+        let batches = self
+            .0
+            .sampler(records.iter().map(RecordShape::length).collect());
+        let shapes = move |indices: Vec<usize>| -> Vec<RecordShape> {
+            indices.into_iter().map(|index| records[index]).collect()
+        };
+        let mut batches = batches.epoch(0).into_iter().map(shapes).peekable();
+        let each = self.0.config.gradient_accumulation_steps;
+        std::iter::from_fn(move || {
+            batches.peek()?;
+            Some(batches.by_ref().take(each).collect())
+        })
+    }
+}

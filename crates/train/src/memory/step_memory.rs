@@ -1,0 +1,286 @@
+//! The memory of one step, counted from what its operations keep.
+//!
+//! What a block keeps for its backward pass is counted from what its operations keep, in numbers per token: with `h` wide hidden
+//! states, an MLP `m` wide, keys and values `k` wide together and adapters of rank `r` on all seven linears,
+//!
+//! ```text
+//! 6h + k + 5m + 7r + 3 heads * keys        (the last on a CPU alone: fused attention keeps no scores)
+//! ```
+//!
+//! `5h` and one `m` of it are inputs of linears, kept for the gradients of adapters or weights. The test `plan` holds this to what
+//! an allocator counts, in f32 on the CPU.
+
+use gallery_gpt_data::{RecordShape, balance};
+use gallery_gpt_llama::{CPU_QUERY_BLOCK, LoraTarget, cpu_attention_scores};
+use gallery_gpt_model::Packing;
+use gallery_gpt_projector::ProjectorKind;
+
+use super::{AttentionMemory, MemoryPlan, PlannedModel};
+use crate::{
+    MicroBatches, Trainable, TrainingConfig,
+    config::{LOGIT_ROWS, PART_TOKENS, PREFETCHED_STEPS},
+};
+
+/// Slots that some rows take, and how long attention's rows are.
+pub(super) fn laid_out(config: &TrainingConfig, rows: &[RecordShape]) -> (usize, usize) {
+    let multiple = config.pad_to_multiple_of;
+    let longest = rows.iter().map(|row| row.tokens).max().unwrap_or_default();
+    let longest = longest.next_multiple_of(multiple);
+    let slots = match config.packing {
+        Packing::Off => rows.len() * longest,
+        Packing::OneRow => {
+            let tokens: usize = rows.iter().map(|row| row.tokens).sum();
+            tokens.next_multiple_of(multiple)
+        }
+    };
+    (slots, longest)
+}
+
+/// Numbers of parameters.
+pub(super) struct Counts {
+    pub(super) base: usize,
+    pub(super) adapters: usize,
+    pub(super) trainable: usize,
+    /// Those of it that are adapters' numbers.
+    trained_adapters: usize,
+}
+
+impl Counts {
+    pub(super) fn of(model: &PlannedModel<'_>, config: &TrainingConfig) -> Self {
+        let llama = &model.config.llama;
+        let adapters = model.lora.map_or(0, |lora| {
+            let of_block: usize = lora
+                .targets
+                .iter()
+                .map(|target| lora.rank * llama.linear_widths(target).iter().sum::<usize>())
+                .sum();
+            llama.num_hidden_layers * of_block
+        });
+        let [tower, projector] = [
+            model.config.vision.num_parameters(),
+            model.config.projector_config().num_parameters(),
+        ];
+        let decoder = llama.num_parameters();
+        let trained = |trainable, whole, adapters| match trainable {
+            Trainable::Frozen => 0,
+            Trainable::Lora => adapters,
+            Trainable::Full => whole + adapters,
+        };
+        let parts = config.parts;
+        Self {
+            base: tower + projector + decoder,
+            adapters,
+            trained_adapters: trained(parts.language_model, 0, adapters),
+            trainable: trained(parts.vision_tower, tower, 0)
+                + trained(parts.projector, projector, 0)
+                + trained(parts.language_model, decoder, adapters),
+        }
+    }
+}
+
+/// Numbers, not bytes, of one thread at work.
+#[derive(Clone, Copy, Default)]
+struct Work {
+    /// When the forward pass is done, without the head.
+    forward: usize,
+    /// What the backward pass needs when it begins.
+    backward: usize,
+    /// What is left when it ends, gradients not counted.
+    end: usize,
+    /// Of the head.
+    logits: usize,
+    tower: usize,
+}
+
+/// The memory of one step.
+pub(super) struct StepMemory<'a> {
+    pub(super) model: &'a PlannedModel<'a>,
+    pub(super) config: &'a TrainingConfig,
+    pub(super) counts: &'a Counts,
+    /// Blocks that the backward pass recomputes.
+    pub(super) again: usize,
+}
+
+impl StepMemory<'_> {
+    /// The memory of some micro-batches.
+    pub(super) fn bytes(&self, micro_batches: &[Vec<RecordShape>]) -> MemoryPlan {
+        // What is at work at the same time.
+        let (waves, at_once): (Vec<Vec<Work>>, usize) = match self.config.micro_batches {
+            MicroBatches::OneByOne => {
+                let each = micro_batches.iter().map(|batch| vec![self.work(batch)]);
+                (each.collect(), 1)
+            }
+            MicroBatches::InParallel => {
+                let parts: Vec<Work> = micro_batches
+                    .iter()
+                    .flat_map(|batch| self.parts(batch, micro_batches.len()))
+                    .map(|part| self.work(&part))
+                    .collect();
+                let threads = self.model.threads.max(1);
+                let at_once = parts.len().min(threads);
+                (parts.chunks(threads).map(<[_]>::to_vec).collect(), at_once)
+            }
+        };
+        let bytes = self.model.bytes as u64;
+        let trained = self.counts.trainable - self.counts.trained_adapters;
+        let at_work = match self.config.parts.language_model {
+            Trainable::Full => 4,
+            Trainable::Lora | Trainable::Frozen => bytes,
+        };
+        let sum = |wave: &[Work], of: fn(&Work) -> usize| wave.iter().map(of).sum::<usize>() as u64;
+        let gradient = 4 * self.counts.trainable as u64;
+        // Sums from what was before, and those of each thread.
+        let summed = if waves.len() > 1 || at_once > 1 {
+            gradient
+        } else {
+            0
+        };
+        let ahead = (PREFETCHED_STEPS + 2) as u64;
+        let pictures: usize = micro_batches.iter().flatten().map(|row| row.pictures).sum();
+        let side = self.model.config.vision.image_size;
+        let mut plan = MemoryPlan {
+            // What is trained is f32.
+            weights: bytes * (self.counts.base - trained) as u64 + 4 * trained as u64,
+            adapters: 4 * self.counts.adapters as u64,
+            optimizer: 2 * gradient,
+            gradients: summed + gradient * at_once as u64,
+            pictures: 4 * ahead * (pictures * 3 * side * side) as u64,
+            ..MemoryPlan::default()
+        };
+        let always = plan.weights + plan.adapters + plan.optimizer + plan.pictures;
+        plan.peak = always + plan.gradients;
+        for wave in &waves {
+            let carried = if waves.len() > 1 { gradient } else { 0 };
+            let forward = at_work * sum(wave, |work| work.forward);
+            let backward = at_work * sum(wave, |work| work.backward);
+            let logits = 4 * sum(wave, |work| work.logits);
+            let tower = at_work * sum(wave, |work| work.tower);
+            let end = at_work * sum(wave, |work| work.end);
+            plan.activations = plan.activations.max(forward.max(backward).max(end));
+            plan.logits = plan.logits.max(logits);
+            plan.tower = plan.tower.max(tower);
+            let most = (carried + forward + logits)
+                .max(carried + backward)
+                .max(plan.gradients + end)
+                .max(carried + tower);
+            plan.peak = plan.peak.max(always + most);
+        }
+        plan
+    }
+
+    /// As the step divides a micro-batch.
+    fn parts(&self, rows: &[RecordShape], micro_batches: usize) -> Vec<Vec<RecordShape>> {
+        let lengths: Vec<usize> = rows.iter().map(|row| row.tokens).collect();
+        let tokens: usize = lengths.iter().sum();
+        let least = self.model.threads.max(1).div_ceil(micro_batches);
+        let bins = balance(&lengths, least.max(tokens.div_ceil(PART_TOKENS)));
+        let shapes = |bin: Vec<usize>| bin.into_iter().map(|row| rows[row]).collect();
+        bins.into_iter().map(shapes).collect()
+    }
+
+    fn work(&self, rows: &[RecordShape]) -> Work {
+        let PlannedModel { config, .. } = self.model;
+        let llama = &config.llama;
+        let (h, m) = (llama.hidden_size, llama.intermediate_size);
+        let (tokens, longest) = laid_out(self.config, rows);
+        let slots = rows.len() * longest;
+        let layers = llama.num_hidden_layers;
+        let block = self.block(tokens, slots, rows);
+        // Gradients of the MLP's inner states, of which two are there at a time.
+        let passing = 2 * m * tokens;
+        let pictures: usize = rows.iter().map(|row| row.pictures).sum();
+        let before = self.before_the_blocks(tokens, pictures);
+        let supervised: usize = rows.iter().map(|row| row.supervised).sum();
+        let logits = 2 * supervised.min(LOGIT_ROWS) * llama.vocab_size;
+        // The last hidden state and its gradient.
+        let last = 2 * h * tokens;
+        let kept = before + self.again * h * tokens + (layers - self.again) * block;
+        let forward = kept + last;
+        // Either the kept blocks are still all there, or the first that is run again is.
+        let backward = if self.again < layers {
+            kept + passing
+        } else {
+            kept + block + passing
+        };
+        Work {
+            forward,
+            backward,
+            end: before + block + passing,
+            logits,
+            tower: self.tower(pictures),
+        }
+    }
+
+    /// What one block keeps for its backward pass.
+    fn block(&self, tokens: usize, slots: usize, rows: &[RecordShape]) -> usize {
+        let llama = &self.model.config.llama;
+        let (h, m, heads) = (
+            llama.hidden_size,
+            llama.intermediate_size,
+            llama.num_attention_heads,
+        );
+        let kv = llama.num_key_value_heads * llama.head_dim();
+        let full = self.config.parts.language_model == Trainable::Full;
+        let adapted = |target| {
+            self.config.parts.language_model != Trainable::Frozen
+                && self
+                    .model
+                    .lora
+                    .is_some_and(|lora| lora.targets.contains(target))
+        };
+        // Whether the input of some linears is kept for gradients of theirs.
+        let input = |targets: &[LoraTarget], width: usize| {
+            let kept = full || targets.iter().any(|&target| adapted(target));
+            if kept { width } else { 0 }
+        };
+        use LoraTarget as T;
+        let rank = self.model.lora.map_or(0, |lora| lora.rank);
+        let adapters = T::ALL.into_iter().filter(|&target| adapted(target)).count();
+        let per_token = 2 * h
+            + 4 * m
+            + input(&[T::QProj, T::KProj, T::VProj], h)
+            + input(&[T::OProj], h)
+            + input(&[T::GateProj, T::UpProj], h)
+            + input(&[T::DownProj], m)
+            + adapters * rank
+            // Both norms keep what they scale.
+            + if full { 2 * h } else { 0 };
+        let scores = match self.model.attention {
+            AttentionMemory::Fused => 0,
+            AttentionMemory::Scores => {
+                let (_, seq) = laid_out(self.config, rows);
+                let kept = cpu_attention_scores(seq);
+                // Scores, their softmax and its input; and the masks of the blocks on the diagonal.
+                3 * heads * rows.len() * kept + seq * seq.min(CPU_QUERY_BLOCK) * 8 / 5
+            }
+        };
+        tokens * per_token + slots * (h + 2 * kv) + scores
+    }
+
+    /// What the projector and the splice keep.
+    fn before_the_blocks(&self, tokens: usize, pictures: usize) -> usize {
+        if self.config.parts.projector == Trainable::Frozen || pictures == 0 {
+            return 0;
+        }
+        let config = self.model.config;
+        let (h, mm) = (config.llama.hidden_size, config.vision.hidden_size);
+        let of_patch = match config.projector {
+            ProjectorKind::Identity => 0,
+            ProjectorKind::Linear => mm,
+            ProjectorKind::MlpGelu { depth } => mm + (depth - 1) * 2 * h,
+        };
+        tokens * h + pictures * config.tokens_per_picture() * of_patch
+    }
+
+    /// The tower keeps nothing where it is frozen; this is what one block has at work.
+    fn tower(&self, pictures: usize) -> usize {
+        let vision = &self.model.config.vision;
+        let tokens = vision.num_patches() + 1;
+        let scores = match self.model.attention {
+            AttentionMemory::Fused => 0,
+            AttentionMemory::Scores => 2 * vision.num_attention_heads * tokens * tokens,
+        };
+        let (h, m) = (vision.hidden_size, vision.intermediate_size);
+        pictures * (scores + 4 * h * tokens).max(tokens * (2 * h + 3 * m))
+    }
+}

@@ -1,0 +1,119 @@
+//! What is trained, as files of a folder: the adapters, or every trained parameter, and the optimizer's moments.
+
+use std::{collections::BTreeMap, path::Path};
+
+use burn::{
+    module::{Module, Param},
+    tensor::Tensor,
+};
+use gallery_gpt_checkpoint::{
+    AdapterLayout, AdapterOrigin, LazyTensor, LoadOptions, Placement, Slot, StoredTensor,
+    TensorDtype, WeightFiles, load_adapter, save_adapter, write_tensors,
+};
+use gallery_gpt_model::{GalleryModel, ParamMapper, ParamVisitor, map_params, visit_params};
+
+use crate::TrainError;
+
+/// The adapters with the projector, in PEFT's form.
+const ADAPTER: &str = "adapter";
+/// Every trained parameter under its path in the model.
+const TRAINED: &str = "trained.safetensors";
+/// The optimizer's moments under the paths of their parameters.
+pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
+
+/// Writes the adapters of a model where their origin is given, else every trained parameter.
+///
+/// # Errors
+/// A file cannot be written.
+pub(super) fn save_weights(
+    model: &GalleryModel,
+    origin: Option<&AdapterOrigin>,
+    folder: &Path,
+) -> Result<(), TrainError> {
+    if let Some(origin) = origin {
+        let adapter = folder.join(ADAPTER);
+        return Ok(save_adapter(
+            &model.valid(),
+            origin,
+            adapter,
+            AdapterLayout::Peft,
+        )?);
+    }
+    let mut trained = Trained::default();
+    visit_params(model, &mut trained);
+    Ok(write_tensors(&folder.join(TRAINED), trained.0)?)
+}
+
+/// Puts weights that [`save_weights`] wrote into a model with the same parameters.
+///
+/// # Errors
+/// A file is missing or damaged, or does not fit the model.
+pub(super) fn load_weights(model: GalleryModel, folder: &Path) -> Result<GalleryModel, TrainError> {
+    let adapter = folder.join(ADAPTER);
+    if adapter.is_dir() {
+        return Ok(load_adapter(model, adapter, &LoadOptions::default())?.0);
+    }
+    let path = folder.join(TRAINED);
+    let damaged = |found: String| TrainError::Damaged {
+        path: path.clone(),
+        found,
+    };
+    let file = WeightFiles::open_single(&path).map_err(|error| damaged(error.to_string()))?;
+    let mut filler = Filler {
+        tensors: file.iter().collect(),
+        problem: None,
+    };
+    let model = map_params(model, &mut filler);
+    match (filler.problem, filler.tensors.keys().next()) {
+        (Some(problem), _) => Err(damaged(problem)),
+        (None, Some(unused)) => Err(damaged(format!("the model has no parameter {unused}"))),
+        (None, None) => Ok(model),
+    }
+}
+
+/// Collects the trained parameters to be written.
+#[derive(Default)]
+struct Trained(Vec<(String, LazyTensor)>);
+
+impl ParamVisitor for Trained {
+    fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
+        if param.is_require_grad() {
+            let tensor = LazyTensor::new(param.val(), Placement::Same, None);
+            self.0.push((path.to_owned(), tensor));
+        }
+    }
+}
+
+/// Fills the parameters that a file has tensors for.
+struct Filler<'a> {
+    /// Those that no parameter has taken yet.
+    tensors: BTreeMap<&'a str, &'a StoredTensor>,
+    /// The first one.
+    problem: Option<String>,
+}
+
+impl ParamMapper for Filler<'_> {
+    fn map<const D: usize>(&mut self, path: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(stored) = self.tensors.remove(path) else {
+            return param;
+        };
+        let slot = Slot {
+            key: path,
+            shape: &param.lazy_shape(),
+            placement: Placement::Same,
+            more_rows: false,
+            dtype: Some(TensorDtype::F32),
+            device: &param.lazy_device(),
+        };
+        match stored.load(&slot) {
+            Ok(value) => {
+                let id = param.id;
+                param.transform_for_load(value, id)
+            }
+            Err(problem) => {
+                self.problem.get_or_insert(problem.to_string());
+                param
+            }
+        }
+    }
+}
