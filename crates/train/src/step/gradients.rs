@@ -12,7 +12,6 @@ use burn::{
 use gallery_gpt_data::Batch;
 use gallery_gpt_llama::{AdapterDropout, LlamaModel, int_tensor};
 use gallery_gpt_model::{GalleryModel, Packing, SpliceError, SplicePlan, SplicedLabels};
-use gallery_gpt_vision::PixelValues;
 
 use super::CrossEntropy;
 use crate::{Recompute, config::LOGIT_ROWS, optim::fill_projector};
