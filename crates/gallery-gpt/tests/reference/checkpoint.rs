@@ -11,21 +11,32 @@ use gallery_gpt::{
     },
     model::{GalleryModel, SplicePlan},
 };
-use serde_json::Value;
 
 use crate::{
-    fixtures::{Golden, Goldens, LOGITS, Variant, device, distance, rows, values},
+    case::Case,
+    fixtures::{Golden, LOGITS, Variant, device, distance, first_words, rows, values},
     generation::{greedy, padded, prompts},
     model::{pictures, plan},
 };
 
-struct Case {
+/// The case `image`: what goes in, and the reference's logits.
+struct Image {
     plan: SplicePlan,
     pixels: Option<Tensor<4>>,
     golden: Golden,
 }
 
-impl Case {
+impl Image {
+    fn new(variant: &Variant, model: &GalleryModel) -> Self {
+        let expected = variant.tensors("model/expected.safetensors");
+        let case = &variant.json("model/cases.json")["cases"]["image"];
+        Self {
+            plan: plan(model, case, 1),
+            pixels: pictures(&expected, case),
+            golden: expected["image.logits"].clone(),
+        }
+    }
+
     fn logits(&self, model: &GalleryModel) -> Vec<f32> {
         values(model.forward(&self.plan, self.pixels.clone()))
     }
@@ -34,11 +45,7 @@ impl Case {
     fn assert_logits(&self, what: &str, model: &GalleryModel, golden: &Golden) {
         let found = self.logits(model);
         let words = model.config().llama.vocab_size;
-        let stored: Vec<f32> = golden
-            .values
-            .chunks(golden.shape[2])
-            .flat_map(|row| row[..words].to_vec())
-            .collect();
+        let stored = first_words(&golden.values, golden.shape[2], words);
         // Only the last positions may be stored.
         let worst = distance(&found[found.len() - stored.len()..], &stored);
         assert!(worst <= LOGITS, "{what}: differs by {worst:e}");
@@ -54,101 +61,87 @@ fn load(variant: &Variant, name: &str, options: &LoadOptions) -> (GalleryModel, 
     (model, report)
 }
 
-pub(crate) fn check(variant: &Variant) {
-    let expected = variant.tensors("model/expected.safetensors");
-    let cases = variant.json("model/cases.json");
-    let case = &cases["cases"]["image"];
-    let base = variant.model(VocabRows::AsStored);
-    let image = Case {
-        plan: plan(&base, case, 1),
-        pixels: pictures(&expected, case),
-        golden: expected["image.logits"].clone(),
-    };
-    image.assert_logits(&variant.at("model/hf"), &base, &image.golden);
-    hub(variant, &image, &base);
-    original(variant, &image);
-    towers(variant, &image);
-    bf16(variant, &image);
-    projectors(variant, &image, &base);
-    adapters(variant, &image, &expected, case);
-    round_trips(variant, &base);
+pub(crate) fn cases(variant: &Variant) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for (name, check) in [
+        ("model/hf", hub as fn(&Variant, &str)),
+        ("model/hf_sharded", hub),
+        ("model/hf_v5", hub),
+        ("model/llava_safetensors", original),
+        ("model/llava_bin", original),
+        ("model/llava_bin_bf16", bf16),
+        ("model/vision_tower", tower),
+        ("model/vision_tower_clipmodel", tower),
+        ("model/mm_projector.bin", projector),
+        ("lora/peft_hf", adapter),
+        ("lora/llava_style", adapter),
+    ] {
+        cases.push(Case::of_path(variant, name, move |variant| {
+            check(variant, name);
+        }));
+    }
+    cases.push(Case::new("round_trips", round_trips));
+    cases
 }
 
 /// llava-hf in other pieces and other names: bit for bit.
-fn hub(variant: &Variant, image: &Case, base: &GalleryModel) {
-    let reference = image.logits(base);
+fn hub(variant: &Variant, name: &str) {
     let options = LoadOptions {
         vocab_rows: VocabRows::AsStored,
         ..LoadOptions::default()
     };
-    for name in ["model/hf_sharded", "model/hf_v5"] {
-        if variant.has(name) {
-            let (model, _) = load(variant, name, &options);
-            assert_eq!(model.config(), base.config(), "{}", variant.at(name));
-            assert!(image.logits(&model) == reference, "{}", variant.at(name));
-        } else {
-            variant.absent(name);
-        }
+    let (model, _) = load(variant, name, &options);
+    let image = Image::new(variant, &model);
+    image.assert_logits(&variant.at(name), &model, &image.golden);
+    if variant.has("model/hf") {
+        let base = variant.model(VocabRows::AsStored);
+        assert_eq!(model.config(), base.config(), "{}", variant.at(name));
+        assert!(
+            image.logits(&model) == image.logits(&base),
+            "{}",
+            variant.at(name)
+        );
     }
 }
 
 /// The original's names, whose head has no rows but words.
-fn original(variant: &Variant, image: &Case) {
-    for name in ["model/llava_safetensors", "model/llava_bin"] {
-        if variant.has(name) {
-            let (model, report) = load(variant, name, &LoadOptions::default());
-            image.assert_logits(&variant.at(name), &model, &image.golden);
-            assert_eq!(report.layout, Layout::Llava);
-            assert_eq!(report.tower.named.as_deref(), Some("vision_tower"));
-            assert!(report.tower.fingerprint.is_some());
-        } else {
-            variant.absent(name);
-        }
-    }
+fn original(variant: &Variant, name: &str) {
+    let (model, report) = load(variant, name, &LoadOptions::default());
+    let image = Image::new(variant, &model);
+    image.assert_logits(&variant.at(name), &model, &image.golden);
+    assert_eq!(report.layout, Layout::Llava);
+    assert_eq!(report.tower.named.as_deref(), Some("vision_tower"));
+    assert!(report.tower.fingerprint.is_some());
 }
 
-/// Towers in folders of their own, chosen over the checkpoint's.
-fn towers(variant: &Variant, image: &Case) {
-    let mut fingerprints = Vec::new();
+/// A tower in a folder of its own, chosen over the checkpoint's, with the fingerprint that the checkpoint's own has.
+fn tower(variant: &Variant, name: &str) {
     let models = ["model/llava_bin", "model/llava_safetensors"];
-    let Some(model_name) = models.into_iter().find(|name| variant.has(name)) else {
-        variant.absent("a model that towers can be chosen for");
-        return;
+    let model_name = models.into_iter().find(|name| variant.has(name));
+    let model_name = model_name.expect("a model that towers can be chosen for");
+    let options = LoadOptions {
+        vision_tower: Some(variant.path(name)),
+        ..LoadOptions::default()
     };
-    for name in ["model/vision_tower", "model/vision_tower_clipmodel"] {
-        if !variant.has(name) {
-            variant.absent(name);
-            continue;
-        }
-        let options = LoadOptions {
-            vision_tower: Some(variant.path(name)),
-            ..LoadOptions::default()
-        };
-        let (model, report) = load(variant, model_name, &options);
-        image.assert_logits(&variant.at(name), &model, &image.golden);
-        assert!(report.tower.chosen && report.tower.folder == variant.path(name));
-        // A whole CLIP has a text part.
-        assert!(
-            !name.ends_with("clipmodel")
-                || report
-                    .ignored
-                    .iter()
-                    .any(|key| key.starts_with("text_model."))
-        );
-        fingerprints.push(report.tower.fingerprint);
-    }
-    fingerprints.dedup();
-    assert!(fingerprints.len() <= 1, "one tower, one fingerprint");
+    let (model, report) = load(variant, model_name, &options);
+    let image = Image::new(variant, &model);
+    image.assert_logits(&variant.at(name), &model, &image.golden);
+    assert!(report.tower.chosen && report.tower.folder == variant.path(name));
+    // A whole CLIP has a text part.
+    assert!(
+        !name.ends_with("clipmodel")
+            || report
+                .ignored
+                .iter()
+                .any(|key| key.starts_with("text_model."))
+    );
+    let (_, own) = load(variant, model_name, &LoadOptions::default());
+    assert_eq!(report.tower.fingerprint, own.tower.fingerprint);
 }
 
 /// Weights stored in bf16, some of them as views with an offset or transposed strides: kept as they are, and in f32 they give the
 /// stored logits.
-fn bf16(variant: &Variant, image: &Case) {
-    let name = "model/llava_bin_bf16";
-    if !variant.has(name) {
-        variant.absent(name);
-        return;
-    }
+fn bf16(variant: &Variant, name: &str) {
     let (kept, report) = load(variant, name, &LoadOptions::default());
     assert!(
         report
@@ -162,76 +155,59 @@ fn bf16(variant: &Variant, image: &Case) {
         ..LoadOptions::default()
     };
     let (model, _) = load(variant, name, &options);
-    let golden = &variant.tensors("model/llava_bin_bf16/expected.safetensors")["image.logits"];
+    let golden = &variant.tensors(&format!("{name}/expected.safetensors"))["image.logits"];
+    let image = Image::new(variant, &model);
     image.assert_logits(&variant.at(name), &model, golden);
 }
 
-/// Projectors in files of their own, in place of a random one.
-fn projectors(variant: &Variant, image: &Case, base: &GalleryModel) {
-    let reference = image.logits(base);
-    let mut found = 0;
-    for entry in std::fs::read_dir(variant.path("model")).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap().to_string_lossy().into_owned();
-        if name.starts_with("mm_projector") && name.ends_with(".bin") {
-            let mut other = base.clone();
-            other.projector = base.config().projector_config().init(&device());
-            let other = load_projector(other, &path, &LoadOptions::default()).unwrap();
-            assert!(image.logits(&other) == reference, "{}", variant.at(&name));
-            found += 1;
-        }
-    }
-    if found == 0 {
-        variant.absent("model/mm_projector*.bin");
-    }
+/// A projector in a file of its own, in place of a random one.
+fn projector(variant: &Variant, name: &str) {
+    let base = variant.model(VocabRows::AsStored);
+    let image = Image::new(variant, &base);
+    let mut other = base.clone();
+    other.projector = base.config().projector_config().init(&device());
+    let other = load_projector(other, variant.path(name), &LoadOptions::default()).unwrap();
+    assert!(
+        image.logits(&other) == image.logits(&base),
+        "{}",
+        variant.at(name)
+    );
 }
 
-/// Adapters of either kind on llava-hf's base: with the base's projector where the folder has none, else with its own; on, and
-/// merged.
-fn adapters(variant: &Variant, image: &Case, expected: &Goldens, case: &Value) {
-    if !variant.has("lora") {
-        variant.absent("lora");
-        return;
-    }
+/// An adapter on the base: with the base's projector where the folder has none, else with its own; on, merged, and written.
+fn adapter(variant: &Variant, name: &str) {
     let golden = variant.tensors("lora/expected.safetensors");
-    for (name, layout) in [
-        ("lora/peft_hf", AdapterLayout::Peft),
-        ("lora/llava_style", AdapterLayout::LlavaLora),
-    ] {
-        if !variant.has(name) {
-            variant.absent(name);
-            continue;
-        }
-        let base = variant.model(VocabRows::AsStored);
-        let options = LoadOptions::default();
-        let (model, adapter) = load_adapter(base, variant.path(name), &options).unwrap();
-        assert_eq!(adapter.layout, layout);
-        assert!(adapter.problems.is_empty());
-        let (on, merged) = if adapter.has_projector {
-            ("logits", "logits_merged")
-        } else {
-            (
-                "logits_adapter_only_base_projector",
-                "logits_adapter_only_base_projector",
-            )
-        };
-        image.assert_logits(&variant.at(name), &model, &golden[on]);
-        let what = format!("{name}, merged");
-        image.assert_logits(
-            &variant.at(&what),
-            &model.clone().merge_lora(),
-            &golden[merged],
-        );
-        if adapter.has_projector {
-            written(variant, &model, expected, case);
-        }
-        adapter_round_trips(variant, &model);
+    let base = variant.model(VocabRows::AsStored);
+    let image = Image::new(variant, &base);
+    let (model, adapter) = load_adapter(base, variant.path(name), &LoadOptions::default()).unwrap();
+    let layout = match name {
+        "lora/peft_hf" => AdapterLayout::Peft,
+        _ => AdapterLayout::LlavaLora,
+    };
+    assert_eq!(adapter.layout, layout);
+    assert!(adapter.problems.is_empty());
+    let (on, merged) = if adapter.has_projector {
+        ("logits", "logits_merged")
+    } else {
+        (
+            "logits_adapter_only_base_projector",
+            "logits_adapter_only_base_projector",
+        )
+    };
+    image.assert_logits(&variant.at(name), &model, &golden[on]);
+    let what = variant.at(&format!("{name}, merged"));
+    image.assert_logits(&what, &model.clone().merge_lora(), &golden[merged]);
+    if adapter.has_projector {
+        written(variant, &model);
     }
+    adapter_round_trips(variant, &model);
 }
 
 /// What the adapter writes, greedily.
-fn written(variant: &Variant, model: &GalleryModel, expected: &Goldens, case: &Value) {
-    let prompts = prompts(expected, case);
+fn written(variant: &Variant, model: &GalleryModel) {
+    let expected = variant.tensors("model/expected.safetensors");
+    let case = &variant.json("model/cases.json")["cases"]["image"];
+    let prompts = prompts(&expected, case);
     let golden = &variant.json("lora/cases.json")["greedy"];
     let steps = rows(&golden["new_ids"])[0].len();
     let found = padded(model, greedy(steps, Vec::new()), &prompts);
@@ -267,7 +243,8 @@ fn adapter_round_trips(variant: &Variant, model: &GalleryModel) {
 }
 
 /// Every layout, whole and in shards.
-fn round_trips(variant: &Variant, base: &GalleryModel) {
+fn round_trips(variant: &Variant) {
+    let base = &variant.model(VocabRows::AsStored);
     let folder = tempfile::tempdir().unwrap();
     for layout in [Layout::LlavaHf, Layout::LlavaHfNested, Layout::Llava] {
         for max_shard_size in [u64::MAX, 50_000] {

@@ -21,6 +21,7 @@ pub(crate) const HIDDEN: f32 = 5e-5;
 pub(crate) const LOGITS: f32 = 1e-4;
 
 /// One folder of fixtures.
+#[derive(Clone)]
 pub(crate) struct Variant {
     pub(crate) name: String,
     pub(crate) folder: PathBuf,
@@ -55,8 +56,17 @@ pub(crate) fn say(what: &str) {
     let _ = writeln!(std::io::stderr(), "{what}");
 }
 
-/// Runs the check of a stage on every variant that has the stage.
-pub(crate) fn each_variant(stage: &'static str, check: impl Fn(&Variant)) {
+/// Layouts of a model that give `model/expected.safetensors`, the one to begin with first.
+const LAYOUTS: [&str; 5] = [
+    "model/hf",
+    "model/hf_sharded",
+    "model/hf_v5",
+    "model/llava_safetensors",
+    "model/llava_bin",
+];
+
+/// The variants, in the order of their names.
+pub(crate) fn variants() -> Vec<Variant> {
     let root = root();
     let mut folders: Vec<PathBuf> = std::fs::read_dir(&root)
         .unwrap_or_else(|error| panic!("cannot read fixtures {}: {error}", root.display()))
@@ -65,29 +75,46 @@ pub(crate) fn each_variant(stage: &'static str, check: impl Fn(&Variant)) {
         .collect();
     folders.sort();
     assert!(!folders.is_empty(), "no variant in {}", root.display());
-    let needed = match stage {
-        "generation" | "checkpoint" | "bf16" => "model",
-        other => other,
+    let variant = |folder: PathBuf| Variant {
+        name: folder.file_name().unwrap().to_string_lossy().into_owned(),
+        folder,
+        stage: "fixtures",
     };
-    let mut checked = 0;
-    for folder in folders {
-        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
-        let variant = Variant {
-            name,
-            folder,
-            stage,
-        };
-        if variant.folder.join(needed).is_dir() {
-            check(&variant);
-            checked += 1;
-        } else {
-            variant.absent(needed);
-        }
-    }
-    assert!(checked > 0, "no variant has fixtures of the stage {stage}");
+    folders.into_iter().map(variant).collect()
+}
+
+/// Every file that the variant's `contents.txt` names is there.
+pub(crate) fn contents(variant: &Variant) {
+    let Ok(contents) = std::fs::read_to_string(variant.path("contents.txt")) else {
+        return variant.measured("no contents.txt: any of the fixtures may be there");
+    };
+    let missing: Vec<&str> = contents.lines().filter(|file| !variant.has(file)).collect();
+    assert!(
+        missing.is_empty(),
+        "{}: missing {missing:?}",
+        variant.folder.display()
+    );
 }
 
 impl Variant {
+    /// The same, for a check of some stage.
+    pub(crate) fn in_stage(&self, stage: &'static str) -> Self {
+        Self {
+            stage,
+            ..self.clone()
+        }
+    }
+
+    /// The family of models that the variant is of, where it is none that these stages are about: those have a CLIP tower.
+    pub(crate) fn unknown_family(&self) -> Option<String> {
+        let description = self.json("variant.json");
+        if let Some(family) = description.get("family").and_then(Value::as_str) {
+            return (family != "llava").then(|| family.to_owned());
+        }
+        let known = description.get("vision").is_some() || !self.has("model");
+        (!known).then(|| "a model without \"vision\" in its variant.json".to_owned())
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -129,14 +156,15 @@ impl Variant {
             .collect()
     }
 
-    /// Says that something was not there to compare with.
-    pub(crate) fn absent(&self, what: &str) {
-        say(&format!("absent: {what} of {} ({})", self.name, self.stage));
-    }
-
     /// Says what was measured.
     pub(crate) fn measured(&self, what: &str) {
         say(&format!("{} {}: {what}", self.name, self.stage));
+    }
+
+    /// The layout that the model is loaded from.
+    pub(crate) fn layout(&self) -> &'static str {
+        let found = LAYOUTS.into_iter().find(|layout| self.has(layout));
+        found.unwrap_or_else(|| panic!("{}: none of {LAYOUTS:?}", self.folder.display()))
     }
 
     pub(crate) fn model(&self, rows: VocabRows) -> GalleryModel {
@@ -149,7 +177,7 @@ impl Variant {
             dtype: Some(dtype),
             ..LoadOptions::default()
         };
-        let (model, report) = load_model(self.path("model/hf"), &device(), &options).unwrap();
+        let (model, report) = load_model(self.path(self.layout()), &device(), &options).unwrap();
         assert!(
             report.missing.is_empty() && report.unused.is_empty(),
             "{report}"
@@ -185,6 +213,12 @@ pub(crate) fn norm(values: &[f32]) -> f64 {
 
 pub(crate) fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().convert::<f32>().try_into_vec().unwrap()
+}
+
+/// The first `words` of every `width` values: llava-hf's rows of logits have more than the tokenizer's words.
+pub(crate) fn first_words(values: &[f32], width: usize, words: usize) -> Vec<f32> {
+    let rows = values.chunks(width);
+    rows.flat_map(|row| row[..words].to_vec()).collect()
 }
 
 /// Largest difference between two rows of numbers.

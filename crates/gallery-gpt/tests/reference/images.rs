@@ -5,7 +5,10 @@ use image::RgbImage;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::fixtures::{Variant, distance, list, text};
+use crate::{
+    case::Case,
+    fixtures::{Goldens, Variant, distance, list, text},
+};
 
 /// Pixel by pixel to channel by channel, as the reference stores them.
 fn channels(picture: &RgbImage) -> Vec<u8> {
@@ -21,57 +24,50 @@ fn sha256(bytes: &[u8]) -> String {
         .collect()
 }
 
-pub(crate) fn check(variant: &Variant) {
+pub(crate) fn cases(variant: &Variant) -> Vec<Case> {
+    let cases = variant.json("images/cases.json");
+    let pad: Vec<u64> = ints(&cases["pad_color"]);
+    let pad_color = Case::new("pad_color", move |_| {
+        let ours = ImageProcessorConfig::new(28).init().pad_color();
+        assert_eq!(ours.map(u64::from).to_vec(), pad);
+    });
+    let pictures = list(&cases["images"]).iter().map(|case| {
+        let case = case.clone();
+        Case::new(text(&case["name"]).to_owned(), move |variant| {
+            picture(variant, &case);
+        })
+    });
+    std::iter::once(pad_color).chain(pictures).collect()
+}
+
+fn ints(value: &Value) -> Vec<u64> {
+    let ints = list(value).iter().map(|int| int.as_u64().unwrap());
+    ints.collect()
+}
+
+/// A file is decoded as it was, and resized and normalized as it was.
+fn picture(variant: &Variant, case: &Value) {
     let resized = variant.tensors("images/resized_u8.safetensors");
     let pixels = variant.tensors("images/pixel_values.safetensors");
-    let cases = variant.json("images/cases.json");
-    let mut compared = 0;
-    for case in list(&cases["images"]) {
-        let name = text(&case["name"]);
-        let (stem, extension) = name.rsplit_once('.').unwrap();
-        let plain = ImageProcessorConfig::new(28).init();
-        let pad: Vec<u64> = list(&cases["pad_color"])
-            .iter()
-            .map(|c| c.as_u64().unwrap())
-            .collect();
-        assert_eq!(
-            plain.pad_color().map(u64::from).to_vec(),
-            pad,
-            "{}",
-            variant.at("pad colour")
-        );
+    let name = text(&case["name"]);
+    let (stem, extension) = name.rsplit_once('.').unwrap();
+    let processor = ImageProcessorConfig::new(28).init();
+    let decoded = variant.path(&format!("images/decoded/{stem}__{extension}.png"));
+    let decoded = processor.open(decoded).unwrap();
+    let size = [decoded.width(), decoded.height()].map(u64::from);
+    assert_eq!(size.to_vec(), ints(&case["size_wh"]));
+    assert_eq!(sha256(decoded.as_raw()), text(&case["rgb_sha256"]));
 
-        let decoded = variant.path(&format!("images/decoded/{stem}__{extension}.png"));
-        let decoded = plain.open(decoded).unwrap();
-        let size: Vec<u64> = list(&case["size_wh"])
-            .iter()
-            .map(|s| s.as_u64().unwrap())
-            .collect();
-        assert_eq!(
-            [u64::from(decoded.width()), u64::from(decoded.height())].to_vec(),
-            size
-        );
-        assert_eq!(
-            sha256(decoded.as_raw()),
-            text(&case["rgb_sha256"]),
-            "{}",
-            variant.at(name)
-        );
+    let opened = processor
+        .open(variant.path(&format!("images/files/{name}")))
+        .unwrap();
+    assert!(opened == decoded, "{}", variant.at(name));
 
-        let opened = plain
-            .open(variant.path(&format!("images/files/{name}")))
-            .unwrap();
-        assert!(opened == decoded, "{}", variant.at(name));
-
-        let paths = case["paths"].as_object().unwrap();
-        for (path, expected) in paths {
-            compared += check_path(variant, name, path, expected, &decoded, &resized, &pixels);
-        }
+    let paths = case["paths"].as_object().unwrap();
+    assert!(!paths.is_empty());
+    for (path, expected) in paths {
+        check_path(variant, name, path, expected, &decoded, [&resized, &pixels]);
     }
-    assert!(compared > 0);
-    variant.measured(&format!(
-        "{compared} resized pictures bit-equal, and every file as it was decoded"
-    ));
 }
 
 fn check_path(
@@ -80,9 +76,8 @@ fn check_path(
     path: &str,
     expected: &Value,
     decoded: &RgbImage,
-    resized: &crate::fixtures::Goldens,
-    pixels: &crate::fixtures::Goldens,
-) -> usize {
+    [resized, pixels]: [&Goldens; 2],
+) {
     let (kind, size) = path.split_once('/').unwrap();
     let aspect_ratio = match kind {
         "llava_pad" => AspectRatio::Pad,
@@ -104,5 +99,4 @@ fn check_path(
         let worst = distance(processor.process(decoded).values(), &golden.values);
         assert!(worst <= 1e-6, "{at}: differs by {worst:e}");
     }
-    1
 }

@@ -1,9 +1,10 @@
 //! Every stage against the reference Python libraries, on fixtures of random tiny models.
 //!
 //! Reads every variant folder (those with a `variant.json`) under the folder named by `GALLERY_GPT_GOLDENS`, by default the
-//! copy in this project, and takes all sizes from the files. The device is the CPU, or what `GALLERY_GPT_DEVICE` names: built with
-//! `--features cuda` this is one program to carry to a GPU, with the folder of fixtures beside it. What a variant lacks is reported as absent on standard error.
-//! How the fixtures were made, and with which versions, is in `tests/goldens/README.md`.
+//! copy in this project, and takes all sizes from the files. Each case is a test of its own, `stage::variant::case`; what a variant
+//! does not have is listed as an ignored test marked `[absent]`, and a file that its `contents.txt` names must be there. The device is the
+//! CPU, or what `GALLERY_GPT_DEVICE` names: built with `--features cuda` this is one program to carry to a GPU, with the folder of
+//! fixtures beside it. How the fixtures were made, and with which versions, is in `tests/goldens/README.md`.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,6 +12,7 @@
 )]
 
 mod attention;
+mod case;
 mod checkpoint;
 mod fixtures;
 mod generation;
@@ -21,60 +23,39 @@ mod model;
 mod tokenizer;
 mod train;
 
-use fixtures::each_variant;
+use std::process::ExitCode;
 
-#[test]
-fn tokenizer() {
-    each_variant("tokenizer", tokenizer::check);
-}
+use libtest_mimic::{Arguments, Trial};
 
-#[test]
-fn images() {
-    each_variant("images", images::check);
-}
+use case::{Case, Stage};
+use fixtures::variants;
 
-#[test]
-fn model() {
-    each_variant("model", model::check);
-}
+/// The stages, the folder of a variant that each needs, and its cases.
+const STAGES: [Stage; 9] = [
+    Stage::new("tokenizer", "tokenizer", tokenizer::cases),
+    Stage::new("images", "images", images::cases),
+    Stage::new("model", "model", model::cases),
+    Stage::new("bf16", "model", model::bf16_cases),
+    Stage::new("generation", "model", generation::cases),
+    Stage::new("checkpoint", "model", checkpoint::cases),
+    Stage::new("lora", "lora", lora::cases),
+    Stage::new("metrics", "metrics", metrics::cases),
+    Stage::new("train", "train", train::cases),
+];
 
-#[test]
-fn attention() {
-    attention::check();
-}
-
-/// Bounds of bf16, stated where they are checked.
-#[test]
-fn bf16() {
-    each_variant("bf16", |variant| {
-        model::check_bf16(variant);
-        if variant.has("train") {
-            train::check_bf16(variant);
-        }
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let attention = Trial::test("attention", || {
+        attention::check();
+        Ok(())
     });
-}
-
-#[test]
-fn generation() {
-    each_variant("generation", generation::check);
-}
-
-#[test]
-fn checkpoint() {
-    each_variant("checkpoint", checkpoint::check);
-}
-
-#[test]
-fn lora() {
-    each_variant("lora", lora::check);
-}
-
-#[test]
-fn metrics() {
-    each_variant("metrics", metrics::check);
-}
-
-#[test]
-fn train() {
-    each_variant("train", train::check);
+    let mut trials = vec![attention];
+    for variant in variants() {
+        trials.push(Case::new("contents", fixtures::contents).trial(&variant, "fixtures"));
+        match variant.unknown_family() {
+            Some(family) => trials.push(Case::absent(&family).trial(&variant, "family")),
+            None => trials.extend(STAGES.iter().flat_map(|stage| stage.trials(&variant))),
+        }
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
 }

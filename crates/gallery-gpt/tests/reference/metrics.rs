@@ -8,7 +8,10 @@ use gallery_gpt::eval::{
 };
 use serde_json::Value;
 
-use crate::fixtures::{Variant, list, text};
+use crate::{
+    case::Case,
+    fixtures::{Variant, list, text},
+};
 
 /// Largest difference of a score.
 const SCORE: f64 = 1e-9;
@@ -45,44 +48,72 @@ fn assert_scores(what: &str, found: impl Iterator<Item = Option<f64>>, expected:
     }
 }
 
-pub(crate) fn check(variant: &Variant) {
-    let golden = variant.json("metrics/expected.json");
-    let pairs: Vec<Pair> = list(&golden["pairs"])
-        .iter()
-        .map(|pair| (text(&pair["cand"]).to_owned(), strings(&pair["refs"])))
-        .collect();
-    let wordnet = wordnet();
-    let mut compared = 0;
-    for (name, words) in [
+pub(crate) fn cases(_: &Variant) -> Vec<Case> {
+    let tokenized = [
         ("whitespace_lower", WordTokenizer::Whitespace),
         ("wordpunct_lower", WordTokenizer::WordPunct),
         ("treebank", WordTokenizer::Treebank),
-    ] {
-        let of = |text: &str| {
-            if name.ends_with("_lower") {
-                words.tokenize(&text.to_lowercase())
-            } else {
-                words.tokenize(text)
-            }
-        };
-        let cut: Vec<WordPair> = pairs
-            .iter()
-            .map(|(text, references)| (of(text), references.iter().map(|text| of(text)).collect()))
-            .collect();
-        for (at, (hypothesis, references)) in cut.iter().enumerate() {
-            let tokens = &golden["tokens"][name];
-            assert_eq!(*hypothesis, strings(&tokens["cand"][at]), "{name} {at}");
-            let expected: Vec<Vec<String>> =
-                list(&tokens["refs"][at]).iter().map(strings).collect();
-            assert_eq!(*references, expected, "{name} {at}");
-        }
-        compared += nltk(&golden, name, &cut);
-        meteor(variant, wordnet.as_ref(), &golden["meteor"][name], &cut);
+    ];
+    let mut cases = Vec::new();
+    for (name, words) in tokenized {
+        cases.push(Case::new(format!("nltk::{name}"), move |variant| {
+            let (golden, pairs) = golden(variant);
+            let compared = nltk(&golden, name, &tokenize(&golden, name, words, &pairs));
+            variant.measured(&format!("{compared} scores of nltk's BLEU and GLEU"));
+        }));
+        let with_wordnet = wordnet().is_some();
+        let synonyms = if with_wordnet { "wordnet" } else { "table" };
+        cases.push(Case::new(
+            format!("meteor::{name}::{synonyms}"),
+            move |variant| {
+                let (golden, pairs) = golden(variant);
+                let pairs = tokenize(&golden, name, words, &pairs);
+                meteor(variant, wordnet().as_ref(), &golden["meteor"][name], &pairs);
+            },
+        ));
     }
-    sacrebleu(&golden, &pairs);
-    rouge(&golden, &pairs);
-    stems(&golden);
-    variant.measured(&format!("{compared} scores of nltk's BLEU and GLEU"));
+    cases.push(Case::new("sacrebleu", |variant| {
+        let (golden, pairs) = golden(variant);
+        sacrebleu(&golden, &pairs);
+    }));
+    cases.push(Case::new("rouge", |variant| {
+        let (golden, pairs) = golden(variant);
+        rouge(&golden, &pairs);
+    }));
+    cases.push(Case::new("stems", |variant| stems(&golden(variant).0)));
+    cases
+}
+
+/// What the reference gave, and the texts.
+fn golden(variant: &Variant) -> (Value, Vec<Pair>) {
+    let golden = variant.json("metrics/expected.json");
+    let pairs = list(&golden["pairs"])
+        .iter()
+        .map(|pair| (text(&pair["cand"]).to_owned(), strings(&pair["refs"])))
+        .collect();
+    (golden, pairs)
+}
+
+/// The words of the texts, which are the reference's.
+fn tokenize(golden: &Value, name: &str, words: WordTokenizer, pairs: &[Pair]) -> Vec<WordPair> {
+    let of = |text: &str| {
+        if name.ends_with("_lower") {
+            words.tokenize(&text.to_lowercase())
+        } else {
+            words.tokenize(text)
+        }
+    };
+    let pairs: Vec<WordPair> = pairs
+        .iter()
+        .map(|(text, references)| (of(text), references.iter().map(|text| of(text)).collect()))
+        .collect();
+    for (at, (hypothesis, references)) in pairs.iter().enumerate() {
+        let tokens = &golden["tokens"][name];
+        assert_eq!(*hypothesis, strings(&tokens["cand"][at]), "{name} {at}");
+        let expected: Vec<Vec<String>> = list(&tokens["refs"][at]).iter().map(strings).collect();
+        assert_eq!(*references, expected, "{name} {at}");
+    }
+    pairs
 }
 
 fn nltk(golden: &Value, name: &str, pairs: &[WordPair]) -> usize {
@@ -159,7 +190,6 @@ fn meteor(variant: &Variant, wordnet: Option<&WordNet>, golden: &Value, pairs: &
     if let Some(wordnet) = wordnet {
         return meteor_with(wordnet, golden, pairs);
     }
-    variant.absent("WordNet; METEOR is checked with the fixtures' table of synonyms");
     let synonyms = variant.json("metrics/wordnet_synonyms.json");
     let synonyms = synonyms["synonyms"].as_object().unwrap();
     let synonyms = Table::new(

@@ -6,20 +6,37 @@ use gallery_gpt::text::{
 };
 use serde_json::Value;
 
-use crate::fixtures::{Variant, ids, list, text};
+use crate::{
+    case::Case,
+    fixtures::{Variant, ids, list, text},
+};
 
-pub(crate) fn check(variant: &Variant) {
-    let fast: Vec<(&str, Tokenizer)> = ["legacy", "legacy_hf", "metaspace", "metaspace_hf"]
-        .into_iter()
-        .map(|name| {
-            let path = variant.path(&format!("tokenizer/{name}/tokenizer.json"));
-            (
-                name,
-                Tokenizer::from_file(path, TokenizerMode::Fast).unwrap(),
-            )
-        })
-        .collect();
-    // The slow tokenizer must come out the same from every file.
+/// Tokenizers by their names.
+type Named = Vec<(&'static str, Tokenizer)>;
+
+pub(crate) fn cases(variant: &Variant) -> Vec<Case> {
+    vec![
+        Case::new("encode", encode),
+        Case::new("decode", decode),
+        Case::new("image_token", image_token),
+        Case::of_path(variant, "tokenizer/slow_reference.json", slow_reference),
+        Case::new("labels", labels),
+        Case::absent("the slow tokenizer with legacy=True, which LLaVA does not run"),
+    ]
+}
+
+fn fast(variant: &Variant) -> Named {
+    let names = ["legacy", "legacy_hf", "metaspace", "metaspace_hf"];
+    let tokenizer = |name| {
+        let path = variant.path(&format!("tokenizer/{name}/tokenizer.json"));
+        let tokenizer = Tokenizer::from_file(path, TokenizerMode::Fast);
+        (name, tokenizer.unwrap())
+    };
+    names.into_iter().map(tokenizer).collect()
+}
+
+/// The slow tokenizer, which must come out the same from every file.
+fn slow(variant: &Variant) -> Named {
     let files = [
         "tokenizer.model",
         "legacy/tokenizer.json",
@@ -27,21 +44,24 @@ pub(crate) fn check(variant: &Variant) {
         "metaspace/tokenizer.json",
         "metaspace_hf/tokenizer.json",
     ];
-    let slow: Vec<(&str, Tokenizer)> = files
-        .into_iter()
-        .map(|file| {
-            let path = variant.path(&format!("tokenizer/{file}"));
-            (
-                file,
-                Tokenizer::from_file(path, TokenizerMode::Slow).unwrap(),
-            )
-        })
-        .collect();
-    let cases = variant.json("tokenizer/cases.json");
-    for case in list(&cases["encode"]) {
+    let tokenizer = |file| {
+        let path = variant.path(&format!("tokenizer/{file}"));
+        let tokenizer = Tokenizer::from_file(path, TokenizerMode::Slow);
+        (file, tokenizer.unwrap())
+    };
+    files.into_iter().map(tokenizer).collect()
+}
+
+fn encode(variant: &Variant) {
+    let (fast, slow) = (fast(variant), slow(variant));
+    for case in list(&variant.json("tokenizer/cases.json")["encode"]) {
         encode_case(variant, &fast, &slow, case);
     }
-    for case in list(&cases["decode"]) {
+}
+
+fn decode(variant: &Variant) {
+    let fast = fast(variant);
+    for case in list(&variant.json("tokenizer/cases.json")["decode"]) {
         let row: Vec<u32> = ids(&case["ids"]).into_iter().map(|id| id as u32).collect();
         for (name, tokenizer) in &fast {
             if let Some(expected) = case.get(*name) {
@@ -49,17 +69,20 @@ pub(crate) fn check(variant: &Variant) {
             }
         }
     }
-    for case in list(&cases["tokenizer_image_token"]) {
-        for (name, tokenizer) in fast.iter().chain([&("llava_slow", slow[0].1.clone())]) {
-            if let Some(expected) = case.get(*name) {
-                let found = encode_prompt(tokenizer, text(&case["text"])).unwrap();
+}
+
+fn image_token(variant: &Variant) {
+    let slow = slow(variant).swap_remove(0).1;
+    let tokenizers = fast(variant).into_iter().chain([("llava_slow", slow)]);
+    let cases = variant.json("tokenizer/cases.json");
+    for (name, tokenizer) in tokenizers {
+        for case in list(&cases["tokenizer_image_token"]) {
+            if let Some(expected) = case.get(name) {
+                let found = encode_prompt(&tokenizer, text(&case["text"])).unwrap();
                 assert_eq!(found, ids(expected), "{}", variant.at(text(&case["text"])));
             }
         }
     }
-    slow_reference(variant, &slow);
-    labels(variant, &fast, &slow);
-    variant.absent("the slow tokenizer with legacy=True, which LLaVA does not run");
 }
 
 fn encode_case(
@@ -101,12 +124,9 @@ fn decodes(variant: &Variant, name: &str, tokenizer: &Tokenizer, row: &[u32], ex
     assert_eq!(tokenizer.decode(row, true), skipped, "{at}");
 }
 
-fn slow_reference(variant: &Variant, slow: &[(&str, Tokenizer)]) {
-    if !variant.has("tokenizer/slow_reference.json") {
-        return variant.absent("tokenizer/slow_reference.json");
-    }
+fn slow_reference(variant: &Variant) {
     let reference = &variant.json("tokenizer/slow_reference.json")["llava_slow"];
-    for (file, tokenizer) in slow {
+    for (file, tokenizer) in &slow(variant) {
         for case in list(&reference["encode"])
             .iter()
             .chain(list(&reference["decode"]))
@@ -121,7 +141,8 @@ fn slow_reference(variant: &Variant, slow: &[(&str, Tokenizer)]) {
     }
 }
 
-fn labels(variant: &Variant, fast: &[(&str, Tokenizer)], slow: &[(&str, Tokenizer)]) {
+fn labels(variant: &Variant) {
+    let (fast, slow) = (fast(variant), slow(variant));
     let template = TemplateKind::VicunaV1.template();
     for row in list(&variant.json("tokenizer/labels.json")) {
         let name = text(&row["tokenizer"]);

@@ -18,7 +18,10 @@ use gallery_gpt::{
 };
 use serde_json::{Value, json};
 
-use crate::fixtures::{Golden, Goldens, Variant, distance, ids, list, norm, text};
+use crate::{
+    case::Case,
+    fixtures::{Golden, Goldens, Variant, distance, ids, list, norm, text},
+};
 
 const LOSS: f64 = 2e-5;
 const NORM: f64 = 1e-5;
@@ -162,31 +165,66 @@ fn trained(model: &GalleryModel) -> BTreeMap<String, Golden> {
         .collect()
 }
 
-pub(crate) fn check(variant: &Variant) {
-    let expected = variant.tensors("model/expected.safetensors");
-    base_losses(variant, &expected);
-    let batches = batches(variant, &expected);
-    for name in ["run_fresh", "run_warm"] {
-        let log = variant.json(&format!("train/{name}.json"));
-        let run = variant.tensors(&format!("train/{name}.safetensors"));
-        for recompute in [Recompute::Off, Recompute::First(1), Recompute::Blocks] {
-            for packing in [Packing::Off, Packing::OneRow] {
-                let at = format!("{name}, recompute {recompute:?}, packing {packing:?}");
-                let ways = (recompute, packing);
-                check_run(variant, &variant.at(&at), &log, &run, &batches, ways);
+/// The runs that the variant has, whatever their names: those with steps and with tensors.
+fn runs(variant: &Variant) -> Vec<String> {
+    let files = std::fs::read_dir(variant.path("train")).unwrap();
+    let names = files.filter_map(|file| {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        let name = name.strip_suffix(".safetensors")?.to_owned();
+        let log = format!("train/{name}.json");
+        (variant.has(&log) && variant.json(&log)["log"].is_array()).then_some(name)
+    });
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+pub(crate) fn cases(variant: &Variant) -> Vec<Case> {
+    let mut cases = vec![Case::new("base_losses", base_losses)];
+    for name in runs(variant) {
+        for (recompute, of) in [
+            ("off", Recompute::Off),
+            ("first_1", Recompute::First(1)),
+            ("blocks", Recompute::Blocks),
+        ] {
+            for (packing, packed) in [("padded", Packing::Off), ("packed", Packing::OneRow)] {
+                let case = format!("{name}::recompute_{recompute}::{packing}");
+                let name = name.clone();
+                cases.push(Case::new(case, move |variant| {
+                    check_run(variant, &name, of, packed);
+                }));
             }
         }
     }
+    cases
 }
 
-fn check_run(
-    variant: &Variant,
-    at: &str,
-    log: &Value,
-    run: &Goldens,
-    batches: &[Batch],
-    (recompute, packing): (Recompute, Packing),
-) {
+pub(crate) fn bf16_cases(variant: &Variant) -> Vec<Case> {
+    let mut cases = Vec::new();
+    // From adapters that are not zero.
+    for name in runs(variant)
+        .into_iter()
+        .filter(|name| name.contains("warm"))
+    {
+        for (recompute, of) in [("off", Recompute::Off), ("blocks", Recompute::Blocks)] {
+            let case = format!("{name}::recompute_{recompute}");
+            let name = name.clone();
+            cases.push(Case::new(case, move |variant| {
+                check_bf16(variant, &name, of);
+            }));
+        }
+    }
+    cases
+}
+
+fn check_run(variant: &Variant, name: &str, recompute: Recompute, packing: Packing) {
+    let at = &variant.at(&format!(
+        "{name}, recompute {recompute:?}, packing {packing:?}"
+    ));
+    let expected = variant.tensors("model/expected.safetensors");
+    let batches = batches(variant, &expected);
+    let log = variant.json(&format!("train/{name}.json"));
+    let run = &variant.tensors(&format!("train/{name}.safetensors"));
     let config = TrainingConfig {
         gradient_checkpointing: recompute,
         packing,
@@ -282,53 +320,51 @@ fn check_run(
 
 /// Loss and norm with the base in bf16, adapters and optimizer in f32, against the reference's f32 run: what rounding the weights and
 /// everything that goes between them to 8 bits may cost. Sums, norms' variances, softmax and loss are f32 here.
-pub(crate) fn check_bf16(variant: &Variant) {
+fn check_bf16(variant: &Variant, name: &str, recompute: Recompute) {
     const LOSS: f64 = 5e-3;
     const NORM: f64 = 2e-2;
     let expected = variant.tensors("model/expected.safetensors");
     let batches = batches(variant, &expected);
-    for recompute in [Recompute::Off, Recompute::Blocks] {
-        let log = variant.json("train/run_warm.json");
-        let run = variant.tensors("train/run_warm.safetensors");
-        let config = TrainingConfig {
-            gradient_checkpointing: recompute,
-            ..config(&log["config"])
+    let log = variant.json(&format!("train/{name}.json"));
+    let run = variant.tensors(&format!("train/{name}.safetensors"));
+    let config = TrainingConfig {
+        gradient_checkpointing: recompute,
+        ..config(&log["config"])
+    };
+    let steps = list(&log["log"]);
+    let model = start(variant, &run, &log["config"], TensorDtype::BF16);
+    let mut state = TrainState::new(model, &config, steps.len()).unwrap();
+    let mut endless = batches.iter().cycle();
+    let (mut worst_loss, mut worst_norm) = (0.0_f64, 0.0_f64);
+    for step in steps {
+        let micro = config.gradient_accumulation_steps;
+        let micro_batches: Vec<Batch> = endless.by_ref().take(micro).cloned().collect();
+        let report = state.step(&micro_batches).unwrap();
+        let apart = |found: f64, key: &str| {
+            let expected = step[key].as_f64().unwrap();
+            (found - expected).abs() / expected
         };
-        let steps = list(&log["log"]);
-        let model = start(variant, &run, &log["config"], TensorDtype::BF16);
-        let mut state = TrainState::new(model, &config, steps.len()).unwrap();
-        let mut endless = batches.iter().cycle();
-        let (mut worst_loss, mut worst_norm) = (0.0_f64, 0.0_f64);
-        for step in steps {
-            let micro = config.gradient_accumulation_steps;
-            let micro_batches: Vec<Batch> = endless.by_ref().take(micro).cloned().collect();
-            let report = state.step(&micro_batches).unwrap();
-            let apart = |found: f64, key: &str| {
-                let expected = step[key].as_f64().unwrap();
-                (found - expected).abs() / expected
-            };
-            worst_loss = worst_loss.max(apart(report.loss, "loss"));
-            worst_norm = worst_norm.max(apart(report.grad_norm, "grad_norm_before_clip"));
-        }
-        let at = variant.at(&format!("bf16, recompute {recompute:?}"));
-        variant.measured(&format!(
-            "{at}: loss {worst_loss:.1e}, norm {worst_norm:.1e}"
-        ));
-        assert!(worst_loss <= LOSS && worst_norm <= NORM, "{at}");
-        // What is trained stays in f32, bit for bit what it was read as.
-        struct Trained(usize);
-        impl ModuleVisitor for Trained {
-            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-                if param.is_require_grad() {
-                    assert_eq!(param.val().dtype(), burn::tensor::DType::F32);
-                    self.0 += 1;
-                }
+        worst_loss = worst_loss.max(apart(report.loss, "loss"));
+        worst_norm = worst_norm.max(apart(report.grad_norm, "grad_norm_before_clip"));
+    }
+    let at = variant.at(&format!("bf16, recompute {recompute:?}"));
+    variant.measured(&format!(
+        "{at}: loss {worst_loss:.1e}, norm {worst_norm:.1e}"
+    ));
+    assert!(worst_loss <= LOSS && worst_norm <= NORM, "{at}");
+    // What is trained stays in f32, bit for bit what it was read as.
+    struct Trained(usize);
+    impl ModuleVisitor for Trained {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if param.is_require_grad() {
+                assert_eq!(param.val().dtype(), burn::tensor::DType::F32);
+                self.0 += 1;
             }
         }
-        let mut trained = Trained(0);
-        burn::module::Module::visit(state.model(), &mut trained);
-        assert!(trained.0 > 0);
     }
+    let mut trained = Trained(0);
+    burn::module::Module::visit(state.model(), &mut trained);
+    assert!(trained.0 > 0);
 }
 
 /// Gradients of the first step, before clipping.
@@ -414,7 +450,8 @@ impl ParamVisitor for GradientReader<'_> {
 }
 
 /// Loss of every conversation alone, without an adapter.
-fn base_losses(variant: &Variant, expected: &Goldens) {
+fn base_losses(variant: &Variant) {
+    let expected = &variant.tensors("model/expected.safetensors");
     let model = variant.model(VocabRows::Tokenizer);
     let conversations: BTreeMap<String, (Vec<i64>, Vec<i64>)> =
         list(&variant.json("train/batches.json"))
@@ -433,9 +470,7 @@ fn base_losses(variant: &Variant, expected: &Goldens) {
     for case in list(&variant.json("train/base_losses.json")) {
         let name = text(&case["conversation"]);
         let Some((input_ids, labels)) = conversations.get(name) else {
-            variant.absent(&format!(
-                "ids of the conversation {name} in train/batches.json"
-            ));
+            variant.measured(&format!("no ids of {name} in train/batches.json"));
             continue;
         };
         let batch = Batch {
