@@ -4,6 +4,7 @@
 mod terminal;
 
 mod args;
+mod command_line;
 mod commands;
 mod files;
 

@@ -1,10 +1,9 @@
-//! Flags that several commands share, and how they may be spelled.
+//! Flags that several commands share.
 
 mod generation;
 mod hub_cache;
 mod model;
 mod output_folder;
-pub(crate) mod spelling;
 
 pub(crate) use generation::GenerationFlags;
 pub(crate) use hub_cache::{TINY_BASE, cached_folder, model_folder};

@@ -20,7 +20,7 @@ use super::hub_cache::{self, TINY_BASE};
 pub(crate) struct ModelFlags {
     /// Folder of the base model, in any layout, with its tokenizer; or its name on the hub, if the hub's cache has it [default:
     /// datasets/tiny-base].
-    #[arg(long, visible_alias = "model_base", value_parser = hub_cache::model_folder)]
+    #[arg(long, visible_aliases = ["model_base", "model_name_or_path"], value_parser = hub_cache::model_folder)]
     base: Option<PathBuf>,
     /// Folder of an adapter, PEFT's or the original's, or an `mm_projector.bin`. The folder of a whole model is taken for the base
     /// where none is given, as LLaVA's programs take it.
@@ -40,7 +40,11 @@ pub(crate) struct ModelFlags {
     load_8bit: bool,
     /// Conversation template, or `guess`: by the model's name, as `run_llava.py` does, which asks adapters without "v1" in their
     /// name with `llava_v0` although training uses v1.
-    #[arg(long, default_value = "vicuna_v1")]
+    #[arg(
+        long = "template",
+        visible_alias = "conv_mode",
+        default_value = "vicuna_v1"
+    )]
     conv_mode: ConvMode,
 }
 

@@ -1,8 +1,8 @@
 //! Answers a file of questions about pictures, as LLaVA's batch evaluation does: JSON lines in, JSON lines out, in chunks.
 //!
 //! ```sh
-//! gallery-gpt answer-questions --question-file questions.jsonl --image-folder paintings \
-//!     --answers-file answers.jsonl --num-chunks 4 --chunk-idx 0
+//! gallery-gpt answer-questions --questions questions.jsonl --images paintings \
+//!     --output answers.jsonl --num-chunks 4 --chunk-idx 0
 //! ```
 //!
 //! A question is `{"question_id", "image", "text"}`; an answer `{"question_id", "image", "prompt", "text", "answer_id", "model_id",
@@ -38,14 +38,14 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelFlags,
     /// Questions, a JSON object a line.
-    #[arg(long)]
-    question_file: PathBuf,
+    #[arg(long, visible_alias = "question_file")]
+    questions: PathBuf,
     /// Folder that the questions' pictures are in.
-    #[arg(long, default_value = ".")]
-    image_folder: PathBuf,
+    #[arg(long, visible_alias = "image_folder", default_value = ".")]
+    images: PathBuf,
     /// File for the answers, `-` for standard output; one that is there is gone on with.
-    #[arg(long)]
-    answers_file: PathBuf,
+    #[arg(long, visible_alias = "answers_file")]
+    output: PathBuf,
     /// Parts that the questions are divided into.
     #[arg(long, default_value_t = 1)]
     num_chunks: usize,
@@ -80,9 +80,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         arguments.num_chunks
     );
     let config = arguments.generation.config(1024)?;
-    let questions = questions(&arguments.question_file)?;
-    Destination::new(&arguments.answers_file)
-        .apart_from([&arguments.question_file])
+    let questions = questions(&arguments.questions)?;
+    Destination::new(&arguments.output)
+        .apart_from([&arguments.questions])
         .check_file()?;
     let size = questions.len().div_ceil(arguments.num_chunks).max(1);
     let chunk = questions
@@ -92,7 +92,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let gallery = arguments.model.load()?;
     let model = arguments.model.name();
     let written_by = gallery.written_by(&config)?;
-    let mut output = AnswerOutput::open(&arguments.answers_file, "question_id", written_by)?;
+    let mut output = AnswerOutput::open(&arguments.output, "question_id", written_by)?;
     for question in chunk {
         for (field, now) in [
             ("prompt", json!(question.text)),
@@ -110,7 +110,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let progress = ProgressBar::new(left.len() as u64).with_style(ProgressStyle::with_template(
         "{bar:30} {pos}/{len} questions, {per_sec}, {elapsed} gone, {eta} left",
     )?);
-    let folder = PictureFolder::new(&arguments.image_folder);
+    let folder = PictureFolder::new(&arguments.images);
     let (mut bad, mut answered) = (0, 0);
     'batches: for batch in left.chunks(arguments.batch_size) {
         let mut asked = Vec::with_capacity(batch.len());

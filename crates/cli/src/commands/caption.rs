@@ -63,7 +63,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 8)]
     batch_size: usize,
     /// What to ask.
-    #[arg(long, visible_alias = "query", default_value = QUESTIONS[3])]
+    #[arg(long, visible_aliases = ["query", "prompt"], default_value = QUESTIONS[3])]
     question: String,
     /// File for a picture of where the decoder looked while it wrote the phrase, PNG or JPEG by its ending; one picture alone.
     #[arg(long, requires = "phrase", conflicts_with_all = ["output", "together"])]

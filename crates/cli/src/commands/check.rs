@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
     /// Folder of the base model that would be trained: its tokenizer, picture size and context count.
     #[arg(
         long,
-        alias = "model_name_or_path",
+        visible_aliases = ["model_name_or_path", "model_base"],
         default_value = "datasets/tiny-base",
         value_parser = model_folder
     )]
@@ -47,19 +47,24 @@ pub(crate) struct Arguments {
     /// Training records (`train_samples_tuning.json`), a JSON array or one a line.
     #[arg(
         long,
-        alias = "data_path",
+        visible_alias = "data_path",
         default_value = "datasets/painting-form-mini/train_samples_tuning.json"
     )]
     data: PathBuf,
     /// Folder that the records' picture paths start from.
     #[arg(
         long,
-        alias = "image_folder",
+        visible_alias = "image_folder",
         default_value = "datasets/painting-form-mini"
     )]
     images: PathBuf,
-    /// Conversation template.
-    #[arg(long, default_value = "v1")]
+    /// Conversation template; `--version v1`, as the original spells it, is read as well.
+    #[arg(
+        id = "template",
+        long = "template",
+        visible_alias = "conv_mode",
+        default_value = "vicuna_v1"
+    )]
     version: TemplateKind,
     /// Longest record in tokens, pictures expanded.
     #[arg(long, default_value_t = 2048)]

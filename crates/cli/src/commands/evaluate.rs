@@ -50,7 +50,11 @@ pub(crate) struct Arguments {
     ])]
     references: Vec<PathBuf>,
     /// Folder of the test pictures.
-    #[arg(long, default_value = "datasets/painting-form-mini/images")]
+    #[arg(
+        long,
+        visible_alias = "image_folder",
+        default_value = "datasets/painting-form-mini/images"
+    )]
     images: PathBuf,
     /// A system's predictions, NAME=FILE; may be given again. Without any, base and adapter are run.
     #[arg(long, value_name = "NAME=FILE")]
@@ -59,13 +63,13 @@ pub(crate) struct Arguments {
     #[arg(long, requires = "predictions")]
     questions: Option<PathBuf>,
     /// Folder of the base model.
-    #[arg(long, visible_alias = "model_base", value_parser = model_folder)]
+    #[arg(long, visible_aliases = ["model_base", "model_name_or_path"], value_parser = model_folder)]
     base: Option<PathBuf>,
-    /// Folder of an adapter for the base.
+    /// Folder of an adapter for the base [default: that of the newest runs/finetune-N].
     #[arg(long, visible_alias = "model_path")]
     adapter: Option<PathBuf>,
     /// What to ask about every painting.
-    #[arg(long, default_value = QUESTIONS[3])]
+    #[arg(long, visible_aliases = ["query", "prompt"], default_value = QUESTIONS[3])]
     question: String,
     /// Most tokens to write.
     #[arg(long, default_value_t = 160)]

@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
     /// Folder of the model, in any layout.
     #[arg(
         long,
-        visible_alias = "model_base",
+        visible_aliases = ["model_base", "model_name_or_path"],
         default_value = "datasets/tiny-base",
         value_parser = model_folder
     )]

@@ -13,20 +13,32 @@ mod serve;
 
 use std::ffi::OsString;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::Shell;
+pub(crate) use finetune::without_fixed;
+use toml::Table;
 
-use crate::args::spelling;
+use crate::{
+    command_line::{Line, config, finished},
+    terminal::output,
+};
 
 /// Finetunes and runs multimodal models that read paintings.
 #[derive(Parser)]
-#[command(name = "gallery-gpt", version)]
+#[command(
+    name = "gallery-gpt",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong flags, 130 ended by Ctrl-C or SIGTERM."
+)]
 struct Program {
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Subcommand)]
-enum Command {
+pub(crate) enum Command {
     Finetune(Box<finetune::Arguments>),
     /// Says what a training will need, in parameters, memory and steps; no weight is read.
     Plan(Box<finetune::Arguments>),
@@ -34,11 +46,45 @@ enum Command {
     Chat(chat::Arguments),
     Serve(serve::Arguments),
     Evaluate(evaluate::Arguments),
+    #[command(alias = "validate_dataset")]
     Check(check::Arguments),
     Inspect(inspect::Arguments),
     Merge(merge::Arguments),
     Convert(convert::Arguments),
+    #[command(alias = "answer_questions")]
     AnswerQuestions(answer_questions::Arguments),
+    /// Writes the completions of a shell to standard output.
+    Completions {
+        shell: Shell,
+    },
+}
+
+/// All commands and their flags.
+pub(crate) fn command() -> clap::Command {
+    finished(Program::command())
+}
+
+/// Reads a command line, the program's name first.
+///
+/// # Errors
+/// As [`Line::read`].
+fn parse(words: impl IntoIterator<Item = OsString>) -> anyhow::Result<(Command, Line)> {
+    let line = Line::read(words, command())?;
+    let program = Program::from_arg_matches(&line.matches);
+    let program = program.unwrap_or_else(|error| error.exit());
+    Ok((program.command, line))
+}
+
+/// Prints the flags of a command line as a file that `--config` reads.
+fn print_config(line: &Line, others: &Table) {
+    if let Some((name, matches)) = line.matches.subcommand()
+        && let Some(command) = command().find_subcommand(name)
+    {
+        output(format_args!(
+            "{}",
+            config::printed(command, matches, others)
+        ));
+    }
 }
 
 /// Runs the command that the command line names.
@@ -46,17 +92,15 @@ enum Command {
 /// # Errors
 /// The command's own.
 pub(crate) fn run() -> anyhow::Result<()> {
-    let mut typed = spelling::arguments();
-    let is = |name: &str| typed.get(1).is_some_and(|command| command == name);
-    if is("plan") {
-        typed.push(OsString::from("--plan"));
-        typed = finetune::without_fixed(typed)?;
-    } else if is("finetune") {
-        typed = finetune::without_fixed(typed)?;
+    let (command, line) = parse(std::env::args_os())?;
+    let trains = matches!(command, Command::Finetune(_) | Command::Plan(_));
+    if line.prints_config() && !trains {
+        print_config(&line, &Table::new());
+        return Ok(());
     }
-    match Program::parse_from(&typed).command {
+    match command {
         Command::Finetune(arguments) | Command::Plan(arguments) => {
-            finetune::start(*arguments, &typed[2..])
+            finetune::start(*arguments, &line)
         }
         Command::Caption(arguments) => caption::run(&arguments),
         Command::Chat(arguments) => chat::run(&arguments),
@@ -67,5 +111,11 @@ pub(crate) fn run() -> anyhow::Result<()> {
         Command::Merge(arguments) => merge::run(&arguments),
         Command::Convert(arguments) => convert::run(&arguments),
         Command::AnswerQuestions(arguments) => answer_questions::run(&arguments),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut self::command(), "gallery-gpt", &mut text);
+            output(format_args!("{}", String::from_utf8_lossy(&text)));
+            Ok(())
+        }
     }
 }

@@ -4,6 +4,7 @@
 
 mod answers;
 mod checkpoints;
+mod command_line;
 mod folders;
 mod help;
 mod pictures;

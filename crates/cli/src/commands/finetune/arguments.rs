@@ -14,7 +14,7 @@ use gallery_gpt::{
     },
 };
 
-use crate::args::{self, spelling::boolean};
+use crate::{args, command_line::spelling::boolean};
 
 pub(crate) const SAMPLE: &str = "datasets/painting-form-mini";
 /// The sample's training records, in its folder.
@@ -22,25 +22,25 @@ pub(crate) const RECORDS: &str = "train_samples_tuning.json";
 
 /// Finetunes a base model with LoRA on records of paintings.
 #[derive(Parser)]
-#[command(rename_all = "snake_case", args_override_self = true)]
+#[command(rename_all = "snake_case")]
 pub(crate) struct Arguments {
     /// Goes on with the run in this folder, with the flags it began with. Others may be given to train longer (`--num_train_epochs`,
     /// `--max_steps`), to save at other times, on other devices, or in less memory (`--gradient_checkpointing`, `--packing`); what would
     /// make it another training is refused.
-    #[arg(long, alias = "resume_from_checkpoint")]
+    #[arg(long, visible_alias = "resume_from_checkpoint")]
     pub(crate) resume: Option<PathBuf>,
     /// Folder of the base model, in any layout, with its tokenizer.
-    #[arg(long, alias = "model_name_or_path", default_value = args::TINY_BASE, value_parser = args::cached_folder)]
+    #[arg(long, visible_aliases = ["model_name_or_path", "model_base"], default_value = args::TINY_BASE, value_parser = args::cached_folder)]
     pub(crate) base: PathBuf,
     /// Training records (`train_samples_tuning.json`).
     #[arg(
         long,
-        alias = "data_path",
+        visible_alias = "data_path",
         default_value = "datasets/painting-form-mini/train_samples_tuning.json"
     )]
     pub(crate) data: PathBuf,
     /// Folder that the records' picture paths start from.
-    #[arg(long, alias = "image_folder", default_value = SAMPLE)]
+    #[arg(long, visible_alias = "image_folder", default_value = SAMPLE)]
     pub(crate) images: PathBuf,
     /// Folder of the run; by default the first free runs/finetune-N.
     #[arg(long)]
@@ -103,8 +103,13 @@ pub(crate) struct Arguments {
     /// Defaults of the flags below: the sample's, or the original script's.
     #[arg(long, value_enum, default_value_t = Preset::Sample)]
     pub(crate) preset: Preset,
-    /// Conversation template.
-    #[arg(long, default_value = "v1")]
+    /// Conversation template; `--version v1`, as the original spells it, is read as well.
+    #[arg(
+        id = "template",
+        long = "template",
+        visible_alias = "conv_mode",
+        default_value = "vicuna_v1"
+    )]
     pub(crate) version: TemplateKind,
     /// Adapter to go on training, in place of a new one: a folder of PEFT's or the original's. Its rank, alpha and dropout stay.
     #[arg(long, conflicts_with_all = ["lora_r", "lora_alpha", "lora_dropout"])]
@@ -125,7 +130,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     pub(crate) lora_dropout: Option<f64>,
     /// Peak learning rate.
-    #[arg(long)]
+    #[arg(long, visible_alias = "lr")]
     pub(crate) learning_rate: Option<f64>,
     /// Peak learning rate of the projector.
     #[arg(long)]
@@ -143,7 +148,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     pub(crate) max_grad_norm: Option<f64>,
     /// Times over the data; 0.5 is half of it.
-    #[arg(long)]
+    #[arg(long, visible_alias = "epochs")]
     pub(crate) num_train_epochs: Option<f64>,
     /// Stops after so many steps; -1 does not.
     #[arg(long, allow_negative_numbers = true)]
@@ -183,7 +188,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     pub(crate) peak_tflops: Option<f64>,
     /// steps validates every `--eval_steps`, no does not.
-    #[arg(long, alias = "eval_strategy", value_enum)]
+    #[arg(long, visible_alias = "eval_strategy", value_enum)]
     pub(crate) evaluation_strategy: Option<Strategy>,
     /// steps saves every `--save_steps`, no does not.
     #[arg(long, value_enum)]

@@ -10,6 +10,7 @@
 //! ```
 
 mod arguments;
+mod effective;
 mod going_on;
 mod planning;
 mod progress;
@@ -27,7 +28,6 @@ use std::{
 use anyhow::{Context, bail, ensure};
 pub(crate) use arguments::Arguments;
 use arguments::BadRecordPolicy;
-use clap::Parser;
 use gallery_gpt::{
     checkpoint::{
         Destination, SaveOptions, ensure_savable_adapter, save_model, save_projector, sha256_file,
@@ -44,6 +44,7 @@ pub(crate) use script_only::without_fixed;
 use test_paintings::{QUESTION, compare, examine, sample_test_set};
 
 use crate::{
+    command_line::Line,
     files::thumbnail,
     terminal::{Stopped, interrupt},
 };
@@ -52,22 +53,38 @@ use crate::{
 ///
 /// # Errors
 /// Anything that ends it before it is done.
-pub(crate) fn start(arguments: Arguments, given: &[OsString]) -> anyhow::Result<()> {
-    let arguments = arguments.with_absolute_paths()?;
-    let texts = given.iter().map(|text| text.to_string_lossy());
-    let given: Vec<String> = texts.map(Cow::into_owned).collect();
+pub(crate) fn start(arguments: Arguments, line: &Line) -> anyhow::Result<()> {
+    let given = line.flags.iter().map(|text| text.to_string_lossy());
+    let given: Vec<String> = given.map(Cow::into_owned).collect();
     let Some(folder) = arguments.resume.clone() else {
+        if line.prints_config() {
+            return print_config(&arguments, line);
+        }
+        let arguments = arguments.with_absolute_paths()?;
         let flags = arguments.recorded(&given);
         return run(&arguments, flags);
     };
     let began = began_with(&folder)?;
-    let given = arguments_over(&began, &given).with_absolute_paths()?;
-    run(&given, began)
+    let words = ["gallery-gpt".to_owned(), "finetune".to_owned()];
+    let words = words.into_iter().chain(flags_over(&began, &given));
+    let (command, line) = super::parse(words.map(OsString::from))?;
+    let super::Command::Finetune(arguments) = command else {
+        unreachable!("the words name the command");
+    };
+    if line.prints_config() {
+        return print_config(&arguments, &line);
+    }
+    run(&arguments.with_absolute_paths()?, began)
+}
+
+/// Prints all flags, the preset's values included.
+fn print_config(arguments: &Arguments, line: &Line) -> anyhow::Result<()> {
+    super::print_config(line, &arguments.effective()?);
+    Ok(())
 }
 
 /// The flags that a run began with, and the ones that are given now in their place.
-fn arguments_over(began: &[String], given: &[String]) -> Arguments {
-    let name = ["finetune".to_owned()];
+fn flags_over(began: &[String], given: &[String]) -> Vec<String> {
     // The one flag with several values, to which more would be added; it is recorded last.
     let several = |flag: &&String| !flag.starts_with("--sample_images");
     let kept = began.iter().take_while(several).count();
@@ -76,7 +93,7 @@ fn arguments_over(began: &[String], given: &[String]) -> Arguments {
     } else {
         &began[..kept]
     };
-    Arguments::parse_from(name.iter().chain(began).chain(given))
+    [began, given].concat()
 }
 
 fn run(arguments: &Arguments, flags: Vec<String>) -> anyhow::Result<()> {

@@ -1,11 +1,6 @@
 //! How flags may be spelled: with hyphens as well as underscores, and booleans as Python writes them.
 
-use std::{env::args_os, ffi::OsString};
-
-/// The arguments of this program, its name first, for `Parser::parse_from`: flags are in underscores, however they were typed.
-pub(crate) fn arguments() -> Vec<OsString> {
-    underscored(args_os())
-}
+use std::ffi::OsString;
 
 /// Arguments with the hyphens inside of flags' names as underscores: `--max-new-tokens` is `--max_new_tokens`. Values stay as
 /// they are, and so does everything behind a `--` that stands alone.
@@ -26,6 +21,52 @@ pub(crate) fn underscored(arguments: impl IntoIterator<Item = OsString>) -> Vec<
         format!("--{}{value}", name.replace('-', "_")).into()
     });
     spelled.collect()
+}
+
+/// Flags with `--version NAME`, the original's word for the conversation template, as `--template NAME`. Alone it asks for the
+/// program's version.
+pub(super) fn template_named(flags: Vec<OsString>) -> Vec<OsString> {
+    let mut flags = flags.into_iter().peekable();
+    let mut named = Vec::new();
+    while let Some(flag) = flags.next() {
+        let text = flag.to_str().unwrap_or_default();
+        let has_value = flags
+            .peek()
+            .is_some_and(|next| !next.to_string_lossy().starts_with('-'));
+        named.push(match text.strip_prefix("--version") {
+            Some("") if has_value => "--template".into(),
+            Some(value) if value.starts_with('=') => format!("--template{value}").into(),
+            _ => flag,
+        });
+    }
+    named
+}
+
+/// Flags with `--name True` as `--name=True` where the name is that of a boolean: alone it is true, and what follows may be
+/// something else if the command takes words besides flags.
+pub(super) fn joined_booleans(
+    flags: Vec<OsString>,
+    booleans: &[String],
+    takes_words: bool,
+) -> Vec<OsString> {
+    let mut flags = flags.into_iter().peekable();
+    let mut joined = Vec::new();
+    while let Some(flag) = flags.next() {
+        let name = flag.to_str().and_then(|text| text.strip_prefix("--"));
+        let is_boolean = name.is_some_and(|name| booleans.iter().any(|boolean| boolean == name));
+        let value = flags.peek().and_then(|next| next.to_str());
+        let value = value
+            .filter(|value| is_boolean && !value.starts_with("--"))
+            .map(str::to_owned);
+        joined.push(match value {
+            Some(value) if !takes_words || boolean(&value).is_ok() => {
+                flags.next();
+                format!("--{}={value}", name.unwrap_or_default()).into()
+            }
+            _ => flag,
+        });
+    }
+    joined
 }
 
 /// A boolean in the spellings that Hugging Face's argument parser takes: `True`, `true`, `yes`, `1` and so on.
