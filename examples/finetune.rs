@@ -2,17 +2,27 @@
 //!
 //! ```sh
 //! cargo run --release --example finetune                 # 200 steps, into runs/example
-//! cargo run --release --example finetune -- FOLDER STEPS
+//! cargo run --release --example finetune -- --output_dir FOLDER --max_steps 20
 //! ```
 
 #![allow(clippy::print_stdout, reason = "an example prints what it did")]
 
+use std::path::PathBuf;
+
+use clap::Parser;
 use gallery_gpt::{data::Order, prelude::*};
 
+#[derive(Parser)]
+#[command(rename_all = "snake_case")]
+struct Arguments {
+    #[arg(long, default_value = "runs/example")]
+    output_dir: PathBuf,
+    #[arg(long, default_value_t = 200)]
+    max_steps: usize,
+}
+
 fn main() -> anyhow::Result<()> {
-    let mut arguments = std::env::args().skip(1);
-    let folder = arguments.next().unwrap_or("runs/example".to_owned());
-    let steps = arguments.next().map_or(Ok(200), |steps| steps.parse())?;
+    let arguments = Arguments::parse();
 
     let base = GalleryGpt::load("datasets/tiny-base", &Device::flex())?;
     let set = PaintingForm::load("datasets/painting-form-mini/train_samples_tuning.json")?;
@@ -21,13 +31,13 @@ fn main() -> anyhow::Result<()> {
     }
     let batcher = base.batcher("datasets/painting-form-mini", 2048);
     let config = TrainingConfig {
-        max_steps: Some(steps),
+        max_steps: Some(arguments.max_steps),
         num_train_epochs: 8.0,
         per_device_train_batch_size: 16,
         order: Order::GroupByLength,
         ..TrainingConfig::lora(4e-3)
     };
-    let mut run = RunFolder::create(&folder)?;
+    let mut run = RunFolder::create(&arguments.output_dir)?;
     let model = Trainer::new(config)?.with_origin(base.origin()).train(
         base.model().clone().apply_lora(&LoraConfig::new(16, 32.0)),
         &set.records,
