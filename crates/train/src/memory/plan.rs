@@ -28,7 +28,7 @@ pub struct PlannedModel<'a> {
     pub bytes: usize,
     /// What attention keeps.
     pub attention: AttentionMemory,
-    /// Threads that share a step ([`MicroBatches::InParallel`]).
+    /// Threads that share a step ([`MicroBatches::InParallel`](crate::MicroBatches::InParallel)).
     pub threads: usize,
 }
 
