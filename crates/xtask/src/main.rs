@@ -6,9 +6,7 @@
     reason = "a program talks on the terminal"
 )]
 
-mod check;
 mod command;
-mod outside;
 mod packages;
 mod registry;
 mod tidy;
@@ -24,11 +22,8 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   tidy              the written rules of this repository, each finding with its file and line
-  check             formatting, tidy, lints, documentation, every feature set, licences, packages
   packages          packs every published crate, and prints what each weighs
-  registry FOLDER   packs every published crate into a registry of its own, for cargo's `registries`
-  outside FOLDER    a project outside of this repository that adds gallery-gpt from such a registry,
-                    and runs the snippets of the README";
+  registry FOLDER   packs every published crate into a registry of its own, for cargo's `registries`";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -36,10 +31,8 @@ fn main() -> ExitCode {
     let root = root();
     let done = match words[..] {
         ["tidy"] => tidy::run(&root),
-        ["check"] => check::run_all(&root),
         ["packages"] => packages::weigh(&root),
         ["registry", folder] => registry::make(&root, Path::new(folder)),
-        ["outside", folder] => outside::prove(&root, Path::new(folder)),
         ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             Ok(())

@@ -19,7 +19,6 @@ fn root() -> PathBuf {
 }
 
 /// A file of `tests/user_files/fixtures`.
-#[allow(dead_code, reason = "not every area has fixtures")]
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/user_files/fixtures")
