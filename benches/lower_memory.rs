@@ -103,7 +103,7 @@ fn main() -> anyhow::Result<()> {
         };
         let mut gallery = GalleryGpt::load_with(&base, &device, &options)?;
         if let Some(adapter) = &arguments.adapter {
-            gallery = gallery.adapter(adapter)?;
+            gallery = gallery.with_adapter(adapter)?;
             let merged = gallery.model().clone().merge_lora();
             gallery = gallery.with_model(merged);
         }

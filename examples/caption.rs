@@ -36,7 +36,7 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let mut gallery = GalleryGpt::load(&arguments.base, &Device::flex())?;
     if let Some(adapter) = &arguments.adapter {
-        gallery = gallery.adapter(adapter)?;
+        gallery = gallery.with_adapter(adapter)?;
     }
     let config = GenerationConfig {
         temperature: arguments.temperature,

@@ -23,40 +23,30 @@ struct Arguments {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    let sample = "datasets/painting-form-mini";
 
-    let base = GalleryGpt::load("datasets/tiny-base", &Device::flex())?;
-    let set = PaintingForm::load("datasets/painting-form-mini/train_samples_tuning.json")?;
-    for bad in &set.bad {
-        println!("left out: {bad}");
-    }
-    let batcher = base.batcher("datasets/painting-form-mini", 2048);
-    let config = TrainingConfig {
+    let training = TrainingConfig {
         max_steps: Some(arguments.max_steps),
         num_train_epochs: 8.0,
-        per_device_train_batch_size: 16,
         order: Order::GroupByLength,
         ..TrainingConfig::lora(4e-3)
     };
-    let mut run = RunFolder::create(&arguments.output_dir)?;
-    let model = Trainer::new(config)?.with_origin(base.origin()).train(
-        base.model().clone().apply_lora(&LoraConfig::new(16, 32.0)),
-        &set.records,
-        &batcher,
-        &mut run,
-        |event| {
+    let finetuned = GalleryGpt::load("datasets/tiny-base", &Device::flex())?
+        .finetune(LoraConfig::new(16, 32.0), training)
+        .records(format!("{sample}/train_samples_tuning.json"), sample)?
+        .run(&arguments.output_dir, |event| {
             if let TrainEvent::Step { report, .. } = event {
                 println!("step {}: loss {:.3}", report.step, report.loss);
             }
-        },
-    )?;
+        })?;
 
-    let tuned = base.with_model(model);
     let question = "Please write a paragraph of formal analysis for this painting.";
-    let picture = "datasets/painting-form-mini/images/test_0.jpg";
+    let picture = format!("{sample}/images/test_0.jpg");
+    let config = GenerationConfig::greedy(160);
     println!(
         "{}",
-        tuned.describe(picture, question, &GenerationConfig::greedy(160))?
+        finetuned.gallery().describe(&picture, question, &config)?
     );
-    println!("adapter {}", run.adapter().display());
+    println!("adapter {}", finetuned.result().display());
     Ok(())
 }

@@ -152,7 +152,7 @@ fn step(
     let model = model(request, clock.device, dtype).apply_lora(&lora);
     let config = TrainingConfig {
         packing: Packing::OneRow,
-        pad_to_multiple_of: if on_host { 1 } else { 64 },
+        pad_to_multiple_of: (!on_host).then_some(64),
         gradient_checkpointing: request.gradient_checkpointing,
         micro_batches: if on_host {
             MicroBatches::InParallel

@@ -389,7 +389,7 @@ fn no_folder(path: &std::path::Path, is_hub_name: bool) -> String {
     let name = path.display();
     if is_hub_name {
         format!(
-            "no such folder: {name}; if that is a model's name on the hub: models are not downloaded here, `hf download {name}` does it (with --local-dir DIR into a folder)"
+            "no such folder: {name}; if that is a model's name on the hub: models are not downloaded here, `hf download {name}` does it"
         )
     } else {
         format!("no such folder: {name}")

@@ -32,8 +32,8 @@ pub struct Report<'a> {
 }
 
 const STYLE: &str = "
-:root { color-scheme: light dark; --ink: #1d1b16; --paper: #fbf9f4; --line: #d8d2c4; --soft: #6d6758; --bar: #8a6d3b; --good: #dcecd3; --bad: #f6dcd4 }
-@media (prefers-color-scheme: dark) { :root { --ink: #ece7db; --paper: #191713; --line: #3c382f; --soft: #a39c8b; --bar: #c9a66b; --good: #2c4424; --bad: #54302a } }
+:root { color-scheme: light dark;--ink: #1d1b16;--paper: #fbf9f4;--line: #d8d2c4;--soft: #6d6758;--bar: #8a6d3b;--good: #dcecd3;--bad: #f6dcd4 }
+@media (prefers-color-scheme: dark) { :root {--ink: #ece7db;--paper: #191713;--line: #3c382f;--soft: #a39c8b;--bar: #c9a66b;--good: #2c4424;--bad: #54302a } }
 * { box-sizing: border-box }
 body { margin: 0 auto; max-width: 72rem; padding: 1.5rem 1rem 4rem; background: var(--paper); color: var(--ink); font: 1rem/1.5 Georgia, 'Times New Roman', serif }
 h1, h2, h3 { font-weight: 600; line-height: 1.2 } h1 { font-size: 1.7rem } h2 { margin-top: 2.5rem; font-size: 1.25rem } h3 { font-size: 1rem; margin: 0 0 .5rem }

@@ -154,7 +154,7 @@ impl GalleryGpt {
             Ok::<_, GalleryError>(hexadecimal(&adapter.finalize(), 16))
         });
         let settings = [
-            ("template", json!(self.template_kind().to_string())),
+            ("template", json!(self.template().to_string())),
             (
                 "image_aspect_ratio",
                 json!(self.processor().config().aspect_ratio.to_string()),

@@ -10,7 +10,8 @@
 //! | check whether a device can be used, and where it falls back | [`DeviceReport`], [`check_device`] | `inspect` |
 //! | a file of answers that an interrupted run resumes | [`AnswersFile`] | `caption`, `answer-questions` |
 //! | see the model's attention to a picture | [`AttentionMap`] | `caption`, `serve` |
-//! | finetune on records, and resume | [`train::Trainer`], [`train::RunFolder`] | `finetune` |
+//! | finetune on records, and resume | [`GalleryGpt::finetune`], [`Finetune`] | `finetune` |
+//! | a training loop of your own | [`train::TrainState`], [`train::Trainer`] | |
 //! | a model of your own size | [`model::GalleryModelConfig`] | `train_tiny_base` |
 //! | text to token ids and labels | [`text::Tokenizer`], [`text::encode_conversation`] | |
 //! | pictures to pixels | [`vision::ImageProcessor`] | |
@@ -58,6 +59,7 @@ mod attention_map;
 mod device;
 mod error;
 mod evaluator;
+mod finetune;
 mod picture;
 
 pub use answers_file::{AnswersError, AnswersFile, WrittenBy};
@@ -67,6 +69,9 @@ pub use device::{
 };
 pub use error::GalleryError;
 pub use evaluator::Evaluator;
+pub use finetune::{
+    Finetune, FinetuneBuilder, FinetuneError, FinetuneRun, Finetuned, TrainingRecords,
+};
 pub use gallery_gpt_checkpoint as checkpoint;
 pub use gallery_gpt_data as data;
 pub use gallery_gpt_eval as eval;

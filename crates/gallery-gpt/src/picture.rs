@@ -1,8 +1,12 @@
 //! A picture to ask about: a file, bytes or pixels.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Cursor,
+    path::{Path, PathBuf},
+};
 
-use image::RgbImage;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use image::{RgbImage, codecs::jpeg::JpegEncoder, imageops::FilterType};
 
 use crate::{
     GalleryError,
@@ -28,13 +32,44 @@ impl Picture<'_> {
     pub(crate) fn process(self, processor: &ImageProcessor) -> Result<PixelValues, GalleryError> {
         Ok(match self {
             Self::File(path) => processor.process_file(path)?,
-            Self::Bytes(bytes) => {
-                processor.process(&processor.decode("a picture in memory", bytes)?)
-            }
+            Self::Bytes(bytes) => processor.process(&processor.decode(IN_MEMORY, bytes)?),
             Self::Pixels(pixels) => processor.process(pixels),
         })
     }
+
+    /// A small JPEG of the picture, as a `data:` URI for a page that stands alone.
+    ///
+    /// # Errors
+    /// The picture cannot be read.
+    ///
+    /// # Panics
+    /// Never: a picture so small has a JPEG.
+    pub fn thumbnail(self, processor: &ImageProcessor) -> Result<String, GalleryError> {
+        let small = |picture: &RgbImage| {
+            let picture = image::DynamicImage::ImageRgb8(picture.clone());
+            picture.resize(THUMBNAIL, THUMBNAIL, FilterType::CatmullRom)
+        };
+        let small = match self {
+            Self::File(path) => small(&processor.open(path)?),
+            Self::Bytes(bytes) => small(&processor.decode(IN_MEMORY, bytes)?),
+            Self::Pixels(pixels) => small(pixels),
+        };
+        let mut jpeg = Cursor::new(Vec::new());
+        let encoder = JpegEncoder::new_with_quality(&mut jpeg, 82);
+        small
+            .to_rgb8()
+            .write_with_encoder(encoder)
+            .expect("pixels of at most 416 x 416 fit a JPEG in memory");
+        let jpeg = STANDARD.encode(jpeg.into_inner());
+        Ok(format!("data:image/jpeg;base64,{jpeg}"))
+    }
 }
+
+/// Longest side of a thumbnail in pixels.
+const THUMBNAIL: u32 = 416;
+
+/// The name of bytes in messages.
+const IN_MEMORY: &str = "a picture in memory";
 
 impl<'a> From<&'a Path> for Picture<'a> {
     fn from(path: &'a Path) -> Self {

@@ -98,7 +98,7 @@ impl GalleryGpt {
     ///
     /// # Errors
     /// The folder cannot be read or does not match the model.
-    pub fn adapter(mut self, path: impl AsRef<Path>) -> Result<Self, GalleryError> {
+    pub fn with_adapter(mut self, path: impl AsRef<Path>) -> Result<Self, GalleryError> {
         let path = path.as_ref();
         let options = LoadOptions::default();
         if is_adapter_path(path) {
@@ -159,14 +159,14 @@ impl GalleryGpt {
 
     /// Sets the conversation template; `vicuna_v1` by default, as in training.
     #[must_use]
-    pub fn template(mut self, template: TemplateKind) -> Self {
+    pub fn with_template(mut self, template: TemplateKind) -> Self {
         self.template = template;
         self
     }
 
     /// The conversation template.
     #[must_use]
-    pub fn template_kind(&self) -> TemplateKind {
+    pub fn template(&self) -> TemplateKind {
         self.template
     }
 
@@ -402,7 +402,7 @@ impl GalleryGpt {
     }
 }
 
-fn is_cpu(device: &Device) -> bool {
+pub(crate) fn is_cpu(device: &Device) -> bool {
     #[cfg(feature = "flex")]
     {
         device.clone().inner() == Device::flex()

@@ -3,7 +3,8 @@
 pub use burn::tensor::Device;
 
 pub use crate::{
-    DeviceKind, DeviceReport, Devices, Evaluator, GalleryError, GalleryGpt, Picture, TextStream,
+    DeviceKind, DeviceReport, Devices, Evaluator, Finetune, FinetuneError, Finetuned, GalleryError,
+    GalleryGpt, Picture, TextStream, TrainingRecords,
     checkpoint::{
         AdapterLayout, AdapterOrigin, LoadOptions, TensorDtype, load_model, save_adapter,
     },
@@ -15,6 +16,6 @@ pub use crate::{
         Prompt,
     },
     text::{Conversation, TemplateKind, Tokenizer},
-    train::{RunFolder, TrainEvent, Trainer, TrainingConfig},
+    train::{OnBadRecord, RunFolder, TrainEvent, Trainer, TrainingConfig},
     vision::{ImageProcessor, ImageProcessorConfig},
 };

@@ -459,7 +459,7 @@ fn the_facade_passes_errors_on() {
     let config = GenerationConfig::greedy(3);
     let error = gallery.describe("no/such.png", "Q", &config).unwrap_err();
     assert!(error.to_string().contains("no/such.png"), "{error}");
-    let error = gallery.adapter("no/such/adapter").unwrap_err();
+    let error = gallery.with_adapter("no/such/adapter").unwrap_err();
     assert!(error.to_string().contains("no/such/adapter"), "{error}");
     let record = RecordError::TooLong {
         length: 3000,

@@ -136,14 +136,14 @@ pub enum TrainError {
         step: usize,
         /// The device's words.
         cause: String,
-        /// The flags that make it need less.
+        /// Settings that need less.
         advice: String,
         /// The newest checkpoint.
         checkpoint: Option<PathBuf>,
     },
     /// The system gives no threads to decode pictures.
     #[error(
-        "--dataloader_num_workers {wanted}: {cause}; ask for fewer, or for 0 to share the threads of the step"
+        "dataloader_num_workers {wanted}: {cause}; ask for fewer, or for 0 to share the threads of the step"
     )]
     Workers {
         /// Threads asked for.

@@ -45,7 +45,7 @@ pub use error::{TrainError, TrainingConfigError};
 pub use event::TrainEvent;
 pub use memory::{
     AttentionMemory, AvailableMemory, MemoryPlan, PlannedModel, TrainingPlan, flops_per_token,
-    less_memory,
+    memory_saving_options,
 };
 pub use optim::{ParamGroups, Schedule, clip_global_norm, global_norm};
 pub use run::{

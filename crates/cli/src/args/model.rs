@@ -79,9 +79,9 @@ impl ModelFlags {
             ..LoadOptions::default()
         };
         let mut gallery =
-            GalleryGpt::load_with(base, &self.device.device()?, &options)?.template(template);
+            GalleryGpt::load_with(base, &self.device.device()?, &options)?.with_template(template);
         if let Some(adapter) = adapter {
-            gallery = gallery.adapter(adapter)?;
+            gallery = gallery.with_adapter(adapter)?;
         }
         if self.load_8bit {
             gallery = gallery.quantize();

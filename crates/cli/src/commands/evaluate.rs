@@ -33,7 +33,6 @@ use serde_json::{Value, json};
 
 use crate::{
     args::{TINY_BASE, model_folder},
-    files::thumbnail,
     terminal::{Stopped, interrupt},
 };
 
@@ -284,7 +283,7 @@ fn predictions(
             "no runs/finetune-N/adapter yet: run the example `finetune` first, or name one with --adapter",
         )?;
         say!("adapter {}", adapter.display());
-        let gallery = gallery.adapter(adapter)?;
+        let gallery = gallery.with_adapter(adapter)?;
         for note in gallery.notes() {
             note!("note: {note}");
         }
@@ -446,5 +445,7 @@ fn systems_json(
 fn picture_of(images: &Path, painting: &TestPainting) -> anyhow::Result<String> {
     let image = painting.image.as_ref();
     let image = image.with_context(|| format!("record {} names none", painting.index))?;
-    thumbnail(&PictureFolder::new(images).find(image)?)
+    let path = PictureFolder::new(images).find(image)?;
+    let processor = ImageProcessorConfig::new(224).init();
+    Ok(Picture::from(&path).thumbnail(&processor)?)
 }

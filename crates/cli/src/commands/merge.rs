@@ -63,7 +63,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let gallery = GalleryGpt::load_with(&arguments.base, &device, &stored)?;
     say!("{}", gallery.report());
-    let gallery = gallery.adapter(&arguments.adapter)?;
+    let gallery = gallery.with_adapter(&arguments.adapter)?;
     for note in gallery.notes() {
         note!("note: {note}");
     }

@@ -215,7 +215,7 @@ fn gpu(index: usize) -> Result<Vec<Finding>, cudarc::driver::DriverError> {
             Finding::falls_back(
                 "bf16",
                 format!(
-                    "{capability}: not on tensor cores before 8.0; use --dtype f16 for writing"
+                    "{capability}: not on tensor cores before 8.0; use dtype f16 for generation"
                 ),
             )
         },

@@ -113,7 +113,7 @@ fn answers_are_those_of_transformers() {
         ),
     ] {
         let base = GalleryGpt::load(root().join("datasets/tiny-base"), &Device::flex()).unwrap();
-        let gallery = base.adapter(fixture("adapters").join(name)).unwrap();
+        let gallery = base.with_adapter(fixture("adapters").join(name)).unwrap();
         let found = answer(&gallery);
         assert!(found.starts_with(expected), "{name}: {found}");
     }
@@ -451,7 +451,7 @@ fn paths_near_an_adapter_lead_to_it() {
         step,
     ] {
         let base = GalleryGpt::load(crate::root().join("datasets/tiny-base"), &Device::flex());
-        let gallery = base.unwrap().adapter(&path).unwrap();
+        let gallery = base.unwrap().with_adapter(&path).unwrap();
         let folder = &gallery.adapter_file().unwrap().folder;
         assert!(folder.ends_with("adapter"), "{}", folder.display());
     }

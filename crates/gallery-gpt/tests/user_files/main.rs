@@ -4,6 +4,7 @@
 
 mod adapters;
 mod checkpoints;
+mod finetuning;
 mod records;
 mod tokenizers;
 mod training;

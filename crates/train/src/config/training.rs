@@ -112,9 +112,9 @@ pub struct TrainingConfig {
     /// How the conversations of a micro-batch are laid out. Off, they are padded to the longest; in one row they are not, which
     /// changes the speed and nothing else.
     pub packing: Packing,
-    /// What the lengths of rows are rounded up to a multiple of: a GPU, whose kernels are tuned for each shape, then meets few shapes.
-    /// Changes the speed and nothing else.
-    pub pad_to_multiple_of: usize,
+    /// Lengths of rows are padded to a multiple of this; `None` is 1, but see [`TrainingConfig::on_gpu`]. Changes the speed and nothing
+    /// else.
+    pub pad_to_multiple_of: Option<usize>,
     /// Whether the decoder's blocks are run again in the backward pass instead of keeping what they computed.
     pub gradient_checkpointing: Recompute,
     /// Order of the records.
@@ -165,7 +165,7 @@ impl TrainingConfig {
             micro_batches: MicroBatches::OneByOne,
             loss_mean: LossMean::Step,
             packing: Packing::Off,
-            pad_to_multiple_of: 1,
+            pad_to_multiple_of: None,
             gradient_checkpointing: Recompute::Off,
             order: Order::Shuffled,
             on_bad_record: OnBadRecord::Fail,
@@ -195,6 +195,15 @@ impl TrainingConfig {
             script: ScriptArguments::gallery_gpt(),
             ..Self::lora(2e-5)
         }
+    }
+
+    /// The same on a GPU, where a step's micro-batches run one by one, and lengths are multiples of 64 unless they were given: its kernels
+    /// are tuned for each shape.
+    #[must_use]
+    pub fn on_gpu(mut self) -> Self {
+        self.micro_batches = MicroBatches::OneByOne;
+        self.pad_to_multiple_of.get_or_insert(64);
+        self
     }
 
     /// Checks numbers that came from a user.
@@ -265,7 +274,7 @@ impl TrainingConfig {
             ("save_steps", self.save_steps.unwrap_or(1)),
             ("save_total_limit", self.save_total_limit),
             ("logging_steps", self.logging_steps),
-            ("pad_to_multiple_of", self.pad_to_multiple_of),
+            ("pad_to_multiple_of", self.pad_to_multiple_of.unwrap_or(1)),
             (
                 "per_device_eval_batch_size",
                 self.per_device_eval_batch_size,

@@ -7,7 +7,7 @@ mod planner;
 mod step_memory;
 
 pub use available::AvailableMemory;
-pub use out_of_memory::less_memory;
+pub use out_of_memory::memory_saving_options;
 pub use plan::{AttentionMemory, MemoryPlan, PlannedModel, TrainingPlan, flops_per_token};
 
 pub(crate) use out_of_memory::{catch, message};

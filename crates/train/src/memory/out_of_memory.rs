@@ -1,4 +1,4 @@
-//! A device that has no memory left: said as an error, with the flags that help.
+//! A device that has no memory left: said as an error, with the settings that help.
 
 use std::{
     any::Any,
@@ -19,7 +19,7 @@ pub(crate) fn catch<T>(
         Some(cause) if is_out_of_memory(cause) => Err(TrainError::OutOfMemory {
             step,
             cause: cause.to_owned(),
-            advice: less_memory(config).join("; "),
+            advice: memory_saving_options(config).join("; "),
             checkpoint: None,
         }),
         _ => resume_unwind(payload),
@@ -44,25 +44,28 @@ fn is_out_of_memory(cause: &str) -> bool {
     words.iter().any(|word| cause.contains(word))
 }
 
-/// The flags that make a training need less memory, those that cost least first.
+/// Settings that make a training need less memory, those that cost least first, under the names of [`TrainingConfig`].
 #[must_use]
-pub fn less_memory(config: &TrainingConfig) -> Vec<String> {
-    let mut flags = Vec::new();
+pub fn memory_saving_options(config: &TrainingConfig) -> Vec<String> {
+    let mut options = Vec::new();
     if config.packing == Packing::Off && config.per_device_train_batch_size > 1 {
-        flags.push("--packing one_row leaves out the padding".to_owned());
+        options.push("packing one_row leaves out the padding".to_owned());
     }
     if config.gradient_checkpointing == Recompute::Off {
-        flags.push("--gradient_checkpointing blocks keeps one hidden state a block".to_owned());
+        options.push("gradient_checkpointing blocks keeps one hidden state per block".to_owned());
     }
     if config.per_device_train_batch_size > 1 {
         let half = config.per_device_train_batch_size.div_ceil(2);
-        flags.push(format!(
-            "--per_device_train_batch_size {half} --gradient_accumulation_steps {} has half as much at a time",
+        options.push(format!(
+            "per_device_train_batch_size {half} with gradient_accumulation_steps {} has half as much at a time",
             2 * config.gradient_accumulation_steps
         ));
     }
-    flags.push("--lora_r makes smaller adapters, --model_max_length shorter records".to_owned());
-    flags
+    options.push(
+        "a smaller lora_r makes smaller adapters, a smaller model_max_length shorter records"
+            .to_owned(),
+    );
+    options
 }
 
 #[cfg(test)]
@@ -79,9 +82,9 @@ mod tests {
             let error = catch::<()>(7, &config, || panic!("{words}")).expect_err("a panic");
             let text = error.to_string();
             assert!(text.contains("step 7"), "{text}");
-            assert!(text.contains("--gradient_checkpointing blocks"), "{text}");
+            assert!(text.contains("gradient_checkpointing blocks"), "{text}");
             assert!(
-                text.contains("--per_device_train_batch_size 8 --gradient_accumulation_steps 2")
+                text.contains("per_device_train_batch_size 8 with gradient_accumulation_steps 2")
             );
         }
         assert!(catch(1, &config, || Ok(3)).is_ok_and(|value| value == 3));

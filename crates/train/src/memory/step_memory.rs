@@ -23,7 +23,7 @@ use crate::{
 
 /// Slots that some rows take, and how long attention's rows are.
 pub(super) fn laid_out(config: &TrainingConfig, rows: &[RecordShape]) -> (usize, usize) {
-    let multiple = config.pad_to_multiple_of;
+    let multiple = config.pad_to_multiple_of.unwrap_or(1);
     let longest = rows.iter().map(|row| row.tokens).max().unwrap_or_default();
     let longest = longest.next_multiple_of(multiple);
     let slots = match config.packing {

@@ -31,8 +31,8 @@ pub(crate) struct Page<'a> {
 }
 
 const STYLE: &str = "
-:root { color-scheme: light dark; --ink: #1d1b16; --paper: #fbf9f4; --line: #d8d2c4; --soft: #6d6758; --new: #dcecd3 }
-@media (prefers-color-scheme: dark) { :root { --ink: #ece7db; --paper: #191713; --line: #3c382f; --soft: #a39c8b; --new: #2c4424 } }
+:root { color-scheme: light dark;--ink: #1d1b16;--paper: #fbf9f4;--line: #d8d2c4;--soft: #6d6758;--new: #dcecd3 }
+@media (prefers-color-scheme: dark) { :root {--ink: #ece7db;--paper: #191713;--line: #3c382f;--soft: #a39c8b;--new: #2c4424 } }
 * { box-sizing: border-box }
 body { margin: 0 auto; max-width: 72rem; padding: 1.5rem 1rem 4rem; background: var(--paper); color: var(--ink); font: 1rem/1.5 Georgia, 'Times New Roman', serif }
 h1, h2, h3 { font-weight: 600; line-height: 1.2 } h1 { font-size: 1.6rem } h2 { margin-top: 2.5rem; font-size: 1.2rem } h3 { font-size: 1rem; margin: 0 0 .4rem }

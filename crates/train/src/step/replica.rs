@@ -242,7 +242,7 @@ impl Replica {
         let options = GradientOptions {
             recompute: self.config.gradient_checkpointing,
             packing: self.config.packing,
-            pad_to_multiple_of: self.config.pad_to_multiple_of,
+            pad_to_multiple_of: self.config.pad_to_multiple_of.unwrap_or(1),
             weight: part.weight,
             dropout: Some(Dropout {
                 seed: self.config.seed,

@@ -406,11 +406,7 @@ impl Arguments {
             _ => {}
         }
         self.script(&mut training.script);
-        if !self.device.first().is_cpu() {
-            training.micro_batches = MicroBatches::OneByOne;
-            training.pad_to_multiple_of = 64;
-        }
-        set(&mut training.pad_to_multiple_of, self.pad_to_multiple_of);
+        training.pad_to_multiple_of = self.pad_to_multiple_of;
         training.on_bad_record = match self.on_bad_record {
             BadRecordPolicy::Fail => OnBadRecord::Fail,
             BadRecordPolicy::Skip => OnBadRecord::Skip {

@@ -35,7 +35,10 @@ impl Arguments {
     /// # Errors
     /// Flags that do not go together.
     pub(super) fn effective(&self) -> anyhow::Result<Table> {
-        let (training, lora) = self.settings()?;
+        let (mut training, lora) = self.settings()?;
+        if !self.device.first().is_cpu() {
+            training = training.on_gpu();
+        }
         let mut values = as_flags(&training, &lora)?;
         if self.lora_path.is_some() {
             values.retain(|name, _| !name.starts_with("lora_"));
@@ -57,6 +60,7 @@ fn as_flags(training: &TrainingConfig, lora: &LoraConfig) -> anyhow::Result<Tabl
     {
         let value = match (name, &settings[name]) {
             ("max_grad_norm" | "save_steps", Json::Null) => Value::Integer(0),
+            ("pad_to_multiple_of", Json::Null) => Value::Integer(1),
             ("max_steps", Json::Null) => Value::Integer(-1),
             (_, Json::Null) => continue,
             (_, value) => Value::try_from(value)?,

@@ -3,7 +3,10 @@
 use std::path::{Path, PathBuf, absolute};
 
 use anyhow::bail;
-use gallery_gpt::train::{RunSettings, TrainError};
+use gallery_gpt::{
+    FinetuneError,
+    train::{RunSettings, TrainError},
+};
 
 use super::arguments::Arguments;
 
@@ -20,13 +23,16 @@ pub(crate) fn began_with(run: &Path) -> anyhow::Result<Vec<String>> {
 }
 
 /// An error of the library in the words of the flags.
-pub(crate) fn in_flags(error: TrainError) -> anyhow::Error {
-    match error {
-        TrainError::HoldsRun { run, whole: true } => {
+pub(crate) fn in_flags(error: impl Into<FinetuneError>) -> anyhow::Error {
+    match error.into() {
+        FinetuneError::Train(TrainError::HoldsRun { run, whole: true }) => {
             let run = run.display();
             anyhow::anyhow!(
                 "{run} holds a run already; --resume {run} goes on with it, or name another --output_dir"
             )
+        }
+        error @ FinetuneError::BadRecords { .. } => {
+            anyhow::anyhow!("{error}: --on_bad_record skip does")
         }
         error => error.into(),
     }

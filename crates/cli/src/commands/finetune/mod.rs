@@ -18,34 +18,24 @@ mod screen;
 mod script_only;
 mod test_paintings;
 
-use std::{
-    borrow::Cow,
-    collections::{BTreeMap, btree_map::Entry},
-    ffi::OsString,
-    path::{Path, PathBuf},
-};
+use std::{borrow::Cow, ffi::OsString, path::PathBuf};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 pub(crate) use arguments::Arguments;
-use arguments::BadRecordPolicy;
 use gallery_gpt::{
-    checkpoint::{
-        Destination, SaveOptions, ensure_savable_adapter, save_model, save_projector, sha256_file,
-    },
-    data::{BadRecord, Record, RecordShape, count_kinds},
-    model::{CancelToken, GalleryModel},
+    Finetune, FinetuneError, TrainingRecords,
+    data::count_kinds,
     prelude::*,
-    train::{SamplePainting, Samples, TrainError, TrainableParts, TrainingCheckpoint},
+    train::{TrainError, TrainableParts},
 };
 use going_on::{began_with, in_flags};
-use planning::{ensure_it_fits, show_plan};
+use planning::show_plan;
 use progress::Progress;
 pub(crate) use script_only::without_fixed;
 use test_paintings::{QUESTION, compare, examine, sample_test_set};
 
 use crate::{
     command_line::Line,
-    files::thumbnail,
     terminal::{Stopped, interrupt},
 };
 
@@ -101,18 +91,97 @@ fn run(arguments: &Arguments, flags: Vec<String>) -> anyhow::Result<()> {
         return show_plan(arguments);
     }
     arguments.ensure_defaults_are_there()?;
-    let resumed = arguments
-        .resume
-        .as_ref()
-        .map(RunFolder::resume)
-        .transpose()?;
-    let folder = run_folder(arguments.output_dir.as_deref());
-    if resumed.is_none() {
-        RunFolder::ensure_free(&folder).map_err(in_flags)?;
+    let folder = run_folder(arguments);
+    // Before a base is loaded for nothing.
+    match &arguments.resume {
+        Some(run) => drop(RunFolder::resume(run)?),
+        None => RunFolder::ensure_free(&folder).map_err(in_flags)?,
     }
-    let (training, mut lora) = arguments.settings()?;
+    let finetune = prepare(arguments)?.flags(flags);
+    let test = sample_test_set(arguments)?;
+    let shown = match &test {
+        Some(test) if arguments.sample_images.is_empty() => &test.pictures[..3],
+        _ => &arguments.sample_images,
+    };
+    let finetune = if shown.is_empty() {
+        finetune
+    } else {
+        finetune.samples(shown, QUESTION)?
+    };
+    let (records, total_steps) = (finetune.training_records().len(), finetune.total_steps());
+    let trained = match (&arguments.lora_path, finetune.config().parts) {
+        (_, TrainableParts::PROJECTOR) => "the projector".to_owned(),
+        (None, TrainableParts::LORA) => {
+            format!("adapter of rank {}", arguments.settings()?.1.rank)
+        }
+        (Some(path), TrainableParts::LORA) => {
+            format!("going on with the adapter {}", path.display())
+        }
+        _ => "projector and decoder".to_owned(),
+    };
+    interrupt::outlive_terminal()?;
+    let cancel = interrupt::first_asks()?;
+    let finetune = finetune.cancel(cancel.clone());
+    let run = if arguments.resume.is_some() {
+        finetune.resume(&folder)
+    } else {
+        finetune.begin(&folder)
+    };
+    let run = run.map_err(in_flags)?;
+    let (path, is_done) = (run.folder().path().to_owned(), run.is_done());
+    let path = path.display();
+    say!("{records} records, {total_steps} steps, {trained}; run folder {path}");
+    let before = match &test {
+        Some(test) if !is_done => Some(examine(run.base(), test, &cancel)?),
+        _ => None,
+    };
+    if cancel.is_cancelled() {
+        bail!(Stopped(
+            "stopped before the first step; nothing was trained".to_owned()
+        ));
+    }
+    let mut progress = Progress::new(arguments.full_screen, &cancel)?;
+    let finetuned = run.train(|event| progress.show(event));
+    drop(progress);
+    let finetuned = match finetuned {
+        Err(FinetuneError::Train(TrainError::Interrupted { step, .. })) => bail!(Stopped(format!(
+            "stopped after step {step}; go on with finetune --resume {path}"
+        ))),
+        finetuned => finetuned.map_err(in_flags)?,
+    };
+    let run = finetuned.folder();
+    if run.bad_count() > 0 {
+        let (count, list) = (run.bad_count(), run.bad_records());
+        say!(
+            "{count} records were left out; they are listed in {}",
+            list.display()
+        );
+    }
+    if is_done {
+        say!(
+            "{path} is done after {total_steps} steps; --num_train_epochs or --max_steps trains longer"
+        );
+    }
+    let (result, page) = (finetuned.result().display(), run.page());
+    say!("result {result}, page {}", page.display());
+    if let (Some(test), Some(before)) = (test, before) {
+        let after = examine(finetuned.gallery(), &test, &cancel)?;
+        if cancel.is_cancelled() {
+            bail!(Stopped(
+                "stopped; the training is done, its result was not compared with the base"
+                    .to_owned()
+            ));
+        }
+        compare(&test, &before, &after, run)?;
+        finetuned.write_page()?;
+    }
+    Ok(())
+}
+
+/// Loads the base and checks the records, by the flags.
+fn prepare(arguments: &Arguments) -> anyhow::Result<Finetune> {
+    let (training, lora) = arguments.settings()?;
     training.validate()?;
-    lora.validate()?;
     let options = arguments.load_options(&training.script);
     ensure!(
         DeviceKind::allow_tf32(training.script.tf32),
@@ -122,262 +191,55 @@ fn run(arguments: &Arguments, flags: Vec<String>) -> anyhow::Result<()> {
     let others = arguments.device.others().iter().map(|other| other.device());
     let others: Vec<Device> = others.collect::<Result<_, _>>()?;
     let mut base =
-        GalleryGpt::load_with(&arguments.base, &device, &options)?.template(arguments.version);
-    training.script.check(base.model().config())?;
+        GalleryGpt::load_with(&arguments.base, &device, &options)?.with_template(arguments.version);
     if let Some(path) = &arguments.lora_path {
-        base = base.adapter(path)?;
+        base = base.with_adapter(path)?;
         for note in base.notes() {
             note!("note: {note}");
         }
-        let file = base.adapter_file();
-        let file = file.with_context(|| format!("{} holds no LoRA adapter", path.display()))?;
-        if training.parts == TrainableParts::LORA {
-            ensure_savable_adapter(base.model())?;
+        if base.adapter_file().is_none() {
+            bail!("{} holds no LoRA adapter", path.display());
         }
-        lora = LoraConfig {
-            seed: lora.seed,
-            ..file.lora.clone()
-        };
     }
-    let batcher = Batcher::new(
-        base.tokenizer().clone(),
-        arguments.version.template(),
-        base.processor().clone(),
-        &arguments.images,
-        base.model().config().tokens_per_picture(),
-        arguments.model_max_length,
-    )
-    .within_context(base.model().config().llama.max_position_embeddings);
-    let (records, shapes, bad) = usable_records(arguments, &batcher)?;
-    let (on_bad_record, parts) = (training.on_bad_record, training.parts);
-    let mut trainer = Trainer::new(training)?
-        .with_devices(others)
-        .with_base(base_files(&base)?)
-        .with_origin(base.origin());
-    ensure_it_fits(arguments, &trainer, &base, &lora, &shapes)?;
+    let adapters = training.parts == TrainableParts::LORA && arguments.lora_path.is_none();
+    let finetune = base.finetune(adapters.then_some(lora), training);
+    let records = checked_records(arguments, finetune.batcher(&arguments.images))?;
+    let mut finetune = finetune.checked(records).map_err(in_flags)?.devices(others);
     if let Some(path) = &arguments.eval_data {
-        let set = PaintingForm::load(path)?;
-        let checked = batcher.check(set.records);
-        if let Some(bad) = set.bad.iter().chain(&checked.bad).next() {
-            bail!("{}: {bad}", path.display());
-        }
-        trainer = trainer.with_validation(checked.records);
+        finetune = finetune.validation(path)?;
     }
-    let test = sample_test_set(arguments)?;
-    let shown = match &test {
-        Some(test) if arguments.sample_images.is_empty() => &test.pictures[..3],
-        _ => &arguments.sample_images,
-    };
-    let paintings: Vec<SamplePainting> = shown
-        .iter()
-        .map(|path| sample_painting(&base, path))
-        .collect::<anyhow::Result<_>>()?;
-    if !paintings.is_empty() {
-        trainer = trainer.with_samples(Samples {
-            paintings: paintings.clone(),
-            tokenizer: base.tokenizer().clone(),
-            generation: GenerationConfig::greedy(160),
-        });
-    }
-    // Only now: what is refused leaves nothing behind.
-    let mut run = match resumed {
-        Some(run) => run,
-        None => RunFolder::create(folder).map_err(in_flags)?,
-    }
-    .with_flags(flags);
-    for bad in bad {
-        run.leave_out(bad, on_bad_record)?;
-    }
-    let total_steps = trainer.total_steps(records.len());
-    let newest = TrainingCheckpoint::newest(&run.checkpoints())?;
-    let is_done = newest.is_some_and(|newest| newest.state.step >= total_steps);
-    say!(
-        "{} records, {total_steps} steps, {}; run folder {}",
-        records.len(),
-        match (parts, &arguments.lora_path) {
-            (TrainableParts::PROJECTOR, _) => "the projector".to_owned(),
-            (TrainableParts::LORA, None) => format!("adapter of rank {}", lora.rank),
-            (TrainableParts::LORA, Some(path)) =>
-                format!("going on with the adapter {}", path.display()),
-            _ => "projector and decoder".to_owned(),
-        },
-        run.path().display()
-    );
-
-    let before = match &test {
-        Some(test) if !is_done => Some(examine(&base, test, &CancelToken::new())?),
-        _ => None,
-    };
-    interrupt::outlive_terminal()?;
-    let cancel = interrupt::first_asks()?;
-    let trainer = trainer.with_cancel(cancel.clone());
-    let mut progress = Progress::new(arguments.full_screen, &cancel)?;
-    let trained = train(
-        arguments,
-        &trainer,
-        &base,
-        &lora,
-        &records,
-        &batcher,
-        &mut run,
-        |event| {
-            progress.show(event);
-        },
-    );
-    drop(progress);
-    let (model, result) = match trained {
-        Err(error) => match error.downcast::<TrainError>() {
-            Ok(TrainError::Interrupted { step, .. }) => {
-                let run = run.path().display();
-                bail!(Stopped(format!(
-                    "stopped after step {step}; go on with finetune --resume {run}"
-                )));
-            }
-            Ok(error) => return Err(in_flags(error)),
-            Err(error) => return Err(error),
-        },
-        Ok(trained) => trained,
-    };
-    if run.bad_count() > 0 {
-        say!(
-            "{} records were left out; they are listed in {}",
-            run.bad_count(),
-            run.bad_records().display()
-        );
-    }
-    if is_done {
-        let run = run.path().display();
-        say!(
-            "{run} is done after {total_steps} steps; --num_train_epochs or --max_steps trains longer"
-        );
-    }
-    say!("result {}, page {}", result.display(), run.page().display());
-    let finetuned = base.with_model(model);
-    if let (Some(test), Some(before)) = (test, before) {
-        let after = examine(&finetuned, &test, &cancel)?;
-        if cancel.is_cancelled() {
-            bail!(Stopped(
-                "stopped; the training is done, its result was not compared with the base"
-                    .to_owned()
-            ));
-        }
-        compare(&test, &before, &after, &run)?;
-        run.write_page(&paintings, true)?;
-    }
-    Ok(())
+    Ok(finetune)
 }
 
-/// Trains what is to be trained, and writes it: the model, and where its result is.
-#[allow(clippy::too_many_arguments, reason = "all that a training takes")]
-fn train(
-    arguments: &Arguments,
-    trainer: &Trainer,
-    base: &GalleryGpt,
-    lora: &LoraConfig,
-    records: &[Record],
-    batcher: &Batcher,
-    run: &mut RunFolder,
-    observe: impl FnMut(&TrainEvent),
-) -> anyhow::Result<(GalleryModel, PathBuf)> {
-    let start = base.model().clone();
-    let parts = trainer.config().parts;
-    if parts == TrainableParts::LORA {
-        let adapted = match arguments.lora_path {
-            Some(_) => start,
-            None => start.apply_lora(lora),
-        };
-        let model = trainer.train(adapted, records, batcher, run, observe)?;
-        return Ok((model, run.adapter()));
-    }
-    let model = trainer.train(start, records, batcher, run, observe)?;
-    let own = |name: &str| Destination::new(run.path().join(name)).overwriting(true);
-    let result = if parts == TrainableParts::PROJECTOR {
-        let folder = own("projector");
-        save_projector(&model, folder.clone())?;
-        folder
-    } else {
-        let folder = own("model");
-        let options = SaveOptions {
-            companions: Some(arguments.base.clone()),
-            ..SaveOptions::default()
-        };
-        save_model(&model, folder.clone(), &options)?;
-        folder
-    };
-    Ok((model, result.path().to_owned()))
-}
-
-/// The files that a training begins from, and their SHA-256: the base's, and those of an adapter that is trained further.
-fn base_files(base: &GalleryGpt) -> anyhow::Result<BTreeMap<String, String>> {
-    let mut files = base.report().identity()?.files;
-    let adapter = base.adapter_file().map(|adapter| adapter.used.iter());
-    for (_, file) in adapter.into_iter().flatten() {
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        let name = format!("adapter/{name}");
-        if let Entry::Vacant(entry) = files.entry(name) {
-            entry.insert(sha256_file(file)?);
-        }
-    }
-    Ok(files)
-}
-
-/// A picture to ask about as the training goes on.
-fn sample_painting(base: &GalleryGpt, path: &Path) -> anyhow::Result<SamplePainting> {
-    let pixels = base.processor().process_file(path)?;
-    Ok(SamplePainting {
-        name: path.display().to_string(),
-        picture: thumbnail(path)?,
-        prompt: base.prompt(QUESTION, vec![pixels])?,
-    })
-}
-
-/// The records that have a label mask and fit the context, and how long they are; the others are named.
-fn usable_records(
-    arguments: &Arguments,
-    batcher: &Batcher,
-) -> anyhow::Result<(Vec<Record>, Vec<RecordShape>, Vec<BadRecord>)> {
+/// Reads and checks the training records, and says what is unusual about them.
+fn checked_records(arguments: &Arguments, batcher: Batcher) -> anyhow::Result<TrainingRecords> {
+    let path = arguments.data.display();
     let set = PaintingForm::load(&arguments.data)?;
-    let repeated = set.repeated_ids();
-    let mut bad = set.bad;
-    let checked = batcher.check(set.records);
-    let (records, shapes) = (checked.records, checked.shapes);
-    bad.extend(checked.bad);
-    bad.sort_by_key(|record| record.index);
-    let kinds = count_kinds(&records);
+    let records = TrainingRecords::check(&arguments.data, set, batcher);
+    let kinds = count_kinds(records.records());
     if kinds.keys().any(|kind| !kind.is_usual()) {
         let counts = kinds
             .iter()
             .map(|(kind, (count, _))| format!("{count} {kind}"));
         say!("records: {}", counts.collect::<Vec<_>>().join(", "));
     }
+    let repeated = records.repeated_ids();
     if let Some(first) = repeated.first() {
         note!(
-            "{}: {} ids occur more than once; {first}",
-            arguments.data.display(),
+            "{path}: {} ids occur more than once; {first}",
             repeated.len()
         );
     }
-    for bad in bad.iter().take(20) {
-        note!("{}: {bad}", arguments.data.display());
+    for bad in records.bad().iter().take(20) {
+        note!("{path}: {bad}");
     }
-    if !bad.is_empty() && arguments.on_bad_record == BadRecordPolicy::Fail {
-        bail!(
-            "{} of {} records cannot be used; mend them, or leave them out with --on_bad_record skip",
-            bad.len(),
-            bad.len() + records.len()
-        );
-    }
-    ensure!(
-        !records.is_empty(),
-        "{} has no usable record",
-        arguments.data.display()
-    );
-    Ok((records, shapes, bad))
+    Ok(records)
 }
 
-fn run_folder(wanted: Option<&Path>) -> PathBuf {
-    match wanted {
-        Some(path) => path.to_owned(),
+/// The folder of the run: the one that is resumed, the one that is wanted, or the first free one.
+fn run_folder(arguments: &Arguments) -> PathBuf {
+    match arguments.resume.as_ref().or(arguments.output_dir.as_ref()) {
+        Some(path) => path.clone(),
         None => (1..)
             .map(|number| PathBuf::from(format!("runs/finetune-{number}")))
             .find(|path| !path.exists())

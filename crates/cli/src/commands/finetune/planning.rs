@@ -1,20 +1,22 @@
 //! What a training will need, before anything is paid for it.
 
-use anyhow::ensure;
 use gallery_gpt::{
     checkpoint::{Checkpoint, inspect_adapter},
-    data::RecordShape,
-    model::GalleryModelConfig,
     prelude::*,
-    train::{AttentionMemory, AvailableMemory, PlannedModel, TrainableParts, less_memory},
+    train::{
+        AttentionMemory, AvailableMemory, PlannedModel, TrainableParts, memory_saving_options,
+    },
     vision::ImageProcessorConfig,
 };
 
-use super::{arguments::Arguments, usable_records};
+use super::{arguments::Arguments, checked_records, going_on::in_flags};
 
 /// `--plan`: from the base's config, its tokenizer and the records. Of weights, only the list of names and shapes is read.
 pub(crate) fn show_plan(arguments: &Arguments) -> anyhow::Result<()> {
-    let (training, mut lora) = arguments.settings()?;
+    let (mut training, mut lora) = arguments.settings()?;
+    if attention(arguments) == AttentionMemory::Fused {
+        training = training.on_gpu();
+    }
     training.validate()?;
     let options = arguments.load_options(&training.script);
     let checkpoint = Checkpoint::open(&arguments.base, &options)?;
@@ -33,9 +35,13 @@ pub(crate) fn show_plan(arguments: &Arguments) -> anyhow::Result<()> {
         arguments.model_max_length,
     )
     .within_context(config.llama.max_position_embeddings);
-    let (_, shapes, bad) = usable_records(arguments, &batcher)?;
-    if !bad.is_empty() {
-        say!("{} records would be left out", bad.len());
+    let records = checked_records(arguments, batcher)?;
+    let left_out = records.bad().len();
+    let records = records
+        .allowed_by(training.on_bad_record)
+        .map_err(in_flags)?;
+    if left_out > 0 {
+        say!("{left_out} records would be left out");
     }
     let small = checkpoint.parameters() < 1_000_000_000;
     let bytes = match options.dtype {
@@ -45,8 +51,14 @@ pub(crate) fn show_plan(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let others = vec![Device::flex(); arguments.device.others().len()];
     let trainer = Trainer::new(training)?.with_devices(others);
-    let model = planned(arguments, &trainer, &config, &lora, bytes);
-    let plan = trainer.plan(&model, &shapes);
+    let model = PlannedModel {
+        config: &config,
+        lora: (trainer.config().parts == TrainableParts::LORA).then_some(&lora),
+        bytes,
+        attention: attention(arguments),
+        threads: rayon::current_num_threads(),
+    };
+    let plan = trainer.plan(&model, records.shapes());
     say!("{plan}");
     let there = match arguments.device_memory {
         Some(gigabytes) => Some(AvailableMemory {
@@ -70,12 +82,12 @@ pub(crate) fn show_plan(arguments: &Arguments) -> anyhow::Result<()> {
         }
     );
     if peak > there {
-        for flag in less_memory(trainer.config()) {
-            say!("  {flag}");
+        for option in memory_saving_options(trainer.config()) {
+            say!("  {option}");
         }
     }
     // Every block that is run again costs time, so no more of them than the memory asks for.
-    match trainer.least_recompute(&model, &shapes, there) {
+    match trainer.least_recompute(&model, records.shapes(), there) {
         Some(0) => say!("--gradient_checkpointing off fits, and is fastest"),
         Some(again) if again < config.llama.num_hidden_layers => {
             say!("--gradient_checkpointing {again} fits, and is fastest");
@@ -92,47 +104,6 @@ fn attention(arguments: &Arguments) -> AttentionMemory {
     } else {
         AttentionMemory::Fused
     }
-}
-
-fn planned<'a>(
-    arguments: &Arguments,
-    trainer: &Trainer,
-    config: &'a GalleryModelConfig,
-    lora: &'a LoraConfig,
-    bytes: usize,
-) -> PlannedModel<'a> {
-    PlannedModel {
-        config,
-        lora: (trainer.config().parts == TrainableParts::LORA).then_some(lora),
-        bytes,
-        attention: attention(arguments),
-        threads: rayon::current_num_threads(),
-    }
-}
-
-/// Refuses a training that the plan says will not fit: on a CPU the system would end it without a word.
-pub(crate) fn ensure_it_fits(
-    arguments: &Arguments,
-    trainer: &Trainer,
-    base: &GalleryGpt,
-    lora: &LoraConfig,
-    shapes: &[RecordShape],
-) -> anyhow::Result<()> {
-    let model = base.model();
-    let bytes = model.dtype().size();
-    let planned = planned(arguments, trainer, model.config(), lora, bytes);
-    let memory = trainer.plan(&planned, shapes).memory;
-    // The weights are there already, and several CPU devices share them.
-    let needed = (memory.peak - memory.weights) * arguments.device.count() as u64;
-    if let Some(free) = free_memory(arguments) {
-        ensure!(
-            needed <= free.bytes,
-            "out of memory before it begins: {:.2} GB more are needed, of {free}. What helps: {}",
-            needed as f64 / 1e9,
-            less_memory(trainer.config()).join("; ")
-        );
-    }
-    Ok(())
 }
 
 /// What a program may take here, where the system says so.
