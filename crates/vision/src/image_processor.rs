@@ -1,131 +1,37 @@
 //! The image processor: from a picture file to the vision tower's input.
 
-use std::{path::Path, str::FromStr};
+use std::path::Path;
 
-use burn::tensor::{Device, Tensor, TensorData};
 use image::RgbImage;
-use serde::{Deserialize, Serialize};
 
 use crate::{
-    ImageError, ImageLimits, Orientation, PictureFormat, PictureInfo, PreprocessorConfig,
-    VisionConfigError,
-    picture::{Fault, Picture, Rows, read_file},
+    AspectRatio, ImageError, ImageLimits, ImageProcessorConfig, Orientation, PictureFormat,
+    PictureInfo, PixelValues,
+    fault::Fault,
+    picture::{Picture, Rows, read_file},
     resize::{Canvas, Scaler, Window},
 };
 
-/// Mean of CLIP's training pixels per channel, in 0..1.
-pub const CLIP_MEAN: [f64; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-/// Standard deviation of CLIP's training pixels per channel, in 0..1.
-pub const CLIP_STD: [f64; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
-
-/// How pictures are made square (`image_aspect_ratio`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AspectRatio {
-    /// Pad the short side with the mean colour, then scale; nothing is cut off. LLaVA-1.5 and
-    /// GalleryGPT.
-    #[default]
-    Pad,
-    /// Scale the short side, then crop the centre. CLIP, and the processor of llava-hf.
-    CenterCrop,
+/// A square in a picture's pixel coordinates.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FieldOfView {
+    /// Left edge; negative if the picture is padded.
+    pub left: f64,
+    /// Top edge; negative if the picture is padded.
+    pub top: f64,
+    /// Length of a side.
+    pub side: f64,
 }
 
-impl std::fmt::Display for AspectRatio {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Pad => "pad",
-            Self::CenterCrop => "center_crop",
-        })
-    }
-}
-
-impl FromStr for AspectRatio {
-    type Err = VisionConfigError;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        match name {
-            "pad" => Ok(Self::Pad),
-            "center_crop" | "crop" | "square" => Ok(Self::CenterCrop),
-            other => Err(VisionConfigError::Unknown {
-                field: "image_aspect_ratio",
-                found: other.to_owned(),
-                expected: "pad or center_crop",
-            }),
-        }
-    }
-}
-
-/// Settings of [`ImageProcessor`].
-#[derive(Clone, Debug, PartialEq)]
-pub struct ImageProcessorConfig {
-    /// Side of the output in pixels.
-    pub image_size: usize,
-    /// How pictures are made square.
-    pub aspect_ratio: AspectRatio,
-    /// Mean per channel, in 0..1; also the padding colour.
-    pub image_mean: [f64; 3],
-    /// Standard deviation per channel, in 0..1.
-    pub image_std: [f64; 3],
-    /// Limits of file size and memory.
-    pub limits: ImageLimits,
-    /// Whether the EXIF orientation is applied. Off by default, because the models were trained on
-    /// pixels as they are stored.
-    pub apply_orientation: bool,
+/// Decodes pictures, makes them square, scales and normalises them.
+#[derive(Clone, Debug)]
+pub struct ImageProcessor {
+    config: ImageProcessorConfig,
+    /// The normalised value of each of the 256 levels of a channel.
+    levels: Box<[[f32; 256]; 3]>,
 }
 
 impl ImageProcessorConfig {
-    /// CLIP's means, padding to square, default limits.
-    #[must_use]
-    pub fn new(image_size: usize) -> Self {
-        Self {
-            image_size,
-            aspect_ratio: AspectRatio::Pad,
-            image_mean: CLIP_MEAN,
-            image_std: CLIP_STD,
-            limits: ImageLimits::default(),
-            apply_orientation: false,
-        }
-    }
-
-    /// Sets how pictures are made square.
-    #[must_use]
-    pub fn with_aspect_ratio(mut self, aspect_ratio: AspectRatio) -> Self {
-        self.aspect_ratio = aspect_ratio;
-        self
-    }
-
-    /// Sets the limits.
-    #[must_use]
-    pub fn with_limits(mut self, limits: ImageLimits) -> Self {
-        self.limits = limits;
-        self
-    }
-
-    /// Sets whether the EXIF orientation is applied.
-    #[must_use]
-    pub fn with_apply_orientation(mut self, apply: bool) -> Self {
-        self.apply_orientation = apply;
-        self
-    }
-
-    /// Reads a `preprocessor_config.json`, for padded pictures: the aspect ratio belongs to the
-    /// model's config.
-    ///
-    /// # Errors
-    /// The file cannot be read, or as in [`PreprocessorConfig::new`].
-    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ImageError> {
-        let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|source| ImageError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
-        let json = serde_json::from_slice(&bytes).map_err(|error| ImageError::Config {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        })?;
-        PreprocessorConfig::new(path, json)?.with_aspect_ratio(path, AspectRatio::Pad)
-    }
-
     /// The processor.
     ///
     /// # Panics
@@ -142,78 +48,6 @@ impl ImageProcessorConfig {
             levels: Box::new(levels),
         }
     }
-}
-
-/// A square in a picture's pixel coordinates.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct FieldOfView {
-    /// Left edge; negative if the picture is padded.
-    pub left: f64,
-    /// Top edge; negative if the picture is padded.
-    pub top: f64,
-    /// Length of a side.
-    pub side: f64,
-}
-
-/// A preprocessed picture: `[3, size, size]`, normalised, channel by channel.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PixelValues {
-    values: Vec<f32>,
-    size: usize,
-}
-
-impl PixelValues {
-    /// Wraps normalised values, channel by channel.
-    ///
-    /// # Panics
-    /// If there are not `3 * size * size` values.
-    #[must_use]
-    pub fn from_values(values: Vec<f32>, size: usize) -> Self {
-        assert_eq!(
-            values.len(),
-            3 * size * size,
-            "values of a [3, {size}, {size}] picture"
-        );
-        Self { values, size }
-    }
-
-    /// `[3, size, size]`.
-    #[must_use]
-    pub fn shape(&self) -> [usize; 3] {
-        [3, self.size, self.size]
-    }
-
-    /// The values, channel by channel, row by row.
-    #[must_use]
-    pub fn values(&self) -> &[f32] {
-        &self.values
-    }
-
-    /// Stacks pictures into a tensor, `[pictures, 3, size, size]`.
-    ///
-    /// # Panics
-    /// If there is no picture, or the sizes differ.
-    #[must_use]
-    pub fn stack(pictures: &[&Self], device: &Device) -> Tensor<4> {
-        let size = pictures.first().expect("at least one picture").size;
-        let mut values = Vec::with_capacity(pictures.len() * 3 * size * size);
-        for picture in pictures {
-            assert_eq!(picture.size, size, "pictures of one batch have one size");
-            values.extend_from_slice(&picture.values);
-        }
-        Tensor::from_data(
-            TensorData::new(values, [pictures.len(), 3, size, size]),
-            device,
-        )
-    }
-}
-
-/// Decodes pictures, makes them square, scales and normalises them.
-#[derive(Clone, Debug)]
-pub struct ImageProcessor {
-    config: ImageProcessorConfig,
-    /// The normalised value of each of the 256 levels of a channel.
-    levels: Box<[[f32; 256]; 3]>,
 }
 
 impl ImageProcessor {
@@ -404,7 +238,7 @@ impl ImageProcessor {
             *green = self.levels[1][usize::from(pixel[1])];
             *blue = self.levels[2][usize::from(pixel[2])];
         }
-        PixelValues { values, size }
+        PixelValues::from_values(values, size)
     }
 
     /// The square of a picture that the vision tower gets, in the picture's pixel coordinates:

@@ -19,13 +19,17 @@ mod attention;
 mod config;
 mod encoder;
 mod error;
+mod fault;
 mod feature_select;
 mod image_processor;
+mod image_processor_config;
 mod layer_norm;
 mod limits;
 mod mlp;
 mod patch_embedding;
 mod picture;
+mod picture_format;
+mod pixel_values;
 mod preprocessor_config;
 mod resize;
 mod vision_tower;
@@ -36,15 +40,13 @@ pub use config::{HiddenAct, VisionConfig};
 pub use encoder::EncoderBlock;
 pub use error::{ImageError, VisionConfigError};
 pub use feature_select::{FeatureSelect, SelectLayer};
-pub use image_processor::{
-    AspectRatio, CLIP_MEAN, CLIP_STD, FieldOfView, ImageProcessor, ImageProcessorConfig,
-    PixelValues,
-};
+pub use image_processor::{FieldOfView, ImageProcessor};
+pub use image_processor_config::{AspectRatio, CLIP_MEAN, CLIP_STD, ImageProcessorConfig};
 pub use limits::ImageLimits;
 pub use mlp::VisionMlp;
 pub use patch_embedding::VisionEmbeddings;
-pub use picture::{
-    LeftOut, Orientation, PictureFormat, PictureInfo, PictureListing, list_pictures,
-};
+pub use picture::{LeftOut, Orientation, PictureInfo, PictureListing, list_pictures};
+pub use picture_format::PictureFormat;
+pub use pixel_values::PixelValues;
 pub use preprocessor_config::PreprocessorConfig;
 pub use vision_tower::VisionTower;

@@ -1,6 +1,6 @@
 //! Limits of picture files.
 
-use crate::picture::Fault;
+use crate::fault::Fault;
 
 /// Limits of picture files, checked before decoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

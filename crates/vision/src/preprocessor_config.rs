@@ -248,6 +248,26 @@ impl PreprocessorConfig {
     }
 }
 
+impl ImageProcessorConfig {
+    /// Reads a `preprocessor_config.json`, for padded pictures: the aspect ratio belongs to the
+    /// model's config.
+    ///
+    /// # Errors
+    /// The file cannot be read, or as in [`PreprocessorConfig::new`].
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, ImageError> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(|source| ImageError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        let json = serde_json::from_slice(&bytes).map_err(|error| ImageError::Config {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })?;
+        PreprocessorConfig::new(path, json)?.with_aspect_ratio(path, AspectRatio::Pad)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

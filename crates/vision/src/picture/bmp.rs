@@ -1,10 +1,7 @@
 //! Windows bitmaps, decoded as by Pillow's `BmpImagePlugin`.
 
-use super::{
-    Fault,
-    rows::{Palette, Rows, area, unpacked},
-};
-use crate::ImageLimits;
+use super::rows::{Palette, Rows, area, unpacked};
+use crate::{ImageLimits, fault::Fault};
 
 /// How stored pixels become RGB.
 #[derive(Clone, Copy)]

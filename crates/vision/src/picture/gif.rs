@@ -2,11 +2,8 @@
 
 use weezl::{BitOrder, decode::Decoder};
 
-use super::{
-    Fault,
-    rows::{Palette, Rows, area},
-};
-use crate::ImageLimits;
+use super::rows::{Palette, Rows, area};
+use crate::{ImageLimits, fault::Fault};
 
 /// Reader of little-endian numbers and blocks.
 struct Bytes<'a>(&'a [u8]);

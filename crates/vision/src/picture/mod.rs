@@ -19,13 +19,12 @@ mod webp;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use folder::{LeftOut, PictureListing, list_pictures};
-pub use format::PictureFormat;
 pub use orientation::Orientation;
 
 pub(crate) use file::read_file;
 pub(crate) use rows::Rows;
 
-use crate::{ImageError, ImageLimits};
+use crate::{ImageError, ImageLimits, PictureFormat, fault::Fault};
 
 /// Properties of a picture file, known before its pixels are decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,85 +39,6 @@ pub struct PictureInfo {
     /// [`ImageProcessorConfig::with_apply_orientation`](crate::ImageProcessorConfig::with_apply_orientation).
     /// Upright for a TIFF, because decoding always applies a TIFF's orientation, as in Pillow.
     pub orientation: Orientation,
-}
-
-/// Why a picture cannot be decoded, without its name.
-#[derive(Debug)]
-pub(crate) enum Fault {
-    /// The data end before the last pixel.
-    Truncated,
-    /// The decoder's message.
-    Broken(String),
-    /// An unsupported kind of the format.
-    Unsupported(String),
-    Empty {
-        width: u32,
-        height: u32,
-    },
-    TooLarge {
-        width: u32,
-        height: u32,
-        limit: u64,
-    },
-    TooLong {
-        width: u32,
-        height: u32,
-        limit: u32,
-    },
-    Memory {
-        needed: u64,
-        limit: u64,
-    },
-}
-
-impl Fault {
-    /// Wraps a decoder's error.
-    pub(crate) fn broken(error: impl std::fmt::Display) -> Self {
-        Self::Broken(error.to_string())
-    }
-
-    fn named(self, name: &str, format: PictureFormat, bytes: usize) -> ImageError {
-        let name = name.to_owned();
-        match self {
-            Self::Truncated => ImageError::Truncated { name, bytes },
-            Self::Broken(reason) => ImageError::Decode {
-                name,
-                format,
-                reason,
-            },
-            Self::Unsupported(found) => ImageError::Unsupported { name, found },
-            Self::Empty { width, height } => ImageError::Empty {
-                name,
-                width,
-                height,
-            },
-            Self::TooLarge {
-                width,
-                height,
-                limit,
-            } => ImageError::TooLarge {
-                name,
-                width,
-                height,
-                limit,
-            },
-            Self::TooLong {
-                width,
-                height,
-                limit,
-            } => ImageError::TooLong {
-                name,
-                width,
-                height,
-                limit,
-            },
-            Self::Memory { needed, limit } => ImageError::Memory {
-                name,
-                needed,
-                limit,
-            },
-        }
-    }
 }
 
 /// A picture file of a known format.

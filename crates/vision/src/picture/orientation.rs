@@ -2,7 +2,8 @@
 
 use image::{DynamicImage, RgbImage, metadata};
 
-use super::{PictureFormat, tiff::Directory};
+use super::tiff::Directory;
+use crate::PictureFormat;
 
 /// The EXIF orientation of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

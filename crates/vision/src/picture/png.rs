@@ -7,11 +7,8 @@ use png::{
     BitDepth, ColorType, DecodeOptions, Decoder, DecodingError, Limits, Reader, Transformations,
 };
 
-use super::{
-    Fault,
-    rows::{Palette, Rows, area, clamped, gray, leading, unpacked},
-};
-use crate::ImageLimits;
+use super::rows::{Palette, Rows, area, clamped, gray, leading, unpacked};
+use crate::{ImageLimits, fault::Fault};
 
 /// A PNG, read row by row.
 pub(crate) struct Png<'a> {

@@ -1,6 +1,6 @@
 //! Pictures decoded row by row, and Pillow's conversions to RGB.
 
-use super::Fault;
+use crate::fault::Fault;
 
 /// A picture decoded row by row, from the top.
 pub(crate) trait Rows {

@@ -4,11 +4,8 @@ use std::io::{Cursor, ErrorKind};
 
 use image_webp::{DecodingError, WebPDecoder};
 
-use super::{
-    Fault,
-    rows::{Rows, area, leading},
-};
-use crate::ImageLimits;
+use super::rows::{Rows, area, leading};
+use crate::{ImageLimits, fault::Fault};
 
 /// A WebP, read row by row.
 pub(crate) struct WebP<'a> {

@@ -15,7 +15,8 @@ use mozjpeg_sys::{
     jpeg_mem_src, jpeg_read_header, jpeg_read_scanlines, jpeg_start_decompress, jpeg_std_error,
 };
 
-use super::{super::Fault, idct};
+use super::idct;
+use crate::fault::Fault;
 
 /// An error of libjpeg, unwinding through the C code, which is built for that.
 struct Failure(String);

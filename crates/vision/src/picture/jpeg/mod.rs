@@ -6,11 +6,8 @@ mod libjpeg;
 use libjpeg::Libjpeg;
 use mozjpeg_sys::{J_COLOR_SPACE, jpeg_component_info};
 
-use super::{
-    Fault,
-    rows::{Rows, area, cmyk, gray},
-};
-use crate::ImageLimits;
+use super::rows::{Rows, area, cmyk, gray};
+use crate::{ImageLimits, fault::Fault};
 
 const END_OF_IMAGE: u8 = 0xD9;
 const START_OF_SCAN: u8 = 0xDA;

@@ -2,8 +2,8 @@
 
 use std::io::{ErrorKind, Read};
 
-use super::super::{Fault, jpeg};
-use crate::ImageLimits;
+use super::super::jpeg;
+use crate::{ImageLimits, fault::Fault};
 
 /// The compression of strips and tiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

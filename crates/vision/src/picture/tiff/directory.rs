@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::Fault;
+use crate::fault::Fault;
 
 pub(super) const WIDTH: u16 = 256;
 pub(super) const LENGTH: u16 = 257;

@@ -8,11 +8,8 @@ use compression::Compression;
 pub(super) use directory::Directory;
 use directory::*;
 
-use super::{
-    Fault,
-    rows::{Palette, Rows, clamped, cmyk, gray, leading, unpacked},
-};
-use crate::ImageLimits;
+use super::rows::{Palette, Rows, clamped, cmyk, gray, leading, unpacked};
+use crate::{ImageLimits, fault::Fault};
 
 /// The beginnings of a TIFF; those of the second line are malformed, but Pillow accepts them.
 pub(super) const PREFIXES: [&[u8]; 6] = [
