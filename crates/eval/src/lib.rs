@@ -36,6 +36,7 @@
 mod chrf;
 mod error;
 mod evaluation;
+mod exclusion;
 mod gleu;
 mod json_lines;
 mod meteor;
@@ -56,14 +57,14 @@ pub use error::EvalError;
 pub use evaluation::{
     Comparison, Interval, PaintingScores, Score, Scorer, SystemScores, reference_count,
 };
+pub use exclusion::{Exclusion, ExclusionCause, MAX_PREDICTION_BYTES};
 pub use gleu::{Gleu, GleuCounts};
 pub use json_lines::{JsonLine, JsonLinesFile};
 pub use meteor::Meteor;
 pub use nltk_bleu::{NltkBleu, NltkSmoothing};
 pub use porter::PorterStemmer;
 pub use predictions::{
-    Exclusion, ExclusionCause, MAX_PREDICTION_BYTES, NAMES, Naming, OnUnscorable, Predictions,
-    PredictionsFile, TEXTS, painting_name,
+    NAMES, Naming, OnUnscorable, Predictions, PredictionsFile, TEXTS, painting_name,
 };
 pub use report::Report;
 pub use rouge::{FScore, Rouge, RougeKind, rouge_words};

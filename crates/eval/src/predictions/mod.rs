@@ -15,7 +15,7 @@ pub use file::PredictionsFile;
 use names::Indices;
 pub use names::{Naming, painting_name};
 
-use crate::EvalError;
+use crate::{EvalError, Exclusion, ExclusionCause, MAX_PREDICTION_BYTES};
 
 /// Fields that name the painting; the first one present is used.
 pub const NAMES: [&str; 7] = [
@@ -40,58 +40,10 @@ pub const TEXTS: [&str; 8] = [
     "generated_text",
 ];
 
-/// Maximum size of a scored text in bytes: a hundred times an analysis of 200 words.
-pub const MAX_PREDICTION_BYTES: usize = 128 * 1024;
-
 /// Texts by the name of their painting, in the order of the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Predictions {
     entries: Vec<(String, String)>,
-}
-
-/// A prediction that is not scored, or a painting without a prediction.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Exclusion {
-    /// The painting's name.
-    pub name: String,
-    /// Why.
-    pub cause: ExclusionCause,
-}
-
-/// Why a prediction is not scored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ExclusionCause {
-    /// The painting has no prediction.
-    Missing,
-    /// The text is empty or blank.
-    Empty,
-    /// The painting has two predictions.
-    Repeated,
-    /// The test set has no such painting.
-    Unknown,
-    /// The text is longer than [`MAX_PREDICTION_BYTES`].
-    TooLong {
-        /// Its size in bytes.
-        bytes: usize,
-    },
-}
-
-impl std::fmt::Display for Exclusion {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: ", self.name)?;
-        match self.cause {
-            ExclusionCause::Missing => write!(f, "no prediction"),
-            ExclusionCause::Empty => write!(f, "an empty prediction"),
-            ExclusionCause::Repeated => write!(f, "a second prediction"),
-            ExclusionCause::Unknown => write!(f, "the test set has no such painting"),
-            ExclusionCause::TooLong { bytes } => {
-                write!(
-                    f,
-                    "a prediction of {bytes} bytes, more than {MAX_PREDICTION_BYTES}"
-                )
-            }
-        }
-    }
 }
 
 /// What to do about predictions that cannot be scored.
