@@ -2,41 +2,11 @@
 //! compete by their length-normalised log-probability, and the search ends when no running one can
 //! still win.
 
-use std::str::FromStr;
-
-use super::stop::StopStrings;
+use super::{prefill::DecoderState, stop::StopStrings};
 use crate::{
-    FinishReason, Generation, GenerationConfig, GenerationError, Generator, LogitsProcessor, Prompt,
+    CancelToken, EarlyStopping, FinishReason, Generation, GenerationConfig, GenerationError,
+    LogitsProcessor,
 };
-
-/// When a beam search ends (`early_stopping`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EarlyStopping {
-    /// When no running hypothesis, scored at its present length, beats the worst finished one
-    /// (`False`).
-    #[default]
-    Heuristic,
-    /// As soon as there are `num_beams` finished hypotheses (`True`).
-    WhenFull,
-    /// When no running hypothesis could beat the worst finished one at any length up to the limit
-    /// (`"never"`).
-    Never,
-}
-
-impl FromStr for EarlyStopping {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        match name.to_ascii_lowercase().as_str() {
-            "false" => Ok(Self::Heuristic),
-            "true" => Ok(Self::WhenFull),
-            "never" => Ok(Self::Never),
-            _ => Err(format!(
-                "unknown early stopping `{name}`, expected true, false or never"
-            )),
-        }
-    }
-}
 
 /// A finished hypothesis.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,48 +51,44 @@ struct Search<'a> {
     improvable: bool,
 }
 
-impl Generator<'_> {
-    /// The best hypotheses for each prompt, best first, at most `num_beams` of them. Each prompt is
-    /// searched on its own.
-    ///
-    /// # Errors
-    /// As [`Generator::generate`].
-    pub fn beam_search(&self, prompts: &[Prompt]) -> Result<Vec<Vec<Hypothesis>>, GenerationError> {
-        prompts.iter().map(|prompt| self.search(prompt)).collect()
-    }
-
-    fn search(&self, prompt: &Prompt) -> Result<Vec<Hypothesis>, GenerationError> {
-        self.config.validate()?;
-        let stops = self.stop_strings()?;
-        let mut state = self.prefill(std::slice::from_ref(prompt))?;
-        let room = state.context() - state.row_lengths()[0];
-        let mut search = Search {
-            config: &self.config,
-            processor: LogitsProcessor::new(self.config.clone()),
-            stops,
-            max_new_tokens: self.config.max_new_tokens.min(room),
-            // All beams would start with the same hypothesis.
-            running: vec![Running {
-                ids: Vec::new(),
-                score: 0.0,
-            }],
-            finished: Vec::new(),
-            improvable: true,
-        };
-        loop {
-            if self.cancel.is_cancelled() {
-                return Err(GenerationError::Cancelled);
-            }
-            let candidates = search.candidates(state.next_logits())?;
-            let beams = search.advance(&candidates);
-            if search.is_over(&candidates) {
-                return Ok(search.finished);
-            }
-            let ids = search.running.iter().filter_map(|beam| beam.ids.last());
-            let ids: Vec<i64> = ids.map(|id| i64::from(*id)).collect();
-            state.select_rows(&beams);
-            state.decode(&ids);
+/// Searches from the prefilled prompt of one row: the best hypotheses, best first, at most
+/// `num_beams` of them.
+///
+/// # Errors
+/// The model's logits are not finite, or the search is cancelled.
+pub(super) fn search(
+    mut state: DecoderState<'_>,
+    config: &GenerationConfig,
+    stops: Option<StopStrings<'_>>,
+    cancel: &CancelToken,
+) -> Result<Vec<Hypothesis>, GenerationError> {
+    let room = state.context() - state.row_lengths()[0];
+    let mut search = Search {
+        config,
+        processor: LogitsProcessor::new(config.clone()),
+        stops,
+        max_new_tokens: config.max_new_tokens.min(room),
+        // All beams would start with the same hypothesis.
+        running: vec![Running {
+            ids: Vec::new(),
+            score: 0.0,
+        }],
+        finished: Vec::new(),
+        improvable: true,
+    };
+    loop {
+        if cancel.is_cancelled() {
+            return Err(GenerationError::Cancelled);
         }
+        let candidates = search.candidates(state.next_logits())?;
+        let beams = search.advance(&candidates);
+        if search.is_over(&candidates) {
+            return Ok(search.finished);
+        }
+        let ids = search.running.iter().filter_map(|beam| beam.ids.last());
+        let ids: Vec<i64> = ids.map(|id| i64::from(*id)).collect();
+        state.select_rows(&beams);
+        state.decode(&ids);
     }
 }
 

@@ -1,10 +1,41 @@
 //! Settings of generation, with the names of `transformers`' `GenerationConfig`.
 
-use crate::{END_OF_TEXT, EarlyStopping, GenerationError};
+use std::str::FromStr;
+
+use crate::{END_OF_TEXT, GenerationError};
 
 /// The number as it was written: 0.2, and not the digits of the nearest `f32`.
 fn decimal(number: f32) -> f64 {
     number.to_string().parse().unwrap_or(f64::from(number))
+}
+
+/// When a beam search ends (`early_stopping`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EarlyStopping {
+    /// When no running hypothesis, scored at its present length, beats the worst finished one
+    /// (`False`).
+    #[default]
+    Heuristic,
+    /// As soon as there are `num_beams` finished hypotheses (`True`).
+    WhenFull,
+    /// When no running hypothesis could beat the worst finished one at any length up to the limit
+    /// (`"never"`).
+    Never,
+}
+
+impl FromStr for EarlyStopping {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name.to_ascii_lowercase().as_str() {
+            "false" => Ok(Self::Heuristic),
+            "true" => Ok(Self::WhenFull),
+            "never" => Ok(Self::Never),
+            _ => Err(format!(
+                "unknown early stopping `{name}`, expected true, false or never"
+            )),
+        }
+    }
 }
 
 /// Settings of a generation.

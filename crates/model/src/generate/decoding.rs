@@ -7,8 +7,8 @@ use super::{
     stop::{StopStrings, settled, text_before},
 };
 use crate::{
-    CancelToken, FinishReason, Generation, GenerationConfig, GenerationError, Generator,
-    LogitsProcessor, Prompt, Sampler,
+    CancelToken, FinishReason, Generation, GenerationConfig, GenerationError, LogitsProcessor,
+    Prompt, Sampler,
 };
 
 /// The generation of one row.
@@ -21,7 +21,7 @@ struct Row {
     sampler: Sampler,
 }
 
-/// A generation in progress ([`Generator::start`]).
+/// A generation in progress ([`Generator::start`](crate::Generator::start)).
 #[derive(Debug)]
 pub struct Decoding<'a> {
     config: GenerationConfig,
@@ -36,12 +36,12 @@ pub struct Decoding<'a> {
 
 impl<'a> Decoding<'a> {
     pub(super) fn new(
-        generator: &Generator<'a>,
-        prompts: &[Prompt],
         state: DecoderState<'a>,
+        prompts: &[Prompt],
+        config: GenerationConfig,
         stops: Option<StopStrings<'a>>,
+        cancel: CancelToken,
     ) -> Self {
-        let config = generator.config.clone();
         let row = |prompt: &Prompt| Row {
             ids: Vec::new(),
             stop_id: None,
@@ -58,7 +58,7 @@ impl<'a> Decoding<'a> {
             processor: LogitsProcessor::new(config.clone()),
             config,
             stops,
-            cancel: generator.cancel.clone(),
+            cancel,
             state,
             steps: 0,
         }

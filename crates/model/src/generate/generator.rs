@@ -3,49 +3,23 @@
 use std::ops::ControlFlow;
 
 use gallery_gpt_text::Tokenizer;
-use gallery_gpt_vision::PixelValues;
 
-use super::stop::StopStrings;
-use crate::{
-    CancelToken, Decoding, END_OF_TEXT, GalleryModel, Generation, GenerationConfig, GenerationError,
+use super::{
+    beam,
+    prefill::{DecoderState, Prefill},
+    stop::StopStrings,
 };
-
-/// A prompt: token ids and pictures.
-#[derive(Clone, Debug)]
-pub struct Prompt {
-    /// Token ids, with an `IMAGE_TOKEN_INDEX` for each picture.
-    pub input_ids: Vec<i64>,
-    /// The pictures, in the order of their placeholders.
-    pub pictures: Vec<PixelValues>,
-    /// Stream of random numbers: prompts of different streams are sampled independently under one
-    /// seed.
-    pub stream: u64,
-}
-
-impl Prompt {
-    /// A prompt without pictures.
-    #[must_use]
-    pub fn text(input_ids: Vec<i64>) -> Self {
-        Self::with_pictures(input_ids, Vec::new())
-    }
-
-    /// A prompt with pictures.
-    #[must_use]
-    pub fn with_pictures(input_ids: Vec<i64>, pictures: Vec<PixelValues>) -> Self {
-        Self {
-            input_ids,
-            pictures,
-            stream: 0,
-        }
-    }
-}
+use crate::{
+    CancelToken, Decoding, END_OF_TEXT, GalleryModel, Generation, GenerationConfig,
+    GenerationError, Hypothesis, Prompt,
+};
 
 /// Generates answers with one model and one set of settings.
 #[derive(Debug)]
 pub struct Generator<'a> {
-    pub(super) model: &'a GalleryModel,
-    pub(super) config: GenerationConfig,
-    pub(super) cancel: CancelToken,
+    model: &'a GalleryModel,
+    config: GenerationConfig,
+    cancel: CancelToken,
     tokenizer: Option<&'a Tokenizer>,
 }
 
@@ -130,19 +104,43 @@ impl<'a> Generator<'a> {
                 expected: "1 where tokens are wanted one by one",
             });
         }
-        self.config.validate()?;
-        let stops = self.stop_strings()?;
-        let state = self.prefill(prompts)?;
-        Ok(Decoding::new(self, prompts, state, stops))
+        let (state, stops) = self.prefill(prompts)?;
+        let (config, cancel) = (self.config.clone(), self.cancel.clone());
+        Ok(Decoding::new(state, prompts, config, stops, cancel))
     }
 
-    /// The stop strings with the tokenizer that finds them, if there are any.
-    pub(super) fn stop_strings(&self) -> Result<Option<StopStrings<'a>>, GenerationError> {
-        if self.config.stop_strings.is_empty() {
-            return Ok(None);
-        }
-        let tokenizer = self.tokenizer.ok_or(GenerationError::NoTokenizer)?;
-        let strings = self.config.stop_strings.clone();
-        Ok(Some(StopStrings::new(tokenizer, strings)))
+    /// The best hypotheses for each prompt, best first, at most `num_beams` of them. Each prompt is
+    /// searched on its own.
+    ///
+    /// # Errors
+    /// As [`Generator::generate`].
+    pub fn beam_search(&self, prompts: &[Prompt]) -> Result<Vec<Vec<Hypothesis>>, GenerationError> {
+        let search = |prompt| {
+            let (state, stops) = self.prefill(std::slice::from_ref(prompt))?;
+            beam::search(state, &self.config, stops, &self.cancel)
+        };
+        prompts.iter().map(search).collect()
+    }
+
+    /// Checks the settings and runs the prompts through the model: the state before the first new
+    /// token, and what finds the stop strings, if there are any.
+    fn prefill(
+        &self,
+        prompts: &[Prompt],
+    ) -> Result<(DecoderState<'a>, Option<StopStrings<'a>>), GenerationError> {
+        self.config.validate()?;
+        let stops = match self.config.stop_strings.as_slice() {
+            [] => None,
+            strings => {
+                let tokenizer = self.tokenizer.ok_or(GenerationError::NoTokenizer)?;
+                Some(StopStrings::new(tokenizer, strings.to_vec()))
+            }
+        };
+        let prefill = Prefill {
+            model: self.model,
+            config: &self.config,
+            cancel: &self.cancel,
+        };
+        Ok((prefill.run(prompts)?, stops))
     }
 }

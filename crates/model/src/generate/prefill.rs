@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use gallery_gpt_llama::{KvCache, int_tensor};
 use gallery_gpt_vision::PixelValues;
 
-use crate::{GalleryModel, GenerationError, Generator, Prompt, SplicePlan};
+use crate::{CancelToken, GalleryModel, GenerationConfig, GenerationError, Prompt, SplicePlan};
 
 /// The decoder's state for a batch of sequences: their keys and values, and the logits of the next
 /// token of each.
@@ -16,12 +16,20 @@ pub(super) struct DecoderState<'a> {
     logits: Tensor<2>,
 }
 
-impl<'a> Generator<'a> {
+/// What a prefill needs beside the prompts.
+pub(super) struct Prefill<'s, 'a> {
+    pub(super) model: &'a GalleryModel,
+    pub(super) config: &'s GenerationConfig,
+    pub(super) cancel: &'s CancelToken,
+}
+
+impl<'a> Prefill<'_, 'a> {
     /// Runs the prompts through the model.
     ///
     /// # Errors
-    /// The settings or the prompts are not valid, or the generation was cancelled meanwhile.
-    pub(super) fn prefill(&self, prompts: &[Prompt]) -> Result<DecoderState<'a>, GenerationError> {
+    /// The prompts do not fit their pictures or the context, or the generation was cancelled
+    /// meanwhile.
+    pub(super) fn run(&self, prompts: &[Prompt]) -> Result<DecoderState<'a>, GenerationError> {
         let rows: Vec<Vec<i64>> = prompts
             .iter()
             .map(|prompt| prompt.input_ids.clone())
