@@ -29,25 +29,30 @@
 mod adapter;
 mod config;
 mod error;
+mod file;
+mod folder;
+mod format;
 mod layout;
 #[cfg(test)]
 mod mutations;
 mod read;
-mod write;
+mod save;
+mod tensor;
 
 pub use adapter::{
     AdapterFile, AdapterLayout, AdapterOrigin, PeftConfig, TrainedBiases, ensure_savable_adapter,
     inspect_adapter, is_adapter_path, load_adapter, load_projector, save_adapter, save_projector,
 };
 pub use error::{CheckpointError, Problem};
+pub use file::{sha256_file, write_file};
+pub use folder::{AtomicFolder, Destination, OwnFolder, ensure_free, verify_folder};
+pub use format::write_tensors;
 pub use layout::{
     CheckpointKey, Layout, Placement, UnknownLayoutName, checkpoint_key, checkpoint_keys,
 };
 pub use read::{
-    Checkpoint, LoadOptions, LoadReport, Slot, StoredTensor, Strictness, TensorDtype, TowerSource,
-    UnknownDtype, UsedTensor, VocabRows, WeightFiles, find_model, load_model,
+    BaseIdentity, Checkpoint, LoadOptions, LoadReport, Strictness, TowerSource, UsedTensor,
+    VocabRows, WeightFiles, find_model, load_model,
 };
-pub use write::{
-    AtomicFolder, BaseIdentity, Destination, LazyTensor, OwnFolder, SaveOptions, ensure_free,
-    save_model, sha256_file, verify_folder, write_file, write_tensors,
-};
+pub use save::{SaveOptions, save_model};
+pub use tensor::{LazyTensor, Slot, StoredTensor, TensorDtype, UnknownDtype};

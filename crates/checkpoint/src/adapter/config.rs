@@ -10,7 +10,7 @@ use super::{
     initialization::Initialization,
     module_rule::{ModuleNames, ModulePattern, NamedBy},
 };
-use crate::{CheckpointError, read::json_file::read_json};
+use crate::{CheckpointError, file::json::read_json};
 
 /// Name of the file.
 pub(super) const CONFIG: &str = "adapter_config.json";

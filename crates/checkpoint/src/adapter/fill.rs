@@ -8,9 +8,10 @@ use gallery_gpt_llama::{LoraConfig, LoraLinear};
 use gallery_gpt_model::{GalleryModel, ParamMapper, map_params};
 
 use super::{
+    base::decoder_linear,
     folder::AdapterTensor,
     olora::first_factors,
-    plan::{Change, LowRank, Plan, decoder_linear},
+    plan::{Change, LowRank, Plan},
 };
 use crate::{Placement, Problem, checkpoint_key};
 

@@ -111,7 +111,7 @@ pub fn is_adapter_path(path: impl AsRef<Path>) -> bool {
     if path.is_file() {
         return [SAFETENSORS, PYTORCH, CONFIG, NON_LORA].contains(&&*name);
     }
-    !path.join(crate::read::checkpoint::PROJECTOR_FILE).is_file() || path.join(CONFIG).is_file()
+    !path.join(crate::layout::PROJECTOR_FILE).is_file() || path.join(CONFIG).is_file()
 }
 
 /// The adapter's own folder: the one given, the one of a file that was given in its place, or `adapter` in the folder of a run or
@@ -140,10 +140,7 @@ fn what_else(folder: &Path) -> Result<String, CheckpointError> {
     }
     let listing = folder_listing(folder)?;
     let projector = folder.join("projector");
-    if projector
-        .join(crate::read::checkpoint::PROJECTOR_FILE)
-        .is_file()
-    {
+    if projector.join(crate::layout::PROJECTOR_FILE).is_file() {
         return Ok(format!("{listing}; did you mean {}?", projector.display()));
     }
     let mut near: Vec<PathBuf> = Vec::new();

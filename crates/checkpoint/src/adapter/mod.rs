@@ -7,6 +7,7 @@
 //! LoRA on the linears of the decoder's blocks stays beside their weights. All else that an adapter can bring goes into the weights
 //! when it is loaded: it is linear algebra, done in f32 and rounded once to the weight's number type.
 
+mod base;
 mod config;
 mod fields;
 mod fill;
@@ -17,6 +18,7 @@ mod module_rule;
 mod olora;
 mod origin;
 mod plan;
+mod planner;
 mod save;
 #[cfg(test)]
 mod tests;
@@ -33,11 +35,12 @@ pub use origin::AdapterOrigin;
 pub use save::{ensure_savable_adapter, save_adapter, save_projector};
 
 use crate::{
-    CheckpointError, LoadOptions, Problem, Strictness, WeightFiles,
-    write::checksums::verify_folder, write::marker::MARKER,
+    CheckpointError, LoadOptions, Problem, Strictness, WeightFiles, folder::marker::MARKER,
+    verify_folder,
 };
+use base::is_projector;
 use folder::{AdapterTensors, adapter_folder};
-use plan::{LowRank, Plan, is_projector};
+use plan::{LowRank, Plan};
 
 /// What an adapter folder says about itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -101,7 +104,7 @@ fn open(model: &GalleryModel, path: &Path) -> Result<(AdapterFile, Plan), Checkp
     let tensors = AdapterTensors::open(&folder)?;
     let config = PeftConfig::read(&folder)?;
     let layout = tensors.layout;
-    let mut plan = plan::plan(model, &config, tensors)?;
+    let mut plan = planner::plan(model, &config, tensors)?;
     // An earlier adapter's weights are still there, unless this one replaces them.
     let mut earlier = model.changed_base().iter();
     if earlier.any(|module| !is_projector(module) || !plan.replaces_projector()) {
@@ -142,7 +145,7 @@ pub fn load_projector(
 ) -> Result<GalleryModel, CheckpointError> {
     let path = path.as_ref();
     let file = if path.is_dir() {
-        path.join(crate::read::checkpoint::PROJECTOR_FILE)
+        path.join(crate::layout::PROJECTOR_FILE)
     } else {
         path.to_owned()
     };
@@ -151,7 +154,7 @@ pub fn load_projector(
     }
     let mut tensors = AdapterTensors::default();
     tensors.add(&WeightFiles::open_single(&file)?);
-    let plan = plan::plan_projector(&model, tensors);
+    let plan = planner::plan_projector(&model, tensors);
     refuse(&file, &plan.problems, options)?;
     let (model, problems) = fill::fill(model, &plan);
     refuse(&file, &problems, options)?;

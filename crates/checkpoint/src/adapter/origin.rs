@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     CheckpointError,
-    read::json_file::read_json_as,
-    read::load_report::{WHOLE, short},
+    file::json::read_json_as,
+    read::fingerprint::{WHOLE, short},
 };
 
 /// What an adapter was trained on and with, written beside it as `gallery_gpt.json`.

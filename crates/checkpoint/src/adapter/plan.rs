@@ -1,24 +1,17 @@
-//! What each tensor of an adapter does to a model: settled from names, shapes and the config, before any number is read.
+//! What an adapter does to a model: which of its tensors stay beside the weights, and which parameters of the base change.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
 };
 
-use burn::{module::Param, tensor::Tensor};
 use gallery_gpt_llama::{LoraConfig, LoraTarget};
-use gallery_gpt_model::{GalleryModel, ParamVisitor, visit_params};
 
 use super::{
-    config::{PeftConfig, TrainedBiases},
+    base::is_projector,
     folder::{AdapterTensor, AdapterTensors},
-    initialization::Initialization,
-    key::{AdapterKey, AdapterLayout, Part, module_name},
 };
-use crate::{CheckpointError, Layout, Placement, Problem, checkpoint_key};
-
-const EMBEDDINGS: &str = "language_model.model.embed_tokens";
-const HEAD: &str = "language_model.lm_head";
+use crate::Problem;
 
 /// The low-rank update of one weight.
 #[derive(Clone, Debug)]
@@ -28,13 +21,13 @@ pub(super) struct LowRank {
     pub(super) lora: LoraConfig,
     /// Whether A runs over the rows of an embedding.
     pub(super) is_embedding: bool,
-    /// DoRA's norms of the sum's rows.
+    /// DoRA's magnitudes: the norms of the rows of the updated weight.
     pub(super) magnitude: Option<AdapterTensor>,
-    /// Whether the product of the first factors is off the base.
+    /// Whether the product of the initial factors was subtracted from the base.
     pub(super) is_olora: bool,
 }
 
-/// What becomes of one parameter of the base.
+/// How one parameter of the base changes.
 #[derive(Debug, Default)]
 pub(super) struct Change {
     /// It is replaced.
@@ -47,16 +40,16 @@ pub(super) struct Change {
     pub(super) added: Option<(AdapterTensor, f64)>,
 }
 
-/// What becomes of a model.
+/// How a model changes.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// Updates of the decoder's blocks that stay beside their weights.
+    /// LoRA of the decoder's blocks, which stays beside the weights.
     pub(super) adapters: BTreeMap<(usize, LoraTarget), LowRank>,
     /// Parameters of the base that change, by hub name.
     pub(super) changes: BTreeMap<String, Change>,
     /// Biases of linears that have none, by the hub name of the module, with their scale.
     pub(super) biases: BTreeMap<String, (AdapterTensor, f64)>,
-    /// The decoder's targets, beside their weights or in them.
+    /// The targets in the decoder, whether LoRA stays beside their weights or is merged into them.
     pub(super) targets: BTreeSet<LoraTarget>,
     pub(super) used: Vec<(String, PathBuf)>,
     pub(super) problems: Vec<Problem>,
@@ -72,499 +65,27 @@ impl Plan {
         modules.into_iter().map(str::to_owned).collect()
     }
 
-    /// Whether the projector comes whole.
+    /// Whether the whole projector is replaced.
     pub(super) fn replaces_projector(&self) -> bool {
         let mut weights = self.changes.iter();
         weights.any(|(key, change)| {
             is_projector(key) && key.ends_with(".weight") && change.whole.is_some()
         })
     }
-}
 
-/// The parameters of a base.
-#[derive(Default)]
-struct Base {
-    /// As files lay them out, by hub name.
-    shapes: BTreeMap<String, Vec<usize>>,
-    /// Modules that are linears, by hub name.
-    linears: BTreeSet<String>,
-}
-
-impl ParamVisitor for Base {
-    fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
-        let Some(key) = checkpoint_key(path) else {
-            return;
-        };
-        let mut shape = param.lazy_shape().to_vec();
-        if key.placement == Placement::Transposed {
-            shape.reverse();
-            if let Some(module) = key.key.strip_suffix(".weight") {
-                self.linears.insert(module.to_owned());
-            }
-        }
-        self.shapes.insert(key.key, shape);
-    }
-}
-
-/// Whether a module is in the projector, which every adapter's folder holds whole.
-pub(super) fn is_projector(module: &str) -> bool {
-    module.starts_with("multi_modal_projector")
-}
-
-/// Block and target of a linear in the decoder's blocks.
-pub(super) fn decoder_linear(module: &str) -> Option<(usize, LoraTarget)> {
-    let rest = module.strip_prefix("language_model.model.layers.")?;
-    let (block, rest) = rest.split_once('.')?;
-    let (_, target) = rest.rsplit_once('.')?;
-    Some((block.parse().ok()?, target.parse().ok()?))
-}
-
-/// The part of the model that a module is in.
-fn part_of(module: &str) -> &str {
-    match module {
-        HEAD | EMBEDDINGS => module,
-        _ => module.split('.').next().unwrap_or(module),
-    }
-}
-
-/// Settles one adapter.
-struct Planner<'a> {
-    config: &'a PeftConfig,
-    base: Base,
-    rest: AdapterTensors,
-    plan: Plan,
-    /// Whose names the trainer's modules have, and whether the tower's have a level `vision_model`.
-    naming: Layout,
-    has_tower_level: bool,
-}
-
-/// Settles what an adapter does to a model.
-pub(super) fn plan(
-    model: &GalleryModel,
-    config: &PeftConfig,
-    tensors: AdapterTensors,
-) -> Result<Plan, CheckpointError> {
-    let mut base = Base::default();
-    visit_params(model, &mut base);
-    let modules: Vec<&String> = tensors
-        .tensors
-        .values()
-        .map(|tensor| &tensor.module)
-        .collect();
-    let naming = modules
-        .iter()
-        .find_map(|name| Layout::of(&format!("{name}.")));
-    let has_tower_level = !modules
-        .iter()
-        .any(|name| name.contains("vision_tower.") && !name.contains("vision_model."));
-    let mut planner = Planner {
-        config,
-        base,
-        naming: naming.unwrap_or(match tensors.layout {
-            AdapterLayout::Peft => Layout::LlavaHfNested,
-            AdapterLayout::LlavaLora => Layout::Llava,
-        }),
-        has_tower_level,
-        plan: Plan::default(),
-        rest: tensors,
-    };
-    planner.plan.problems = std::mem::take(&mut planner.rest.problems);
-    planner.low_rank()?;
-    planner.rows()?;
-    planner.whole()?;
-    if model.language_model.is_quantized() {
-        let is_in_blocks = |name: &&String| decoder_linear(name).is_some();
-        let changed = planner.plan.changed_modules();
-        let olora = planner.plan.adapters.values().any(|update| update.is_olora);
-        if olora || changed.iter().any(|name| is_in_blocks(&name)) {
-            return Err(CheckpointError::AdapterAfterQuantizing {
-                path: config.path().to_owned(),
-            });
-        }
-    }
-    Ok(planner.finish())
-}
-
-/// Settles a projector that comes alone.
-pub(super) fn plan_projector(model: &GalleryModel, mut tensors: AdapterTensors) -> Plan {
-    let mut base = Base::default();
-    visit_params(model, &mut base);
-    let mut plan = Plan {
-        problems: std::mem::take(&mut tensors.problems),
-        ..Plan::default()
-    };
-    let layout = AdapterLayout::LlavaLora;
-    for (hub_key, shape) in base.shapes {
-        let key = AdapterKey::whole(&hub_key);
-        if !key.is_projector() {
-            continue;
-        }
-        match tensors.tensors.remove(&key) {
-            None => plan.problems.push(Problem::Missing {
-                key: key.name(layout),
-            }),
-            Some(tensor) => match fits(&tensor, &shape, None) {
-                Err(problem) => plan.problems.push(problem),
-                Ok(()) => plan.replace(hub_key, tensor),
-            },
-        }
-    }
-    plan.refuse_unused(tensors);
-    plan
-}
-
-impl Plan {
-    fn replace(&mut self, hub_key: String, tensor: AdapterTensor) {
+    /// Replaces a parameter of the base by a tensor.
+    pub(super) fn replace(&mut self, hub_key: String, tensor: AdapterTensor) {
         self.used
             .push((tensor.name.clone(), tensor.stored.file.clone()));
         self.changes.entry(hub_key).or_default().whole = Some(tensor);
     }
 
-    fn refuse_unused(&mut self, rest: AdapterTensors) {
+    /// Lists tensors that nothing uses as problems.
+    pub(super) fn refuse_unused(&mut self, rest: AdapterTensors) {
         let unused = rest.tensors.into_values();
         self.problems.extend(unused.map(|tensor| Problem::Unused {
             key: tensor.name,
             file: tensor.stored.file,
         }));
-    }
-}
-
-/// Whether a tensor is a weight of a shape. Along `rows` it may be longer, as far as a vocabulary is filled up in the llava-hf layout.
-fn fits(tensor: &AdapterTensor, expected: &[usize], rows: Option<usize>) -> Result<(), Problem> {
-    let stored = &tensor.stored;
-    let file = || stored.file.clone();
-    if stored.dtype.is_none() {
-        return Err(Problem::Dtype {
-            key: tensor.name.clone(),
-            file: file(),
-            found: stored.stored_dtype.clone(),
-        });
-    }
-    let same = |(dim, (found, wanted)): (usize, (&usize, &usize))| {
-        found == wanted
-            || (rows == Some(dim)
-                && found > wanted
-                && *found <= wanted.saturating_add(2).next_multiple_of(64))
-    };
-    let found = &stored.shape;
-    if found.len() == expected.len() && found.iter().zip(expected).enumerate().all(same) {
-        return Ok(());
-    }
-    Err(Problem::Shape {
-        key: tensor.name.clone(),
-        file: file(),
-        expected: expected.to_vec(),
-        found: found.clone(),
-    })
-}
-
-impl Planner<'_> {
-    /// The trainer's name of a module.
-    fn trainers_name(&self, module: &str) -> String {
-        let name = module_name(self.naming, module);
-        if self.has_tower_level {
-            name
-        } else {
-            name.replace("vision_model.", "")
-        }
-    }
-
-    /// Takes a tensor for use, if it has the shape.
-    fn take(
-        &mut self,
-        key: &AdapterKey,
-        expected: &[usize],
-        rows: Option<usize>,
-    ) -> Option<AdapterTensor> {
-        let tensor = self.rest.tensors.remove(key)?;
-        match fits(&tensor, expected, rows) {
-            Ok(()) => {
-                let used = (tensor.name.clone(), tensor.stored.file.clone());
-                self.plan.used.push(used);
-                Some(tensor)
-            }
-            Err(problem) => {
-                self.plan.problems.push(problem);
-                None
-            }
-        }
-    }
-
-    fn missing(&mut self, module: &str, part: Part) {
-        // A module that is there under another trainer's name is asked for by that name.
-        let key = AdapterKey::new(module, part).name(AdapterLayout::Peft);
-        let ours = module_name(Layout::LlavaHfNested, module);
-        let key = key.replace(&ours, &self.trainers_name(module));
-        self.plan.problems.push(Problem::Missing { key });
-    }
-
-    /// Every module with LoRA, and every one that should have it.
-    fn low_rank(&mut self) -> Result<(), CheckpointError> {
-        let keys = self.rest.tensors.iter();
-        let modules: BTreeMap<String, String> = keys
-            .filter(|(key, _)| !matches!(key.part, Part::Whole(_) | Part::Rows))
-            .map(|(key, tensor)| (key.module.clone(), tensor.module.clone()))
-            .collect();
-        let parts: BTreeSet<String> = modules
-            .keys()
-            .map(|name| part_of(name).to_owned())
-            .collect();
-        for (module, name) in &modules {
-            if self.base.shapes.contains_key(&format!("{module}.weight")) {
-                self.module_with_lora(module, name)?;
-            }
-        }
-        if self.config.names_targets() {
-            let others = self.base.linears.iter().map(String::as_str);
-            let others: Vec<String> = others
-                .chain([EMBEDDINGS])
-                .filter(|&module| !modules.contains_key(module))
-                // Trainers of one part leave the others out, whatever the names they target would fit.
-                .filter(|&module| {
-                    [HEAD, EMBEDDINGS].contains(&module) || parts.contains(part_of(module))
-                })
-                .map(str::to_owned)
-                .collect();
-            for module in others {
-                if self.config.is_target(&self.trainers_name(&module))? {
-                    let is_embedding = module == EMBEDDINGS;
-                    let part = if is_embedding {
-                        Part::EmbeddingA
-                    } else {
-                        Part::LoraA
-                    };
-                    self.missing(&module, part);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn module_with_lora(&mut self, module: &str, name: &str) -> Result<(), CheckpointError> {
-        if !self.config.is_target(name)? {
-            let keys = self
-                .rest
-                .tensors
-                .range(AdapterKey::new(module, Part::LoraA)..);
-            let keys = keys.take_while(|(key, _)| key.module == module);
-            let refused: Vec<_> = keys
-                .filter(|(key, _)| !matches!(key.part, Part::Whole(_) | Part::Rows))
-                .map(|(key, tensor)| (key.clone(), tensor.clone()))
-                .collect();
-            for (key, tensor) in refused {
-                self.rest.tensors.remove(&key);
-                self.plan.problems.push(Problem::NotTargeted {
-                    key: tensor.name,
-                    file: tensor.stored.file,
-                });
-            }
-            return Ok(());
-        }
-        let lora = self.config.lora_of(name)?;
-        let shape = self.base.shapes[&format!("{module}.weight")].clone();
-        let (output, input) = (shape[0], &shape[1..]);
-        let rows = (module == HEAD).then_some(0);
-        let is_embedding = !self.base.linears.contains(module) && shape.len() == 2;
-        let (a, b) = if is_embedding {
-            // An embedding is updated by the transposed product.
-            let a = self.take(
-                &AdapterKey::new(module, Part::EmbeddingA),
-                &[lora.rank, output],
-                (module == EMBEDDINGS).then_some(1),
-            );
-            let b = AdapterKey::new(module, Part::EmbeddingB);
-            (a, self.take(&b, &[input[0], lora.rank], None))
-        } else {
-            let a: Vec<usize> = [lora.rank].iter().chain(input).copied().collect();
-            let mut b = vec![output, lora.rank];
-            // Filters of a convolution.
-            b.extend(input[1..].iter().map(|_| 1));
-            let a = self.take(&AdapterKey::new(module, Part::LoraA), &a, None);
-            (
-                a,
-                self.take(&AdapterKey::new(module, Part::LoraB), &b, rows),
-            )
-        };
-        let magnitude = if self.config.use_dora() {
-            if is_embedding {
-                return Err(self.config.refusal(
-                    "use_dora",
-                    format!("true for the embedding {name}"),
-                    "false: its norms run over rows of the vocabulary that are not loaded; merge the adapter in PEFT \
-                     (merge_and_unload) and bring the merged model",
-                ));
-            }
-            let magnitude = self.take(&AdapterKey::new(module, Part::Magnitude), &[output], rows);
-            if magnitude.is_none() {
-                self.missing(module, Part::Magnitude);
-            }
-            magnitude
-        } else {
-            None
-        };
-        let is_olora = self.config.initialization() == Initialization::Olora;
-        if is_olora && (is_embedding || module == HEAD || shape.len() != 2) {
-            return Err(self.config.refusal(
-                "init_lora_weights",
-                format!("\"olora\" for {name}"),
-                "a start that leaves this module as it is; merge the adapter in PEFT (merge_and_unload) and bring the merged model",
-            ));
-        }
-        if self.config.lora_bias() && !is_embedding {
-            self.bias_of_b(module, output, lora.scale());
-        }
-        let (Some(a), Some(b)) = (a, b) else {
-            self.half_missing(module, is_embedding);
-            return Ok(());
-        };
-        let update = LowRank {
-            a,
-            b,
-            lora,
-            is_embedding,
-            magnitude,
-            is_olora,
-        };
-        match decoder_linear(module) {
-            Some((block, target)) => {
-                self.plan.targets.insert(target);
-                if self.config.use_dora() {
-                    let change = self.plan.changes.entry(format!("{module}.weight"));
-                    change.or_default().low_rank = Some(update);
-                } else {
-                    self.plan.adapters.insert((block, target), update);
-                }
-            }
-            None => {
-                let change = self.plan.changes.entry(format!("{module}.weight"));
-                change.or_default().low_rank = Some(update);
-            }
-        }
-        Ok(())
-    }
-
-    /// Names A or B where the files have only the other, or neither.
-    fn half_missing(&mut self, module: &str, is_embedding: bool) {
-        let halves = if is_embedding {
-            [Part::EmbeddingA, Part::EmbeddingB]
-        } else {
-            [Part::LoraA, Part::LoraB]
-        };
-        for part in halves {
-            let name = AdapterKey::new(module, part.clone());
-            let was_there =
-                |found: &String| AdapterKey::parse(found).is_some_and(|(found, _)| found == name);
-            let used = self.plan.used.iter().any(|(found, _)| was_there(found));
-            let refused = self.plan.problems.iter().any(|problem| match problem {
-                Problem::Shape { key, .. } | Problem::Dtype { key, .. } => was_there(key),
-                _ => false,
-            });
-            if !used && !refused {
-                self.missing(module, part);
-            }
-        }
-    }
-
-    /// The bias of B: added to the module's own, or a new one.
-    fn bias_of_b(&mut self, module: &str, output: usize, scale: f64) {
-        let rows = (module == HEAD).then_some(0);
-        let key = AdapterKey::new(module, Part::LoraBBias);
-        let Some(bias) = self.take(&key, &[output], rows) else {
-            self.missing(module, Part::LoraBBias);
-            return;
-        };
-        let own = format!("{module}.bias");
-        if self.base.shapes.contains_key(&own) {
-            self.plan.changes.entry(own).or_default().added = Some((bias, scale));
-        } else {
-            self.plan.biases.insert(module.to_owned(), (bias, scale));
-        }
-    }
-
-    /// Rows of embeddings that were trained alone.
-    fn rows(&mut self) -> Result<(), CheckpointError> {
-        let config = self.config;
-        for (name, ids) in config.saved_rows() {
-            let mut tensors = self.rest.tensors.iter();
-            let found = tensors.find(|(key, tensor)| {
-                key.part == Part::Rows && tensor.module.ends_with(name.as_str())
-            });
-            let Some(key) = found.map(|(key, _)| key.clone()) else {
-                if !ids.is_empty() {
-                    let key = format!("{name}.token_adapter.trainable_tokens_delta");
-                    self.plan.problems.push(Problem::Missing { key });
-                }
-                continue;
-            };
-            let weight = format!("{}.weight", key.module);
-            let Some(&[rows, width]) = self.base.shapes.get(&weight).map(Vec::as_slice) else {
-                continue;
-            };
-            if let Some(id) = ids.iter().find(|&&id| id >= rows) {
-                return Err(config.refusal(
-                    "trainable_token_indices",
-                    format!("{id} for {name}"),
-                    format!(
-                        "ids below {rows}, the rows that are loaded of the base; rows behind them belong to no word of its tokenizer"
-                    ),
-                ));
-            }
-            if let Some(tensor) = self.take(&key, &[ids.len(), width], None) {
-                let change = self.plan.changes.entry(weight).or_default();
-                change.rows = Some((tensor, ids.clone()));
-            }
-        }
-        Ok(())
-    }
-
-    /// Parameters of the base that come whole.
-    fn whole(&mut self) -> Result<(), CheckpointError> {
-        let keys = self.rest.tensors.keys();
-        let has_projector = keys
-            .clone()
-            .any(|key| key.is_projector() && key.part == Part::Whole("weight".to_owned()));
-        let shapes = std::mem::take(&mut self.base.shapes);
-        for name in self.config.modules_to_save() {
-            let mut modules = shapes.keys().filter_map(|key| key.rsplit_once('.'));
-            let config = self.config;
-            let is_there = modules.any(|(module, _)| {
-                let module = self.trainers_name(module);
-                module.contains(name.as_str()) && config.is_saved_whole(&module)
-            });
-            if !is_there {
-                return Err(config.refusal(
-                    "modules_to_save",
-                    format!("\"{name}\""),
-                    "modules of this model; nothing in it has that name",
-                ));
-            }
-        }
-        for (hub_key, shape) in &shapes {
-            let key = AdapterKey::whole(hub_key);
-            let rows = [HEAD, EMBEDDINGS]
-                .contains(&key.module.as_str())
-                .then_some(0);
-            if self.rest.tensors.contains_key(&key) {
-                if let Some(tensor) = self.take(&key, shape, rows) {
-                    let change = self.plan.changes.entry(hub_key.clone()).or_default();
-                    change.whole = Some(tensor);
-                }
-                continue;
-            }
-            let is_saved = self.config.is_saved_whole(&self.trainers_name(&key.module));
-            let is_bias = self.config.bias() == TrainedBiases::All
-                && self.rest.layout == AdapterLayout::Peft
-                && key.part == Part::Whole("bias".to_owned());
-            if is_saved || is_bias || (has_projector && key.is_projector()) {
-                self.missing(&key.module, key.part.clone());
-            }
-        }
-        self.base.shapes = shapes;
-        Ok(())
-    }
-
-    fn finish(mut self) -> Plan {
-        self.plan.refuse_unused(self.rest);
-        self.plan
     }
 }

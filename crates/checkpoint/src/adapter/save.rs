@@ -8,17 +8,17 @@ use gallery_gpt_model::{GalleryModel, ParamVisitor, visit_params};
 use serde_json::{Map, Value, json};
 
 use super::{
+    base::is_projector,
     config::CONFIG,
     folder::{NON_LORA, SAFETENSORS},
     key::{AdapterKey, AdapterLayout},
-    plan::is_projector,
 };
 use crate::{
     AdapterOrigin, AtomicFolder, CheckpointError, Destination, LazyTensor, TensorDtype,
-    config::config_json::llava_json,
-    write::{
-        marker::MARKER, model::write_json, pickle_writer::write_pickle, tensors::write_weights,
-    },
+    config::json::llava_json,
+    file::json::write_json,
+    folder::marker::MARKER,
+    format::{pytorch::write::write_pickle, safetensors::write_weights},
 };
 
 /// Transformers' name of the projector.
@@ -39,7 +39,7 @@ pub fn save_projector(
         (name.replacen("base_model.model.", "", 1), tensor)
     });
     let target = AtomicFolder::new(folder)?;
-    let file = target.file(crate::read::checkpoint::PROJECTOR_FILE);
+    let file = target.file(crate::layout::PROJECTOR_FILE);
     write_pickle(&file, &tensors.collect::<Vec<_>>())?;
     target.commit()
 }

@@ -1,7 +1,12 @@
 //! The JSON files beside a model's weights: read in every family's form, written in ours.
 
-mod config_fields;
-pub(crate) mod config_file;
-pub(crate) mod config_json;
+mod fields;
+pub(crate) mod file;
+pub(crate) mod json;
+mod limit;
+mod llama;
+mod llava;
+pub(crate) mod llava_hf;
 pub(crate) mod named_ids;
-pub(crate) mod processor_config;
+pub(crate) mod processor;
+pub(crate) mod vision;

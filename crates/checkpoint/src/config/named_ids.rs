@@ -6,7 +6,7 @@ use gallery_gpt_model::{GalleryModelConfig, ReservedRows};
 use gallery_gpt_text::{Tokenizer, TokenizerError, printable};
 use serde_json::Value;
 
-use crate::{CheckpointError, read::json_file::read_json};
+use crate::{CheckpointError, file::json::read_json};
 
 /// Characters of a value in a note.
 const SHOWN: usize = 40;

@@ -5,11 +5,7 @@
 
 mod key_map;
 
-use std::path::Path;
-
 pub use key_map::{CheckpointKey, Placement, checkpoint_key, checkpoint_keys};
-
-use crate::CheckpointError;
 
 /// A way to name the tensors of a LLaVA model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,37 +70,6 @@ impl Layout {
         ];
         let mut prefixes = prefixes.into_iter();
         prefixes.find_map(|(prefix, layout)| key.starts_with(prefix).then_some(layout))
-    }
-
-    /// Tells the layout from the names.
-    ///
-    /// # Errors
-    /// The names are of no known layout, or of two.
-    pub fn detect<'a>(
-        folder: &Path,
-        keys: impl IntoIterator<Item = &'a str>,
-    ) -> Result<Self, CheckpointError> {
-        let mut first = None;
-        let mut found: Option<(Self, &str)> = None;
-        for key in keys {
-            first.get_or_insert(key);
-            match (Self::of(key), found) {
-                (Some(layout), None) => found = Some((layout, key)),
-                (Some(layout), Some((other, earlier))) if layout != other => {
-                    return Err(CheckpointError::TwoLayouts {
-                        folder: folder.to_owned(),
-                        keys: [earlier.to_owned(), key.to_owned()],
-                    });
-                }
-                _ => {}
-            }
-        }
-        found
-            .map(|(layout, _)| layout)
-            .ok_or_else(|| CheckpointError::UnknownLayout {
-                folder: folder.to_owned(),
-                first: first.unwrap_or("(none)").to_owned(),
-            })
     }
 
     /// Whether a name is of a buffer that old libraries saved and every reader computes anew.
@@ -183,6 +148,9 @@ impl Layout {
     }
 }
 
+/// Name of the file that a projector trained alone is saved as.
+pub(crate) const PROJECTOR_FILE: &str = "mm_projector.bin";
+
 /// The hub name of a tensor of the original's projector, whatever stands before `mm_projector`: a sequence of linears at its even
 /// places, or a single linear.
 pub(crate) fn projector_hub_key(key: &str) -> Option<String> {
@@ -215,17 +183,6 @@ mod tests {
                     "{layout:?} {key}"
                 );
             }
-            let found = Layout::detect(Path::new("x"), keys.iter().map(String::as_str));
-            assert_eq!(found.unwrap(), layout);
         }
-    }
-
-    #[test]
-    fn two_layouts_are_refused() {
-        let keys = ["model.layers.0.x", "language_model.model.layers.0.x"];
-        assert!(matches!(
-            Layout::detect(Path::new("x"), keys),
-            Err(CheckpointError::TwoLayouts { .. })
-        ));
     }
 }

@@ -1,45 +1,24 @@
-//! How a checkpoint is loaded.
+//! A model filled from a checkpoint, tensor by tensor.
 
-use std::path::{Path, PathBuf};
+use std::{collections::BTreeMap, path::Path};
 
-use burn::tensor::Device;
-use gallery_gpt_model::GalleryModel;
+use burn::{
+    module::Param,
+    tensor::{Device, Tensor},
+};
+use gallery_gpt_model::{GalleryModel, ParamMapper, map_params};
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
 
-use crate::{Checkpoint, CheckpointError, LoadReport, TensorDtype};
-
-/// What to do about tensors that do not match.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Strictness {
-    /// Every mismatch is an error.
-    #[default]
-    Strict,
-    /// Use what matches, keep the rest as initialised, and report it.
-    Partial,
-}
-
-/// Which rows of the embedding and the head to keep.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum VocabRows {
-    /// The tokenizer's: llava-hf adds rows for the picture and padding tokens and fills up to a multiple of 64; the original
-    /// model, and its loss, do not have them. Where the folder's tokenizer has words behind them, all rows up to the last word.
-    #[default]
-    Tokenizer,
-    /// All that are stored.
-    AsStored,
-}
-
-/// How to load.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LoadOptions {
-    /// Number type of the weights; the stored one by default.
-    pub dtype: Option<TensorDtype>,
-    /// Which rows of the vocabulary.
-    pub vocab_rows: VocabRows,
-    /// What to do about mismatches.
-    pub strictness: Strictness,
-    /// Folder of the vision tower, in place of the checkpoint's own or the one that its config names.
-    pub vision_tower: Option<PathBuf>,
-}
+use super::{
+    checkpoint::Checkpoint,
+    fingerprint::fingerprint,
+    load_report::{LoadReport, UsedTensor},
+    options::{LoadOptions, Strictness, VocabRows},
+};
+use crate::{
+    CheckpointError, Problem, Slot, StoredTensor, checkpoint_key, folder::verify::verify_files,
+};
 
 /// Loads a model's folder: its `config.json`, its weights in any layout, and the vision tower that belongs to them.
 ///
@@ -51,4 +30,178 @@ pub fn load_model(
     options: &LoadOptions,
 ) -> Result<(GalleryModel, LoadReport), CheckpointError> {
     Checkpoint::open(folder, options)?.load(device)
+}
+
+impl Checkpoint {
+    /// What loading would do, without doing it. Every number is read once, for the fingerprint and to find those that are none.
+    #[must_use]
+    pub fn check(&self, device: &Device) -> LoadReport {
+        let (_, report) = self.fill(device, false);
+        report
+    }
+
+    /// Loads the model, tensor by tensor, in the stored number type unless the options say another.
+    ///
+    /// # Errors
+    /// The weights do not match the config, a tensor cannot be read, or a file of a folder that this library wrote is not what was
+    /// written.
+    pub fn load(self, device: &Device) -> Result<(GalleryModel, LoadReport), CheckpointError> {
+        // Where another tower was chosen, the folder's own is not used.
+        verify_files(&self.folder, |name| {
+            !(self.tower.chosen && name.starts_with("vision_tower/"))
+        })?;
+        let (model, report) = self.fill(device, true);
+        if self.options.strictness == Strictness::Strict && !report.problems.is_empty() {
+            return Err(CheckpointError::Mismatch {
+                folder: self.folder,
+                problems: report.problems,
+            });
+        }
+        Ok((model, report))
+    }
+
+    fn fill(&self, device: &Device, read: bool) -> (GalleryModel, LoadReport) {
+        let mut filler = Filler {
+            checkpoint: self,
+            read,
+            taken: BTreeMap::new(),
+            report: LoadReport {
+                folder: self.folder.clone(),
+                layout: self.layout,
+                fingerprint: None,
+                tower: self.tower.clone(),
+                used: Vec::new(),
+                unused: Vec::new(),
+                ignored: self.ignored.clone(),
+                unread: self.unread.clone(),
+                missing: Vec::new(),
+                problems: Vec::new(),
+                notes: self.notes.clone(),
+                bytes: 0,
+                parameters: 0,
+            },
+        };
+        // A model's parameters are made when first used: the ones replaced here never are.
+        let model = map_params(self.config.init(device), &mut filler);
+        let Filler {
+            taken, mut report, ..
+        } = filler;
+        let used: Vec<(&String, usize)> = taken
+            .iter()
+            .filter_map(|(hub_key, bytes)| Some((hub_key, (*bytes)?)))
+            .collect();
+        let examined = used.par_iter().map(|&(hub_key, bytes)| {
+            let (key, tensor) = &self.tensors[hub_key];
+            (hub_key, examine(key, tensor, bytes))
+        });
+        let mut digests = BTreeMap::new();
+        for (hub_key, examined) in examined.collect::<Vec<_>>() {
+            match examined {
+                Ok(digest) => drop(digests.insert(hub_key, digest)),
+                Err(problem) => report.problems.push(problem),
+            }
+        }
+        if digests.len() == used.len() {
+            report.fingerprint = Some(fingerprint(&digests, ""));
+            report.tower.fingerprint = Some(fingerprint(&digests, "vision_tower."));
+        }
+        for (hub_key, (key, tensor)) in &self.tensors {
+            if !taken.contains_key(hub_key) {
+                report.unused.push(key.clone());
+                report.problems.push(Problem::Unused {
+                    key: key.clone(),
+                    file: tensor.file.clone(),
+                });
+            }
+        }
+        (model, report)
+    }
+}
+
+struct Filler<'a> {
+    checkpoint: &'a Checkpoint,
+    read: bool,
+    /// By hub name: bytes used, or nothing where a tensor does not fit.
+    taken: BTreeMap<String, Option<usize>>,
+    report: LoadReport,
+}
+
+/// The digest of the part of a tensor that is used, once its values are known to be finite.
+fn examine(key: &str, tensor: &StoredTensor, used: usize) -> Result<[u8; 32], Problem> {
+    let bytes = tensor.readable(key)?.slice(..used);
+    tensor.check_finite(key, &bytes)?;
+    let mut hash = Sha256::new();
+    if let Some(dtype) = tensor.dtype {
+        hash.update(dtype.torch());
+    }
+    hash.update(&bytes);
+    Ok(hash.finalize().into())
+}
+
+impl Filler<'_> {
+    /// What is used of a tensor, and its values if they are read.
+    fn value<const D: usize>(
+        &self,
+        hub_key: &str,
+        tensor: &StoredTensor,
+        slot: &Slot<'_>,
+    ) -> Result<(UsedTensor, Option<Tensor<D>>), Problem> {
+        let (dtype, count) = tensor.fits(slot)?;
+        let used = UsedTensor {
+            key: slot.key.to_owned(),
+            hub_key: hub_key.to_owned(),
+            file: tensor.file.clone(),
+            dtype,
+            bytes: (count * dtype.size()) as u64,
+        };
+        // Whether the values are finite is found for all tensors in parallel, with their digests.
+        let value = self.read.then(|| tensor.load_unchecked(slot)).transpose()?;
+        Ok((used, value))
+    }
+}
+
+impl ParamMapper for Filler<'_> {
+    fn map<const D: usize>(&mut self, path: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let Some(wanted) = checkpoint_key(path) else {
+            return param;
+        };
+        let checkpoint = self.checkpoint;
+        let Some((key, tensor)) = checkpoint.tensors.get(&wanted.key) else {
+            let key = self.checkpoint.layout.key_of(&wanted.key);
+            self.report.missing.push(key.clone());
+            self.report.problems.push(Problem::Missing { key });
+            return param;
+        };
+        let is_vocab = key.ends_with("embed_tokens.weight") || key.ends_with("lm_head.weight");
+        let options = &checkpoint.options;
+        let slot = Slot {
+            key,
+            shape: &param.lazy_shape(),
+            placement: wanted.placement,
+            more_rows: is_vocab && options.vocab_rows == VocabRows::Tokenizer,
+            dtype: options.dtype,
+            device: &param.lazy_device(),
+        };
+        let value = self.value::<D>(&wanted.key, tensor, &slot);
+        let used = value.as_ref().ok().map(|(used, _)| used.bytes as usize);
+        self.taken.insert(wanted.key, used);
+        match value {
+            Err(problem) => {
+                self.report.problems.push(problem);
+                param
+            }
+            Ok((used, value)) => {
+                self.report.bytes += used.bytes;
+                self.report.parameters += used.parameters();
+                self.report.used.push(used);
+                match value {
+                    Some(value) => {
+                        let id = param.id;
+                        param.transform_for_load(value, id)
+                    }
+                    None => param,
+                }
+            }
+        }
+    }
 }

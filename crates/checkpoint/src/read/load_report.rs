@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use crate::{BaseIdentity, CheckpointError, Layout, Problem, TensorDtype, TowerSource};
+use super::{base_identity::BaseIdentity, fingerprint::short, tower::TowerSource};
+use crate::{CheckpointError, Layout, Problem, TensorDtype};
 
 /// A tensor that fills a parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,13 +122,4 @@ impl std::fmt::Display for LoadReport {
         }
         Ok(())
     }
-}
-
-/// What a fingerprint over whole tensors begins with. Those without it are of earlier versions, over the first 4 KiB of each tensor.
-pub(crate) const WHOLE: &str = "sha256:";
-
-/// The start of a fingerprint, enough to tell two apart by eye.
-pub(crate) fn short(fingerprint: Option<&str>) -> &str {
-    let digest = fingerprint.map(|all| all.strip_prefix(WHOLE).unwrap_or(all));
-    digest.map_or("not read", |all| all.get(..16).unwrap_or(all))
 }

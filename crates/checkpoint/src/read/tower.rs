@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 
 use gallery_gpt_vision::{HiddenAct, VisionConfig};
 
-use crate::{
-    CheckpointError, StoredTensor, read::load_report::short, read::model_folder::snapshots,
-};
+use super::{fingerprint::short, model_folder::snapshots};
+use crate::{CheckpointError, StoredTensor};
 
 /// Where a model's vision tower came from.
 #[derive(Clone, Debug, PartialEq, Eq)]

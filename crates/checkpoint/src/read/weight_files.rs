@@ -9,8 +9,12 @@ use std::{
 use serde::Deserialize;
 
 use crate::{
-    CheckpointError, Layout, StoredTensor, read::json_file::read_json_as, read::pytorch,
-    read::regular_file, read::safetensors,
+    CheckpointError, Layout, StoredTensor,
+    file::{
+        json::read_json_as,
+        regular::{self, is_git_lfs_pointer},
+    },
+    format::{pytorch, safetensors},
 };
 
 /// All tensors of a folder by name.
@@ -170,7 +174,7 @@ pub(crate) fn open_file(path: &Path) -> Result<Tensors, CheckpointError> {
         source,
     };
     let mut head = Vec::new();
-    let file = regular_file::open(path).map_err(read)?;
+    let file = regular::open(path).map_err(read)?;
     let length = file.metadata().map_err(read)?.len();
     file.take(512).read_to_end(&mut head).map_err(read)?;
     let malformed = |found: &str| CheckpointError::Malformed {
@@ -200,11 +204,6 @@ pub(crate) fn open_file(path: &Path) -> Result<Tensors, CheckpointError> {
         )),
         _ => safetensors::open(path),
     }
-}
-
-/// Whether a file is what Git keeps of a large file: where git-lfs was not installed, its clone has these in place of the files.
-pub(crate) fn is_git_lfs_pointer(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"version https://git-lfs.github.com/spec/")
 }
 
 fn open_shards(folder: &Path, index_path: &Path) -> Result<Tensors, CheckpointError> {
@@ -250,4 +249,25 @@ fn open_shards(folder: &Path, index_path: &Path) -> Result<Tensors, CheckpointEr
         }
     }
     Ok(tensors)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use crate::{file::json::read_json, sha256_file};
+
+    /// A device stands for a pipe too: both are no regular files, and opening this one would not wait if it were tried.
+    #[test]
+    fn only_regular_files_are_read() {
+        let device = Path::new("/dev/zero");
+        let refused = |error: Option<CheckpointError>| {
+            let error = error.unwrap().to_string();
+            assert!(error.contains("/dev/zero"), "{error}");
+            assert!(error.contains("not a file"), "{error}");
+        };
+        refused(read_json(device).err());
+        refused(safetensors::open(device).err());
+        refused(open_file(device).err());
+        refused(sha256_file(device).err());
+    }
 }

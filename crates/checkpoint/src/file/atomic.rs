@@ -1,0 +1,63 @@
+//! Writing a file so that it is never half there: beside its place, synced, then renamed.
+
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::Path,
+};
+
+use crate::CheckpointError;
+
+pub(crate) fn write_error(path: &Path) -> impl FnOnce(std::io::Error) -> CheckpointError + '_ {
+    |source| CheckpointError::Write {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// How the names begin of what is being written; a killed process may leave some behind.
+pub(crate) const PARTIAL: &str = ".partial-";
+
+/// Writes a whole file: readers see the old contents or the new ones, never a part.
+///
+/// # Errors
+/// The folder cannot be made or the file not be written.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    fs::create_dir_all(folder).map_err(write_error(folder))?;
+    let mut file = partial_builder(0o666)
+        .tempfile_in(folder)
+        .map_err(write_error(path))?;
+    file.write_all(bytes).map_err(write_error(path))?;
+    file.as_file().sync_all().map_err(write_error(path))?;
+    file.persist(path)
+        .map_err(|error| error.error)
+        .map_err(write_error(path))?;
+    sync_folder(folder)
+}
+
+/// What makes partial files and folders: temporary ones are private unless told otherwise, and these become the finished ones, so
+/// they get the mode that the process's umask leaves.
+#[cfg_attr(
+    not(unix),
+    allow(unused_variables, reason = "other systems have no modes")
+)]
+pub(crate) fn partial_builder(mode: u32) -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(PARTIAL);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(mode));
+    }
+    builder
+}
+
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), CheckpointError> {
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(write_error(folder))
+}
