@@ -1,42 +1,50 @@
-//! How a model writes: flags of every command that lets one write.
+//! How a model generates its answers: flags of every command that runs one.
 
+use anyhow::ensure;
 use clap::Args;
 use gallery_gpt::{model::EarlyStopping, prelude::*};
 
-/// How it writes. The defaults are those of `run_llava.py`.
+/// Tokens of an answer at most, where a command has no reason for another number.
+const MAX_NEW_TOKENS: usize = 512;
+/// Prompts per batch.
+const BATCH_SIZE: usize = 8;
+/// The temperature of `run_llava.py`.
+const TEMPERATURE: f32 = 0.2;
+
+/// How answers are generated. The defaults are those of `run_llava.py`.
 #[derive(Args)]
 #[command(rename_all = "snake_case")]
 pub(crate) struct GenerationFlags {
-    /// 0 is greedy [default: 0.2, and 0 for a beam search].
+    /// Divides the logits before sampling; 0 is greedy decoding [default: 0.2, and 0 with beam search].
     #[arg(long)]
     temperature: Option<f32>,
-    /// Sample from the likeliest tokens that together have this probability.
+    /// Sample from the likeliest tokens whose probabilities add up to this; 1 is all.
     #[arg(long, default_value_t = 1.0)]
     top_p: f32,
-    /// Sample from so many of the likeliest tokens; 0 is all.
+    /// Sample from this many of the likeliest tokens; 0 is all.
     #[arg(long, default_value_t = 50)]
     top_k: usize,
-    /// Hypotheses of a beam search; 1 is none.
+    /// Hypotheses of beam search; 1 is no beam search.
     #[arg(long, default_value_t = 1)]
     num_beams: usize,
-    /// Power of the length that a hypothesis' score is divided by.
+    /// Exponent of the length that the score of a beam is divided by; above 0 favours long answers.
     #[arg(long, default_value_t = 1.0)]
     length_penalty: f32,
-    /// When a beam search ends: true, false or never, as in transformers.
+    /// When beam search ends: true, false or never, as in transformers.
     #[arg(long, default_value = "false")]
     early_stopping: EarlyStopping,
-    /// Divides the logits of tokens already written.
+    /// Divides the logits of tokens that were generated already; 1 is off.
     #[arg(long, default_value_t = 1.0)]
     repetition_penalty: f32,
-    /// No run of so many tokens twice; 0 allows all.
+    /// No n-gram of this size is generated twice; 0 is off.
     #[arg(long, default_value_t = 0)]
     no_repeat_ngram_size: usize,
     /// Texts that end an answer.
     #[arg(long, num_args = 1..)]
     stop_strings: Vec<String>,
-    /// Most tokens to write [default: 512, or 1024 where many questions are answered].
-    #[arg(long)]
-    max_new_tokens: Option<usize>,
+    /// Maximum number of tokens of an answer.
+    #[arg(long, default_value_t = MAX_NEW_TOKENS)]
+    max_new_tokens: usize,
     /// Seed of the sampling.
     #[arg(long, default_value_t = 42)]
     seed: u64,
@@ -44,8 +52,8 @@ pub(crate) struct GenerationFlags {
 
 impl GenerationFlags {
     /// The settings, checked.
-    pub(crate) fn config(&self, max_new_tokens: usize) -> anyhow::Result<GenerationConfig> {
-        let temperature = if self.num_beams > 1 { 0.0 } else { 0.2 };
+    pub(crate) fn config(&self) -> anyhow::Result<GenerationConfig> {
+        let temperature = if self.num_beams > 1 { 0.0 } else { TEMPERATURE };
         let config = GenerationConfig {
             temperature: self.temperature.unwrap_or(temperature),
             top_p: self.top_p,
@@ -57,9 +65,31 @@ impl GenerationFlags {
             no_repeat_ngram_size: self.no_repeat_ngram_size,
             stop_strings: self.stop_strings.clone(),
             seed: self.seed,
-            ..GenerationConfig::greedy(self.max_new_tokens.unwrap_or(max_new_tokens))
+            ..GenerationConfig::greedy(self.max_new_tokens)
         };
         config.validate()?;
         Ok(config)
+    }
+
+    /// The seed.
+    pub(crate) fn seed(&self) -> u64 {
+        self.seed
+    }
+}
+
+/// How many prompts a command runs at a time.
+#[derive(Args)]
+#[command(rename_all = "snake_case")]
+pub(crate) struct BatchSize {
+    /// Prompts per batch. More are faster and take more memory.
+    #[arg(long, default_value_t = BATCH_SIZE)]
+    batch_size: usize,
+}
+
+impl BatchSize {
+    /// The number, checked.
+    pub(crate) fn checked(&self) -> anyhow::Result<usize> {
+        ensure!(self.batch_size > 0, "--batch_size must be at least 1");
+        Ok(self.batch_size)
     }
 }

@@ -7,25 +7,8 @@ use std::{
 
 use gallery_gpt::checkpoint::{CheckpointError, find_model};
 
-/// The base of every program that is not told another.
-pub(crate) const TINY_BASE: &str = "datasets/tiny-base";
-
-/// The folder that is meant by a model's name, as [`cached_folder`] finds it; the default base has to be there.
-///
-/// # Errors
-/// The cache has several revisions and none of them is main, or the default base is not there.
-pub(crate) fn model_folder(name: &str) -> Result<PathBuf, String> {
-    let folder = cached_folder(name)?;
-    if name == TINY_BASE && !folder.exists() {
-        return Err(
-            "the default base is relative: run in the repository or give --base".to_owned(),
-        );
-    }
-    Ok(folder)
-}
-
-/// The folder that is meant by a model's name: itself, or a snapshot in the hub's cache. What is neither stays as it is, for the
-/// program that opens it to say so.
+/// The folder that a model's name stands for: the folder of that name, or a snapshot in the hub's cache. A name that is neither stays
+/// as it is; whatever opens it reports it.
 ///
 /// # Errors
 /// The cache has several revisions and none of them is main.

@@ -1,11 +1,12 @@
-//! Flags that several commands share.
+//! Flags that several commands share, and the defaults that they have in common.
 
 mod generation;
 mod hub_cache;
 mod model;
-mod output_folder;
+mod output_model;
+pub(crate) mod sample;
 
-pub(crate) use generation::GenerationFlags;
-pub(crate) use hub_cache::{TINY_BASE, cached_folder, model_folder};
-pub(crate) use model::ModelFlags;
-pub(crate) use output_folder::{OutputFolder, shard_size};
+pub(crate) use generation::{BatchSize, GenerationFlags};
+pub(crate) use hub_cache::cached_folder;
+pub(crate) use model::{BaseFlag, ModelFlags, ModelPaths, TrainingTemplate};
+pub(crate) use output_model::OutputModel;

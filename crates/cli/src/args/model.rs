@@ -1,103 +1,228 @@
-//! Which model: flags of every command that runs one.
+//! Which model: flags of every command that reads one.
 
 use std::{
     path::{Path, PathBuf},
     str::FromStr,
 };
 
-use anyhow::anyhow;
+use anyhow::ensure;
 use clap::Args;
 use gallery_gpt::{
     prelude::*,
     text::{TemplateKind, UnknownTemplate},
 };
 
-use super::hub_cache::{self, TINY_BASE};
+use super::{hub_cache::cached_folder, sample::TINY_BASE};
 
-/// Which model.
+/// The base model.
 #[derive(Args)]
 #[command(rename_all = "snake_case")]
-pub(crate) struct ModelFlags {
-    /// Folder of the base model, in any layout, with its tokenizer; or its name on the hub, if the hub's cache has it [default:
+pub(crate) struct BaseFlag {
+    /// Folder of the base model, in any layout, with its tokenizer; or its name on the hub, if it is in the hub's cache [default:
     /// datasets/tiny-base].
-    #[arg(long, visible_aliases = ["model_base", "model_name_or_path"], value_parser = hub_cache::model_folder)]
+    #[arg(long, visible_aliases = ["model_base", "model_name_or_path"], value_parser = cached_folder)]
     base: Option<PathBuf>,
-    /// Folder of an adapter, PEFT's or the original's, or an `mm_projector.bin`. The folder of a whole model is taken for the base
-    /// where none is given, as LLaVA's programs take it.
+}
+
+impl BaseFlag {
+    /// Its folder.
+    ///
+    /// # Errors
+    /// No base is given, and the default one is not there.
+    pub(crate) fn folder(&self) -> anyhow::Result<&Path> {
+        Ok(match &self.base {
+            Some(base) if base != Path::new(TINY_BASE) => base,
+            _ => default_base()?,
+        })
+    }
+}
+
+fn default_base() -> anyhow::Result<&'static Path> {
+    let base = Path::new(TINY_BASE);
+    ensure!(
+        base.exists(),
+        "no such folder: {TINY_BASE} (the default); run in the repository or give --base"
+    );
+    Ok(base)
+}
+
+/// Where a model is.
+#[derive(Args)]
+#[command(rename_all = "snake_case")]
+pub(crate) struct ModelPaths {
+    #[command(flatten)]
+    base: BaseFlag,
+    /// Folder of an adapter, PEFT's or the original's, or an `mm_projector.bin`. If it is the folder of a whole model and no base is
+    /// given, it is taken as the base, as LLaVA's programs do.
     #[arg(long, visible_alias = "model_path")]
     adapter: Option<PathBuf>,
     /// Folder of the vision tower, in place of the one that the config names.
     #[arg(long)]
     vision_tower: Option<PathBuf>,
+}
+
+impl ModelPaths {
+    /// The folder of a whole model that was given as `--adapter`.
+    pub(crate) fn whole_model(&self) -> Option<&Path> {
+        let adapter = self.adapter.as_deref();
+        adapter.filter(|folder| self.base.base.is_none() && is_whole_model(folder))
+    }
+
+    /// The base's folder.
+    ///
+    /// # Errors
+    /// No base is given, and the default one is not there.
+    pub(crate) fn base(&self) -> anyhow::Result<&Path> {
+        self.whole_model().map_or_else(|| self.base.folder(), Ok)
+    }
+
+    /// The adapter's folder, if there is one.
+    pub(crate) fn adapter(&self) -> Option<&Path> {
+        let adapter = self.adapter.as_deref();
+        adapter.filter(|_| self.whole_model().is_none())
+    }
+
+    /// How to load the base, in a dtype if one is asked for.
+    pub(crate) fn load_options(&self, dtype: Option<TensorDtype>) -> LoadOptions {
+        LoadOptions {
+            dtype,
+            vision_tower: self.vision_tower.clone(),
+            ..LoadOptions::default()
+        }
+    }
+
+    /// The folders that were given.
+    pub(crate) fn given(&self) -> impl Iterator<Item = &PathBuf> {
+        let folders = [&self.base.base, &self.adapter, &self.vision_tower];
+        folders.into_iter().flatten()
+    }
+
+    /// Every folder that is read.
+    ///
+    /// # Errors
+    /// As [`ModelPaths::base`].
+    pub(crate) fn inputs(&self) -> anyhow::Result<Vec<PathBuf>> {
+        let base = self.base()?.to_owned();
+        Ok(std::iter::once(base).chain(self.given().cloned()).collect())
+    }
+}
+
+/// Which model runs, and how.
+#[derive(Args)]
+#[command(rename_all = "snake_case")]
+pub(crate) struct ModelFlags {
+    #[command(flatten)]
+    pub(crate) paths: ModelPaths,
     /// cpu, cuda or cuda:N.
     #[arg(long, default_value = "cpu")]
     device: DeviceKind,
-    /// f32, f16 or bf16; by default bf16 on a GPU, and on a CPU f32 for small models and the stored one for large ones.
+    /// f32, f16 or bf16; by default bf16 on a GPU, and on a CPU f32 for small models and the stored dtype for large ones.
     #[arg(long)]
     dtype: Option<TensorDtype>,
     /// Keep the weights of the decoder's blocks in 8 bits.
     #[arg(long)]
     load_8bit: bool,
-    /// Conversation template, or `guess`: by the model's name, as `run_llava.py` does, which asks adapters without "v1" in their
+    /// Conversation template, or `guess`: by the model's name, as in `run_llava.py`, which prompts adapters without "v1" in their
     /// name with `llava_v0` although training uses v1.
-    #[arg(
-        long = "template",
-        visible_alias = "conv_mode",
-        default_value = "vicuna_v1"
-    )]
-    conv_mode: ConvMode,
+    #[arg(long, visible_alias = "conv_mode", default_value = "vicuna_v1")]
+    template: TemplateChoice,
 }
 
 impl ModelFlags {
-    /// The base's folder, and the adapter if there is one.
-    pub(crate) fn paths(&self) -> (&Path, Option<&Path>) {
-        match (self.base.as_deref(), self.adapter.as_deref()) {
-            (None, Some(model)) if is_whole_model(model) => (model, None),
-            (base, adapter) => (base.unwrap_or(Path::new(TINY_BASE)), adapter),
-        }
+    /// The folder that the model is named after: the adapter's, if there is one.
+    ///
+    /// # Errors
+    /// As [`ModelPaths::base`].
+    pub(crate) fn folder(&self) -> anyhow::Result<&Path> {
+        self.paths.adapter().map_or_else(|| self.paths.base(), Ok)
     }
 
-    /// The last part of the folder that the model is called by.
-    pub(crate) fn name(&self) -> String {
-        let (base, adapter) = self.paths();
-        last_part(adapter.unwrap_or(base))
+    /// The last part of that folder's path.
+    ///
+    /// # Errors
+    /// As [`ModelPaths::base`].
+    pub(crate) fn name(&self) -> anyhow::Result<String> {
+        Ok(last_part(self.folder()?))
     }
 
-    /// The model. Who speaks, and what a user should know about the combination, is said on standard error.
+    /// Loads the model. Its name, and what a user should know about base and adapter together, go to standard error.
+    ///
+    /// # Errors
+    /// It cannot be loaded.
     pub(crate) fn load(&self) -> anyhow::Result<GalleryGpt> {
-        let template = match self.conv_mode {
-            ConvMode::Named(template) => template,
-            ConvMode::Guess => TemplateKind::guess_as_run_llava(&self.name())?,
+        let base = self.paths.base()?;
+        let Some(adapter) = self.paths.adapter() else {
+            note!("{}", last_part(base));
+            return self.load_base();
         };
-        let (base, adapter) = self.paths();
-        if self.base.is_none() && base == Path::new(TINY_BASE) {
-            hub_cache::model_folder(TINY_BASE).map_err(|error| anyhow!("{TINY_BASE}: {error}"))?;
-        }
-        let options = LoadOptions {
-            dtype: self.dtype,
-            vision_tower: self.vision_tower.clone(),
-            ..LoadOptions::default()
+        note!("{} + {}", last_part(base), adapter.display());
+        self.prepared(self.open()?.with_adapter(adapter)?, adapter, &[])
+    }
+
+    /// Loads the base alone.
+    ///
+    /// # Errors
+    /// It cannot be loaded.
+    pub(crate) fn load_base(&self) -> anyhow::Result<GalleryGpt> {
+        self.prepared(self.open()?, self.paths.base()?, &[])
+    }
+
+    /// Puts an adapter on what [`ModelFlags::load_base`] loaded. A base in 8 bits takes none, so it is loaded anew.
+    ///
+    /// # Errors
+    /// It cannot be loaded.
+    pub(crate) fn with_adapter(
+        &self,
+        base: GalleryGpt,
+        adapter: &Path,
+    ) -> anyhow::Result<GalleryGpt> {
+        let printed = base.notes();
+        let base = if self.load_8bit {
+            drop(base);
+            self.open()?
+        } else {
+            base
         };
-        let mut gallery =
-            GalleryGpt::load_with(base, &self.device.device()?, &options)?.with_template(template);
-        if let Some(adapter) = adapter {
-            gallery = gallery.with_adapter(adapter)?;
-        }
-        if self.load_8bit {
-            gallery = gallery.quantize();
-        }
-        let base = last_part(base);
-        match adapter {
-            Some(adapter) => note!("{base} + {}", adapter.display()),
-            None => note!("{base}"),
-        }
+        self.prepared(base.with_adapter(adapter)?, adapter, &printed)
+    }
+
+    /// The base before anything is done to it.
+    fn open(&self) -> anyhow::Result<GalleryGpt> {
+        let options = self.paths.load_options(self.dtype);
+        let base = self.paths.base()?;
+        Ok(GalleryGpt::load_with(
+            base,
+            &self.device.device()?,
+            &options,
+        )?)
+    }
+
+    /// A model with the template that is asked for, and in 8 bits if they are. Its notes are printed, but for those that were before.
+    fn prepared(
+        &self,
+        gallery: GalleryGpt,
+        folder: &Path,
+        printed: &[String],
+    ) -> anyhow::Result<GalleryGpt> {
+        let name = last_part(folder);
+        let template = match self.template {
+            TemplateChoice::Named(template) => template,
+            TemplateChoice::Guess => TemplateKind::guess_as_run_llava(&name)?,
+        };
+        let gallery = gallery.with_template(template);
         for text in gallery.notes() {
-            note!("note: {text}");
+            if !printed.contains(&text) {
+                note!("note: {text}");
+            }
         }
-        if self.conv_mode == ConvMode::Guess {
-            note!("note: template {template}, by the name {}", self.name());
+        if self.template == TemplateChoice::Guess {
+            note!("note: template {template}, by the name {name}");
         }
-        Ok(gallery)
+        Ok(if self.load_8bit {
+            gallery.quantize()
+        } else {
+            gallery
+        })
     }
 }
 
@@ -123,14 +248,14 @@ fn last_part(path: &Path) -> String {
         .into_owned()
 }
 
-/// A template, or the original's way to pick one.
+/// A template, or the original's way to choose one.
 #[derive(Clone, Copy, PartialEq)]
-pub(crate) enum ConvMode {
+enum TemplateChoice {
     Named(TemplateKind),
     Guess,
 }
 
-impl FromStr for ConvMode {
+impl FromStr for TemplateChoice {
     type Err = UnknownTemplate;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
@@ -139,4 +264,13 @@ impl FromStr for ConvMode {
             name => name.parse().map(Self::Named),
         }
     }
+}
+
+/// The conversation template of training records.
+#[derive(Args)]
+#[command(rename_all = "snake_case")]
+pub(crate) struct TrainingTemplate {
+    /// Conversation template; `--version v1`, as the original spells it, is read as well.
+    #[arg(long, visible_alias = "conv_mode", default_value = "vicuna_v1")]
+    pub(crate) template: TemplateKind,
 }

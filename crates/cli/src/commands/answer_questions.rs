@@ -26,14 +26,17 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    args::{GenerationFlags, ModelFlags},
+    args::{BatchSize, GenerationFlags, ModelFlags},
     files::AnswerOutput,
     terminal::{Stopped, interrupt},
 };
 
 /// Answers a file of questions.
 #[derive(Args)]
-#[command(rename_all = "snake_case")]
+#[command(rename_all = "snake_case", mut_arg("max_new_tokens", |most| {
+    most.default_value("1024")
+        .help("Maximum number of tokens of an answer; the default is that of LLaVA's model_vqa.py, which this command stands in for")
+}))]
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelFlags,
@@ -52,9 +55,8 @@ pub(crate) struct Arguments {
     /// Which of them, from 0.
     #[arg(long, default_value_t = 0)]
     chunk_idx: usize,
-    /// Questions at a time.
-    #[arg(long, default_value_t = 8)]
-    batch_size: usize,
+    #[command(flatten)]
+    batches: BatchSize,
     #[command(flatten)]
     generation: GenerationFlags,
 }
@@ -72,14 +74,14 @@ struct Question {
 /// # Errors
 /// Anything that ends it before it is done.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    ensure!(arguments.batch_size > 0, "--batch_size must be at least 1");
+    let batch_size = arguments.batches.checked()?;
     ensure!(
         arguments.chunk_idx < arguments.num_chunks,
         "--chunk_idx is {}, expected below --num_chunks ({})",
         arguments.chunk_idx,
         arguments.num_chunks
     );
-    let config = arguments.generation.config(1024)?;
+    let config = arguments.generation.config()?;
     let questions = questions(&arguments.questions)?;
     Destination::new(&arguments.output)
         .apart_from([&arguments.questions])
@@ -90,7 +92,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .nth(arguments.chunk_idx)
         .unwrap_or_default();
     let gallery = arguments.model.load()?;
-    let model = arguments.model.name();
+    let model = arguments.model.name()?;
     let written_by = gallery.written_by(&config)?;
     let mut output = AnswerOutput::open(&arguments.output, "question_id", written_by)?;
     for question in chunk {
@@ -112,7 +114,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     )?);
     let folder = PictureFolder::new(&arguments.images);
     let (mut bad, mut answered) = (0, 0);
-    'batches: for batch in left.chunks(arguments.batch_size) {
+    'batches: for batch in left.chunks(batch_size) {
         let mut asked = Vec::with_capacity(batch.len());
         let mut prompts = Vec::with_capacity(batch.len());
         for question in batch {

@@ -21,13 +21,15 @@ use gallery_gpt::{
     model::{CancelToken, FinishReason, GenerationError},
     prelude::*,
 };
-use gallery_gpt_scenes::QUESTIONS;
 use image::ImageFormat;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    args::{GenerationFlags, ModelFlags},
+    args::{
+        BatchSize, GenerationFlags, ModelFlags,
+        sample::{QUESTION, TEST_PAINTING},
+    },
     files::{
         AnswerOutput,
         pictures::{self, say_turned},
@@ -59,11 +61,10 @@ pub(crate) struct Arguments {
     /// Turn pictures as their EXIF says; the model was trained on them as they are stored.
     #[arg(long)]
     apply_orientation: bool,
-    /// Pictures at a time, where there are many.
-    #[arg(long, default_value_t = 8)]
-    batch_size: usize,
+    #[command(flatten)]
+    batches: BatchSize,
     /// What to ask.
-    #[arg(long, visible_aliases = ["query", "prompt"], default_value = QUESTIONS[3])]
+    #[arg(long, visible_aliases = ["query", "prompt"], default_value = QUESTION)]
     question: String,
     /// File for a picture of where the decoder looked while it wrote the phrase, PNG or JPEG by its ending; one picture alone.
     #[arg(long, requires = "phrase", conflicts_with_all = ["output", "together"])]
@@ -80,11 +81,11 @@ pub(crate) struct Arguments {
 /// # Errors
 /// Anything that ends it before it is done.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let config = arguments.generation.config(512)?;
-    ensure!(arguments.batch_size > 0, "--batch_size must be at least 1");
+    let config = arguments.generation.config()?;
+    arguments.batches.checked()?;
     let mut named = [&arguments.pictures[..], &arguments.image].concat();
     if named.is_empty() {
-        named.push("datasets/painting-form-mini/images/test_0.jpg".to_owned());
+        named.push(TEST_PAINTING.to_owned());
     }
     let pictures = pictures::named(&named)?;
     if let Some(file) = &arguments.attention {
@@ -246,7 +247,7 @@ fn answer_all(
         "{bar:30} {pos}/{len} pictures, {per_sec}, {elapsed} gone, {eta} left",
     )?);
     let (mut bad, mut answered) = (0, 0);
-    'batches: for batch in wanted.chunks(arguments.batch_size) {
+    'batches: for batch in wanted.chunks(arguments.batches.checked()?) {
         let mut asked = Vec::with_capacity(batch.len());
         let mut prompts = Vec::with_capacity(batch.len());
         for (number, path) in batch {

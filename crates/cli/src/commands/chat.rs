@@ -27,7 +27,7 @@ use rustyline::{DefaultEditor, error::ReadlineError};
 use serde_json::{Value, json};
 
 use crate::{
-    args::{GenerationFlags, ModelFlags},
+    args::{GenerationFlags, ModelFlags, sample::TEST_PAINTING},
     terminal::{self, interrupt::Interrupts, rate::say_rate, wrapping::Wrapping},
 };
 
@@ -60,13 +60,13 @@ pub(crate) struct Arguments {
 /// # Errors
 /// Anything that ends it before it is done.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let mut config = arguments.generation.config(512)?;
+    let mut config = arguments.generation.config()?;
     let gallery = arguments.model.load()?;
     let stop_text = gallery.stop_text().map(str::to_owned);
     config.stop_strings.extend(stop_text);
     let image = arguments.picture.as_ref().or(arguments.image.as_ref());
-    let sample = Path::new("datasets/painting-form-mini/images/test_0.jpg");
-    let mut chat = Chat::about(&gallery, image.map_or(sample, PathBuf::as_path))?;
+    let image = image.map_or(Path::new(TEST_PAINTING), PathBuf::as_path);
+    let mut chat = Chat::about(&gallery, image)?;
     let interrupts = Interrupts::listen()?;
     let mut input = Input::open()?;
     if let Input::Terminal { .. } = input {

@@ -30,42 +30,29 @@ use indicatif::{ParallelProgressIterator, ProgressBar, ProgressStyle};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
-use crate::args::model_folder;
+use crate::args::{
+    BaseFlag, TrainingTemplate,
+    sample::{SAMPLE, TRAINING_RECORDS},
+};
 
 /// Checks a training set.
 #[derive(Args)]
 #[command(rename_all = "snake_case")]
 pub(crate) struct Arguments {
-    /// Folder of the base model that would be trained: its tokenizer, picture size and context count.
-    #[arg(
-        long,
-        visible_aliases = ["model_name_or_path", "model_base"],
-        default_value = "datasets/tiny-base",
-        value_parser = model_folder
-    )]
-    base: PathBuf,
+    #[command(flatten)]
+    base: BaseFlag,
     /// Training records (`train_samples_tuning.json`), a JSON array or one a line.
     #[arg(
         long,
         visible_alias = "data_path",
-        default_value = "datasets/painting-form-mini/train_samples_tuning.json"
+        default_value = TRAINING_RECORDS
     )]
     data: PathBuf,
     /// Folder that the records' picture paths start from.
-    #[arg(
-        long,
-        visible_alias = "image_folder",
-        default_value = "datasets/painting-form-mini"
-    )]
+    #[arg(long, visible_alias = "image_folder", default_value = SAMPLE)]
     images: PathBuf,
-    /// Conversation template; `--version v1`, as the original spells it, is read as well.
-    #[arg(
-        id = "template",
-        long = "template",
-        visible_alias = "conv_mode",
-        default_value = "vicuna_v1"
-    )]
-    version: TemplateKind,
+    #[command(flatten)]
+    template: TrainingTemplate,
     /// Longest record in tokens, pictures expanded.
     #[arg(long, default_value_t = 2048)]
     model_max_length: usize,
@@ -85,11 +72,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(output) = &arguments.output {
         ensure_own(output, &arguments.data)?;
     }
-    let base = GalleryGpt::load(&arguments.base, &Device::flex())?;
+    let base = GalleryGpt::load(arguments.base.folder()?, &Device::flex())?;
     let config = base.model().config();
     let batcher = Batcher::new(
         base.tokenizer().clone(),
-        arguments.version.template(),
+        arguments.template.template.template(),
         base.processor().clone(),
         &arguments.images,
         config.tokens_per_picture(),

@@ -5,8 +5,6 @@
 //! gallery-gpt convert --base ShareGPT4V-7B --adapter llava-share4v-lora --output_dir adapter --layout llava_hf
 //! ```
 
-use std::path::PathBuf;
-
 use clap::Args;
 use gallery_gpt::{
     checkpoint::{
@@ -15,38 +13,20 @@ use gallery_gpt::{
     prelude::*,
 };
 
-use crate::args::{OutputFolder, model_folder, shard_size};
+use crate::args::{ModelPaths, OutputModel};
 
 /// Writes a checkpoint in another layout.
 #[derive(Args)]
 #[command(rename_all = "snake_case")]
 pub(crate) struct Arguments {
-    /// Folder of the model, in any layout.
-    #[arg(
-        long,
-        visible_aliases = ["model_base", "model_name_or_path"],
-        default_value = "datasets/tiny-base",
-        value_parser = model_folder
-    )]
-    base: PathBuf,
-    /// Folder of an adapter for it, PEFT's or the original's.
-    #[arg(long, visible_alias = "model_path")]
-    adapter: Option<PathBuf>,
-    /// Folder of the vision tower, in place of the one that the config names.
-    #[arg(long)]
-    vision_tower: Option<PathBuf>,
     #[command(flatten)]
-    output: OutputFolder,
+    model: ModelPaths,
+    #[command(flatten)]
+    output: OutputModel,
     /// Whose names the tensors get: `llava_hf` (for an adapter, PEFT's on it), `llava_hf_nested` (transformers' in memory) or llava (the
     /// original's).
     #[arg(long)]
     layout: Layout,
-    /// f32, f16 or bf16; the stored one by default.
-    #[arg(long)]
-    dtype: Option<TensorDtype>,
-    /// Largest file: bytes, or as 5GB or 500MiB.
-    #[arg(long, default_value = "5GB", value_parser = shard_size)]
-    max_shard_size: u64,
 }
 
 /// Runs the command.
@@ -54,25 +34,20 @@ pub(crate) struct Arguments {
 /// # Errors
 /// Anything that ends it before it is done.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let options = LoadOptions {
-        vision_tower: arguments.vision_tower.clone(),
-        ..LoadOptions::default()
-    };
-    let inputs = [&arguments.base].into_iter();
-    let inputs = inputs
-        .chain(&arguments.adapter)
-        .chain(&arguments.vision_tower);
-    let output = arguments.output.destination(inputs)?;
-    let (model, report) = load_model(&arguments.base, &DeviceKind::Cpu.device()?, &options)?;
+    let paths = &arguments.model;
+    let base = paths.base()?;
+    let output = arguments.output.destination(&paths.inputs()?)?;
+    let options = paths.load_options(None);
+    let (model, report) = load_model(base, &DeviceKind::Cpu.device()?, &options)?;
     say!("{report}");
     let output = output.apart_from([&report.tower.folder]);
     let written = arguments.output.output_dir.display();
-    let Some(adapter) = &arguments.adapter else {
+    let Some(adapter) = paths.adapter() else {
         let options = SaveOptions {
-            dtype: arguments.dtype,
+            dtype: arguments.output.dtype,
             layout: arguments.layout,
-            max_shard_size: arguments.max_shard_size,
-            companions: Some(arguments.base.clone()),
+            max_shard_size: arguments.output.max_shard_size,
+            companions: Some(base.to_owned()),
         };
         save_model(&model, output, &options)?;
         say!("written: {written}");
@@ -82,7 +57,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let origin = file.origin.unwrap_or(AdapterOrigin {
         base_model: file
             .base_model
-            .unwrap_or_else(|| arguments.base.display().to_string()),
+            .unwrap_or_else(|| base.display().to_string()),
         vision_tower: report.tower.named,
         ..AdapterOrigin::default()
     });

@@ -1,7 +1,7 @@
 //! Scores systems on a test set: the table of the paper, with intervals, and a page to look at.
 //!
-//! Without flags: the tiny base, the adapter of the newest `runs/finetune-N`, and a baseline that says the same of every painting.
-//! Predictions of any other system come from a file.
+//! Without flags the systems are the tiny base, the adapter of the newest `runs/finetune-N`, and a baseline that gives every painting the
+//! same text. Predictions of any other system come from a file.
 //!
 //! ```sh
 //! gallery-gpt evaluate
@@ -27,83 +27,75 @@ use gallery_gpt::{
     prelude::*,
     text::Role,
 };
-use gallery_gpt_scenes::QUESTIONS;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::{
-    args::{TINY_BASE, model_folder},
+    args::{
+        BatchSize, GenerationFlags, ModelFlags,
+        sample::{PICTURES, QUESTION, SAMPLE, TEST_RECORDS, TRAINING_RECORDS},
+    },
     terminal::{Stopped, interrupt},
 };
 
-const SAMPLE: &str = "datasets/painting-form-mini";
-
 /// Scores systems on a test set.
 #[derive(Args)]
-#[command(rename_all = "snake_case")]
+#[command(
+    rename_all = "snake_case",
+    mut_arg("adapter", |adapter| {
+        let help = adapter.get_help().cloned().unwrap_or_default();
+        adapter.help(format!("{help} [default: that of the newest runs/finetune-N]"))
+    }),
+    mut_arg("temperature", |temperature| temperature.default_value("0").help(
+        "Divides the logits before sampling; the default is 0, greedy decoding, so that scores depend on no seed"
+    )),
+    mut_arg("seed", |seed| seed.help("Seed of the sampling and of the resampled test sets"))
+)]
 pub(crate) struct Arguments {
-    /// Test files, of either generation; several are several references of the same paintings.
-    #[arg(long, num_args = 1.., default_values = [
-        "datasets/painting-form-mini/formalanalysis_test_gpt.json",
-        "datasets/painting-form-mini/formalanalysis_test_gemini.json",
-    ])]
+    /// Files of test records; each is another reference of the same paintings.
+    #[arg(long, num_args = 1.., default_values = TEST_RECORDS)]
     references: Vec<PathBuf>,
     /// Folder of the test pictures.
-    #[arg(
-        long,
-        visible_alias = "image_folder",
-        default_value = "datasets/painting-form-mini/images"
-    )]
+    #[arg(long, visible_alias = "image_folder", default_value = PICTURES)]
     images: PathBuf,
-    /// A system's predictions, NAME=FILE; may be given again. Without any, base and adapter are run.
+    /// Predictions of a system, NAME=FILE; may be repeated. Without any, base and adapter are run.
     #[arg(long, value_name = "NAME=FILE")]
     predictions: Vec<NamedFile>,
-    /// The questions that those predictions answer, JSON lines with `question_id` and `image`, if the predictions name no pictures.
+    /// The questions that the predictions answer, as JSON lines with `question_id` and `image`, if the predictions name no pictures.
     #[arg(long, requires = "predictions")]
     questions: Option<PathBuf>,
-    /// Folder of the base model.
-    #[arg(long, visible_aliases = ["model_base", "model_name_or_path"], value_parser = model_folder)]
-    base: Option<PathBuf>,
-    /// Folder of an adapter for the base [default: that of the newest runs/finetune-N].
-    #[arg(long, visible_alias = "model_path")]
-    adapter: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelFlags,
     /// What to ask about every painting.
-    #[arg(long, visible_aliases = ["query", "prompt"], default_value = QUESTIONS[3])]
+    #[arg(long, visible_aliases = ["query", "prompt"], default_value = QUESTION)]
     question: String,
-    /// Most tokens to write.
-    #[arg(long, default_value_t = 160)]
-    max_new_tokens: usize,
-    /// Paintings at a time.
-    #[arg(long, default_value_t = 20)]
-    batch_size: usize,
-    /// cpu, cuda or cuda:N.
-    #[arg(long, default_value = "cpu")]
-    device: DeviceKind,
-    /// How all scores cut texts into words, for other languages than English: zh for Chinese, char for every script without
-    /// blanks, intl for others (also 13a, none, wordpunct, treebank) [default: each score's own].
+    #[command(flatten)]
+    batches: BatchSize,
+    #[command(flatten)]
+    generation: GenerationFlags,
+    /// Tokenizer of all scores, for languages other than English: zh for Chinese, char for any script without spaces, intl for others
+    /// (also 13a, none, wordpunct, treebank) [default: each score's own].
     #[arg(long)]
     tokenize: Option<WordTokenizer>,
-    /// Folder of WordNet 3.0's database (Debian's package wordnet-base has it in /usr/share/wordnet); without it METEOR knows no synonyms, and says so in its signature.
+    /// Folder of WordNet 3.0's database (Debian's package wordnet-base has it in /usr/share/wordnet); without it METEOR knows no
+    /// synonyms, and its signature says so.
     #[arg(long)]
     wordnet: Option<PathBuf>,
     /// What to do about predictions that are missing, empty, repeated or unknown.
     #[arg(long, value_enum, default_value_t = OnBadPrediction::Fail)]
     on_bad_prediction: OnBadPrediction,
-    /// Resampled test sets for intervals and tests.
+    /// Resampled test sets for confidence intervals and p-values.
     #[arg(long, default_value_t = 1000)]
     resamples: usize,
-    /// Paintings of each kind on the page.
+    /// Paintings on the page: so many best, worst and most improved ones.
     #[arg(long, default_value_t = 5)]
     shown: usize,
-    /// Folder for predictions, scores and page; predictions in it are gone on with.
+    /// Folder for predictions, scores and page; predictions that are in it are not made again.
     #[arg(long, default_value = "runs/evaluate")]
     output_dir: PathBuf,
-    /// Writes into the folder whatever it holds; files of other names stay.
+    /// Write into the folder whatever it holds; files of other names stay.
     #[arg(long)]
     overwrite: bool,
-    /// Seed of the resampling.
-    #[arg(long, default_value_t = 42)]
-    seed: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -140,7 +132,8 @@ impl FromStr for NamedFile {
 /// Anything that ends it before it is done.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     ensure!(arguments.resamples > 0, "--resamples must be at least 1");
-    ensure!(arguments.batch_size > 0, "--batch_size must be at least 1");
+    let config = arguments.generation.config()?;
+    arguments.batches.checked()?;
     for references in &arguments.references {
         ensure!(
             !references.starts_with(SAMPLE) || references.exists(),
@@ -166,14 +159,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let mut folder = output_folder(arguments)?;
     let mut systems = Vec::new();
-    for (name, predictions) in predictions(arguments, &paintings, &mut folder)? {
+    for (name, predictions) in predictions(arguments, &config, &paintings, &mut folder)? {
         let system = SystemScores::new(&name, &predictions, &paintings, &scorer, on_unscorable)?;
         for exclusion in &system.exclusions {
             note!("left out of {name}: {exclusion}");
         }
         systems.push(system);
     }
-    let (resamples, seed) = (arguments.resamples, arguments.seed);
+    let (resamples, seed) = (arguments.resamples, arguments.generation.seed());
     let columns = Score::ALL;
     let mut intervals: Vec<Vec<Interval>> = Vec::new();
     let mut comparisons: Vec<Vec<Option<Comparison>>> = Vec::new();
@@ -239,10 +232,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// The folder for all that is written, apart from the models.
 fn output_folder(arguments: &Arguments) -> anyhow::Result<OwnFolder> {
-    let models = arguments.base.iter().chain(&arguments.adapter);
     let folder = Destination::new(&arguments.output_dir)
         .overwriting(arguments.overwrite)
-        .apart_from(models);
+        .apart_from(arguments.model.paths.given());
     Ok(OwnFolder::open(folder)?)
 }
 
@@ -259,39 +251,34 @@ fn file_in(folder: &mut OwnFolder, name: &str, arguments: &Arguments) -> anyhow:
 /// The systems' predictions: files as they are, models run now.
 fn predictions(
     arguments: &Arguments,
+    config: &GenerationConfig,
     paintings: &[TestPainting],
     folder: &mut OwnFolder,
 ) -> anyhow::Result<Vec<(String, Predictions)>> {
     let mut systems = Vec::new();
     let run_models = arguments.predictions.is_empty();
-    if run_models || arguments.base.is_some() || arguments.adapter.is_some() {
-        let base = match &arguments.base {
-            Some(base) => base.clone(),
-            None => model_folder(TINY_BASE).map_err(anyhow::Error::msg)?,
-        };
-        let gallery = GalleryGpt::load(&base, &arguments.device.device()?)?;
+    let model = &arguments.model;
+    if run_models || model.paths.given().next().is_some() {
+        let gallery = model.load_base()?;
         let cancel = interrupt::first_asks()?;
+        let describe = |gallery: &GalleryGpt, name: &str, folder: &mut OwnFolder| {
+            let texts = describe_all(arguments, config, gallery, name, paintings, folder, &cancel)?;
+            anyhow::Ok((name.to_owned(), texts))
+        };
         if run_models && arguments.images.starts_with(SAMPLE) {
             systems.push(("constant".to_owned(), constant(paintings)?));
         }
-        systems.push((
-            "base".to_owned(),
-            describe_all(arguments, &gallery, "base", paintings, folder, &cancel)?,
-        ));
-        let adapter = arguments.adapter.clone().or_else(newest_adapter);
-        let adapter = adapter.context(
-            "no runs/finetune-N/adapter yet: run the example `finetune` first, or name one with --adapter",
-        )?;
-        say!("adapter {}", adapter.display());
-        let gallery = gallery.with_adapter(adapter)?;
-        for note in gallery.notes() {
-            note!("note: {note}");
+        systems.push(describe(&gallery, "base", folder)?);
+        // A whole model that is given as an adapter has none of its own.
+        if model.paths.whole_model().is_none() {
+            let adapter = model.paths.adapter().map(Path::to_owned);
+            let adapter = adapter.or_else(newest_adapter).context(
+                "no runs/finetune-N/adapter yet: run `gallery-gpt finetune` first, or give --adapter",
+            )?;
+            say!("adapter {}", adapter.display());
+            let gallery = model.with_adapter(gallery, &adapter)?;
+            systems.push(describe(&gallery, "finetuned", folder)?);
         }
-        let name = "finetuned";
-        systems.push((
-            name.to_owned(),
-            describe_all(arguments, &gallery, name, paintings, folder, &cancel)?,
-        ));
     }
     for file in &arguments.predictions {
         if systems.iter().any(|(name, _)| *name == file.name) {
@@ -317,9 +304,9 @@ fn predictions(
     Ok(systems)
 }
 
-/// The first analysis of the training records, said of every painting.
+/// The first analysis of the training records as the text of every painting.
 fn constant(paintings: &[TestPainting]) -> anyhow::Result<Predictions> {
-    let records = PaintingForm::load(Path::new(SAMPLE).join("train_samples_tuning.json"))?.records;
+    let records = PaintingForm::load(TRAINING_RECORDS)?.records;
     let record = records.first().context("the sample has records")?;
     let mut turns = record.conversation.turns.iter();
     let answer = turns.find(|turn| turn.role == Role::Assistant);
@@ -347,15 +334,15 @@ fn newest_adapter() -> Option<PathBuf> {
 /// Asks a model about every painting that its file of predictions lacks.
 fn describe_all(
     arguments: &Arguments,
+    config: &GenerationConfig,
     gallery: &GalleryGpt,
     name: &str,
     paintings: &[TestPainting],
     folder: &mut OwnFolder,
     cancel: &CancelToken,
 ) -> anyhow::Result<Predictions> {
-    let config = GenerationConfig::greedy(arguments.max_new_tokens);
-    // A file belongs to one model, question and length: another gets another file.
-    let written_by = gallery.written_by(&config)?;
+    // A file belongs to one model, question and set of settings: others get another file.
+    let written_by = gallery.written_by(config)?;
     let key = written_by.with_question(&arguments.question).fingerprint();
     let path = file_in(folder, &format!("{name}-{}.jsonl", &key[..8]), arguments)?;
     let mut file = PredictionsFile::resume(&path)?;
@@ -364,8 +351,8 @@ fn describe_all(
     ))?);
     let predictions = Evaluator::new(gallery, &arguments.images)
         .with_question(&arguments.question)
-        .with_generation(config)
-        .with_batch_size(arguments.batch_size)
+        .with_generation(config.clone())
+        .with_batch_size(arguments.batches.checked()?)
         .with_cancel(cancel.clone())
         .predict(paintings, &mut file, |done, total| {
             progress.set_length(total as u64);

@@ -6,7 +6,7 @@
 //! gallery-gpt inspect --device cuda
 //! ```
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::collections::BTreeMap;
 
 use anyhow::bail;
 use clap::Args;
@@ -20,26 +20,14 @@ use gallery_gpt::{
 };
 use indicatif::HumanBytes;
 
-use crate::args::model_folder;
+use crate::args::ModelPaths;
 
 /// Says what a checkpoint is, or with --device, what a device is.
 #[derive(Args)]
 #[command(rename_all = "snake_case")]
 pub(crate) struct Arguments {
-    /// Folder of the model, in any layout.
-    #[arg(
-        long,
-        visible_aliases = ["model_base", "model_name_or_path"],
-        default_value = "datasets/tiny-base",
-        value_parser = model_folder
-    )]
-    base: PathBuf,
-    /// Folder of an adapter for it, PEFT's or the original's.
-    #[arg(long, visible_alias = "model_path")]
-    adapter: Option<PathBuf>,
-    /// Folder of the vision tower, in place of the one that the config names.
-    #[arg(long)]
-    vision_tower: Option<PathBuf>,
+    #[command(flatten)]
+    model: ModelPaths,
     /// Says of this device (cpu, cuda or cuda:N) what it needs and what is there, and tries it with small computations; no checkpoint is
     /// looked at.
     #[arg(long, conflicts_with_all = ["adapter", "vision_tower", "tensors"])]
@@ -69,18 +57,15 @@ fn show_device(kind: DeviceKind) -> anyhow::Result<()> {
 }
 
 fn show_checkpoint(arguments: &Arguments) -> anyhow::Result<()> {
-    let options = LoadOptions {
-        vision_tower: arguments.vision_tower.clone(),
-        ..LoadOptions::default()
-    };
     let device = DeviceKind::Cpu.device()?;
-    let checkpoint = Checkpoint::open(&arguments.base, &options)?;
-    verify_folder(&arguments.base)?;
+    let base = arguments.model.base()?;
+    let checkpoint = Checkpoint::open(base, &arguments.model.load_options(None))?;
+    verify_folder(base)?;
     let report = checkpoint.check(&device);
     say!("{report}");
     show_model(&checkpoint, &report, arguments.tensors);
     let mut problems = report.problems.len();
-    if let Some(folder) = &arguments.adapter {
+    if let Some(folder) = arguments.model.adapter() {
         let adapter = inspect_adapter(checkpoint.config().init(&device), folder)?;
         say!(
             "

@@ -6,8 +6,7 @@
 //!     --layout llava --dtype f16
 //! ```
 
-use std::path::PathBuf;
-
+use anyhow::Context;
 use clap::Args;
 use gallery_gpt::{
     checkpoint::{Layout, SaveOptions, save_model},
@@ -15,37 +14,19 @@ use gallery_gpt::{
 };
 use gallery_gpt_scenes::{QUESTIONS, Scene, paint};
 
-use crate::args::{OutputFolder, model_folder, shard_size};
+use crate::args::{ModelPaths, OutputModel};
 
 /// Merges an adapter into its base.
 #[derive(Args)]
-#[command(rename_all = "snake_case")]
+#[command(rename_all = "snake_case", mut_arg("adapter", |adapter| adapter.required(true)))]
 pub(crate) struct Arguments {
-    /// Folder of the base, in any layout.
-    #[arg(
-        long,
-        visible_aliases = ["model_base", "model_name_or_path"],
-        default_value = "datasets/tiny-base",
-        value_parser = model_folder
-    )]
-    base: PathBuf,
-    /// Folder of the adapter, PEFT's or the original's.
-    #[arg(long, visible_alias = "model_path")]
-    adapter: PathBuf,
-    /// Folder of the vision tower, in place of the one that the config names.
-    #[arg(long)]
-    vision_tower: Option<PathBuf>,
     #[command(flatten)]
-    output: OutputFolder,
+    model: ModelPaths,
+    #[command(flatten)]
+    output: OutputModel,
     /// Whose names the tensors get: `llava_hf`, `llava_hf_nested` (transformers' in memory) or llava (the original's).
     #[arg(long, default_value = "llava_hf")]
     layout: Layout,
-    /// f32, f16 or bf16; the base's by default.
-    #[arg(long)]
-    dtype: Option<TensorDtype>,
-    /// Largest file: bytes, or as 5GB or 500MiB.
-    #[arg(long, default_value = "5GB", value_parser = shard_size)]
-    max_shard_size: u64,
 }
 
 /// Runs the command.
@@ -54,16 +35,14 @@ pub(crate) struct Arguments {
 /// Anything that ends it before it is done.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let device = DeviceKind::Cpu.device()?;
-    let inputs = [&arguments.base, &arguments.adapter].into_iter();
-    let inputs = inputs.chain(&arguments.vision_tower);
-    let output = arguments.output.destination(inputs)?;
-    let stored = LoadOptions {
-        vision_tower: arguments.vision_tower.clone(),
-        ..LoadOptions::default()
-    };
-    let gallery = GalleryGpt::load_with(&arguments.base, &device, &stored)?;
+    let paths = &arguments.model;
+    let base = paths.base()?;
+    let output = arguments.output.destination(&paths.inputs()?)?;
+    let adapter = paths.adapter();
+    let adapter = adapter.context("--adapter is a whole model: there is no adapter to merge")?;
+    let gallery = GalleryGpt::load_with(base, &device, &paths.load_options(None))?;
     say!("{}", gallery.report());
-    let gallery = gallery.with_adapter(&arguments.adapter)?;
+    let gallery = gallery.with_adapter(adapter)?;
     for note in gallery.notes() {
         note!("note: {note}");
     }
@@ -75,10 +54,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let stored = gallery.report().used.iter();
     let mut stored = stored.filter(|used| used.hub_key.starts_with("language_model."));
     let options = SaveOptions {
-        dtype: arguments.dtype.or(stored.next().map(|used| used.dtype)),
+        dtype: arguments
+            .output
+            .dtype
+            .or(stored.next().map(|used| used.dtype)),
         layout: arguments.layout,
-        max_shard_size: arguments.max_shard_size,
-        companions: Some(arguments.base.clone()),
+        max_shard_size: arguments.output.max_shard_size,
+        companions: Some(base.to_owned()),
     };
     let merged = gallery.model().clone().merge_lora();
     let output = output.apart_from([&gallery.report().tower.folder]);

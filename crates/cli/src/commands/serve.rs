@@ -39,7 +39,9 @@ const READING: u64 = 10;
 
 /// Serves a page and OpenAI's chat completions.
 #[derive(Args)]
-#[command(rename_all = "snake_case")]
+#[command(rename_all = "snake_case", mut_arg("max_new_tokens", |most| {
+    most.help("Maximum number of tokens of an answer, also where a request asks for more")
+}))]
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelFlags,
@@ -79,7 +81,7 @@ pub(crate) struct Arguments {
     /// Write a line on standard error for every request.
     #[arg(long)]
     log_requests: bool,
-    /// What a request gets that says nothing else; `max_new_tokens` is also the most it gets.
+    /// For requests that leave these settings out.
     #[command(flatten)]
     generation: GenerationFlags,
 }
@@ -89,7 +91,7 @@ pub(crate) struct Arguments {
 /// # Errors
 /// Anything that ends it before it is done.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let config = arguments.generation.config(512)?;
+    let config = arguments.generation.config()?;
     ensure!(
         config.num_beams == 1 && config.stop_strings.is_empty(),
         "--num_beams and --stop_strings are not for a server: beams cannot be streamed, and stops come with a request"
@@ -97,9 +99,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let (limits, connections) = arguments.limits()?;
     let access = arguments.access()?;
     let gallery = Arc::new(arguments.model.load()?);
-    let name = arguments.served_model_name.clone();
-    let (base, adapter) = arguments.model.paths();
-    let name = name.unwrap_or_else(|| name_of(adapter.unwrap_or(base)));
+    let name = match &arguments.served_model_name {
+        Some(name) => name.clone(),
+        None => name_of(arguments.model.folder()?),
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -66,7 +66,7 @@ fn captions_go_on_only_as_they_began() {
         (&["--adapter", &ad], "adapter"),
         (&["--temperature", "0"], "temperature"),
         (&["--seed", "7"], "seed"),
-        (&["--conv_mode", "vicuna_v0"], "template"),
+        (&["--conv_mode", "llava_v0"], "template"),
         (&["--load_8bit"], "load_8bit"),
         (&["--dtype", "bf16"], "dtype"),
     ] {

@@ -14,11 +14,13 @@ use gallery_gpt::{
     },
 };
 
-use crate::{args, command_line::spelling::boolean};
-
-pub(crate) const SAMPLE: &str = "datasets/painting-form-mini";
-/// The sample's training records, in its folder.
-pub(crate) const RECORDS: &str = "train_samples_tuning.json";
+use crate::{
+    args::{
+        TrainingTemplate, cached_folder,
+        sample::{SAMPLE, TINY_BASE, TRAINING_RECORDS},
+    },
+    command_line::spelling::boolean,
+};
 
 /// Finetunes a base model with LoRA on records of paintings.
 #[derive(Parser)]
@@ -30,14 +32,10 @@ pub(crate) struct Arguments {
     #[arg(long, visible_alias = "resume_from_checkpoint")]
     pub(crate) resume: Option<PathBuf>,
     /// Folder of the base model, in any layout, with its tokenizer.
-    #[arg(long, visible_aliases = ["model_name_or_path", "model_base"], default_value = args::TINY_BASE, value_parser = args::cached_folder)]
+    #[arg(long, visible_aliases = ["model_name_or_path", "model_base"], default_value = TINY_BASE, value_parser = cached_folder)]
     pub(crate) base: PathBuf,
     /// Training records (`train_samples_tuning.json`).
-    #[arg(
-        long,
-        visible_alias = "data_path",
-        default_value = "datasets/painting-form-mini/train_samples_tuning.json"
-    )]
+    #[arg(long, visible_alias = "data_path", default_value = TRAINING_RECORDS)]
     pub(crate) data: PathBuf,
     /// Folder that the records' picture paths start from.
     #[arg(long, visible_alias = "image_folder", default_value = SAMPLE)]
@@ -103,14 +101,8 @@ pub(crate) struct Arguments {
     /// Defaults of the flags below: the sample's, or the original script's.
     #[arg(long, value_enum, default_value_t = Preset::Sample)]
     pub(crate) preset: Preset,
-    /// Conversation template; `--version v1`, as the original spells it, is read as well.
-    #[arg(
-        id = "template",
-        long = "template",
-        visible_alias = "conv_mode",
-        default_value = "vicuna_v1"
-    )]
-    pub(crate) version: TemplateKind,
+    #[command(flatten)]
+    pub(crate) template: TrainingTemplate,
     /// Adapter to go on training, in place of a new one: a folder of PEFT's or the original's. Its rank, alpha and dropout stay.
     #[arg(long, conflicts_with_all = ["lora_r", "lora_alpha", "lora_dropout"])]
     pub(crate) lora_path: Option<PathBuf>,
@@ -267,7 +259,7 @@ impl Arguments {
     /// Refuses defaults that are not there, in words that say that they are defaults.
     pub(crate) fn ensure_defaults_are_there(&self) -> anyhow::Result<()> {
         for (path, default, flag) in [
-            (&self.base, args::TINY_BASE, "--base"),
+            (&self.base, TINY_BASE, "--base"),
             (&self.images, SAMPLE, "--data and --images"),
         ] {
             if path.ends_with(default) && !path.exists() {
@@ -422,7 +414,7 @@ impl Arguments {
         let preset = std::mem::take(script);
         *script = ScriptArguments {
             model_name_or_path: self.base.clone(),
-            version: self.version.to_string(),
+            version: self.template.template.to_string(),
             data_path: self.data.clone(),
             image_folder: self.images.clone(),
             output_dir: self.output_dir.clone(),

@@ -32,9 +32,10 @@ use going_on::{began_with, in_flags};
 use planning::show_plan;
 use progress::Progress;
 pub(crate) use script_only::without_fixed;
-use test_paintings::{QUESTION, compare, examine, sample_test_set};
+use test_paintings::{compare, examine, sample_test_set};
 
 use crate::{
+    args::sample::QUESTION,
     command_line::Line,
     terminal::{Stopped, interrupt},
 };
@@ -190,8 +191,8 @@ fn prepare(arguments: &Arguments) -> anyhow::Result<Finetune> {
     let device = arguments.device.first().device()?;
     let others = arguments.device.others().iter().map(|other| other.device());
     let others: Vec<Device> = others.collect::<Result<_, _>>()?;
-    let mut base =
-        GalleryGpt::load_with(&arguments.base, &device, &options)?.with_template(arguments.version);
+    let mut base = GalleryGpt::load_with(&arguments.base, &device, &options)?
+        .with_template(arguments.template.template);
     if let Some(path) = &arguments.lora_path {
         base = base.with_adapter(path)?;
         for note in base.notes() {

@@ -28,7 +28,7 @@ pub(crate) fn show_plan(arguments: &Arguments) -> anyhow::Result<()> {
     lora.validate()?;
     let batcher = Batcher::new(
         Tokenizer::from_folder(&arguments.base)?,
-        arguments.version.template(),
+        arguments.template.template.template(),
         ImageProcessorConfig::new(config.vision.image_size).init(),
         &arguments.images,
         config.tokens_per_picture(),

@@ -10,10 +10,11 @@ use gallery_gpt::{
     prelude::*,
     train::evaluate_loss,
 };
-use gallery_gpt_scenes::{Claims, QUESTIONS, Scene, TEST_SEED};
+use gallery_gpt_scenes::{Claims, Scene, TEST_SEED};
 use serde_json::json;
 
-use super::arguments::{Arguments, RECORDS, SAMPLE};
+use super::arguments::Arguments;
+use crate::args::sample::{PICTURES, QUESTION, SAMPLE, TEST_RECORDS, TRAINING_RECORDS};
 
 /// The sample's test paintings, with the scenes they were drawn from.
 pub(crate) struct Test {
@@ -29,22 +30,19 @@ pub(crate) struct Figures {
     claims: Claims,
 }
 
-pub(crate) const QUESTION: &str = QUESTIONS[3];
+/// Tokens of a text at most. The sample's analyses are shorter; a base that does not stop would be slow to compare.
+const MAX_NEW_TOKENS: usize = 160;
 
 pub(crate) fn sample_test_set(arguments: &Arguments) -> anyhow::Result<Option<Test>> {
-    let is_sample = |path: &Path, name: &str| {
-        let sample = Path::new(SAMPLE).join(name).canonicalize();
+    let is = |path: &Path, sample: &str| {
+        let sample = Path::new(sample).canonicalize();
         sample.is_ok_and(|sample| path.canonicalize().is_ok_and(|path| path == sample))
     };
-    // With records of one's own they would say nothing of these.
-    if !is_sample(&arguments.images, "") || !is_sample(&arguments.data, RECORDS) {
+    // They say nothing about a training on other records.
+    if !is(&arguments.images, SAMPLE) || !is(&arguments.data, TRAINING_RECORDS) {
         return Ok(None);
     }
-    let files = [
-        "formalanalysis_test_gpt.json",
-        "formalanalysis_test_gemini.json",
-    ]
-    .map(|name| Path::new(SAMPLE).join(name));
+    let files = TEST_RECORDS.map(PathBuf::from);
     let mut test = Test {
         scenes: Vec::new(),
         references: Vec::new(),
@@ -54,8 +52,7 @@ pub(crate) fn sample_test_set(arguments: &Arguments) -> anyhow::Result<Option<Te
         let image = painting.image.context("a test record names its picture")?;
         test.scenes
             .push(Scene::sample(TEST_SEED, painting.index as u64));
-        test.pictures
-            .push(Path::new(SAMPLE).join("images").join(image));
+        test.pictures.push(Path::new(PICTURES).join(image));
         test.references.push(painting.references);
     }
     Ok(Some(test))
@@ -85,7 +82,7 @@ pub(crate) fn examine(
         }
     }
     let model: &GalleryModel = gallery.model();
-    let written = Generator::new(model, GenerationConfig::greedy(160))
+    let written = Generator::new(model, GenerationConfig::greedy(MAX_NEW_TOKENS))
         .with_cancel(cancel.clone())
         .generate(&prompts)?;
     let texts: Vec<String> = written.iter().map(|row| gallery.answer(row)).collect();
