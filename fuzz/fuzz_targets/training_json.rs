@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(set) = PaintingForm::read(Path::new("set.json"), bytes) {
         for record in &set.records {
-            record.ensure_marks().expect("as many marks as pictures");
+            record.ensure_placeholders().expect("a placeholder for each picture");
         }
         for bad in &set.bad {
             let message = bad.to_string();

@@ -1,23 +1,33 @@
-//! Records ready for a step.
+//! Encoded records, one by one and as batches.
 
 use std::cmp::Reverse;
 
 use gallery_gpt_text::{IGNORE_INDEX, IMAGE_TOKEN_INDEX};
 use gallery_gpt_vision::PixelValues;
 
-use crate::Example;
+/// An encoded record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Example {
+    /// The record's id.
+    pub id: String,
+    /// Token ids, with an `IMAGE_TOKEN_INDEX` for each picture.
+    pub input_ids: Vec<i64>,
+    /// Labels, as many as ids, `IGNORE_INDEX` where not supervised; not shifted.
+    pub labels: Vec<i64>,
+    /// The pictures, in the order of their placeholders.
+    pub pictures: Vec<PixelValues>,
+}
 
-/// Several records: ids and labels row by row (not yet padded: the model pads when it splices), pictures in the order of
-/// their marks.
+/// A batch of encoded records, not padded: the model pads when it splices the pictures in.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
-    /// `input_ids` of each row, `IMAGE_TOKEN_INDEX` for each picture.
+    /// Token ids of each row, with an `IMAGE_TOKEN_INDEX` for each picture.
     pub input_ids: Vec<Vec<i64>>,
-    /// Labels of each row, `IGNORE_INDEX` where the loss does not look; not shifted.
+    /// Labels of each row, as many as ids, `IGNORE_INDEX` where not supervised; not shifted.
     pub labels: Vec<Vec<i64>>,
-    /// The pictures of all rows.
+    /// The pictures of all rows, in the order of their placeholders.
     pub pictures: Vec<PixelValues>,
-    /// Which records they are, for messages.
+    /// The ids of the records, for messages.
     pub ids: Vec<String>,
 }
 
@@ -47,15 +57,17 @@ impl Batch {
         self.input_ids.is_empty()
     }
 
-    /// Tokens the loss looks at.
+    /// Number of supervised tokens.
     #[must_use]
     pub fn supervised_tokens(&self) -> usize {
         let labels = self.labels.iter().flatten();
         labels.filter(|&&label| label != IGNORE_INDEX).count()
     }
 
-    /// Up to `parts` batches of about the same summed length ([`balance`]), by a `length` of each row's ids, with the positions of
-    /// their rows. Rows whose labels or pictures do not fit them stay together.
+    /// Splits the batch into up to `parts` batches of about equal total length ([`balance`]). `length`
+    /// gives the length of a row from its ids. Each part comes with the indices of its rows.
+    ///
+    /// A batch whose labels, ids or pictures do not match its rows is returned whole.
     ///
     /// ```
     /// use gallery_gpt_data::Batch;
@@ -73,11 +85,11 @@ impl Batch {
     /// ```
     #[must_use]
     pub fn split(&self, parts: usize, length: impl Fn(&[i64]) -> usize) -> Vec<(Vec<usize>, Self)> {
-        // The pictures of a row stand behind those of the rows before it.
+        // The first picture of each row, and the end.
         let mut first = vec![0];
         for ids in &self.input_ids {
-            let marks = ids.iter().filter(|&&id| id == IMAGE_TOKEN_INDEX).count();
-            first.push(first[first.len() - 1] + marks);
+            let placeholders = ids.iter().filter(|&&id| id == IMAGE_TOKEN_INDEX).count();
+            first.push(first[first.len() - 1] + placeholders);
         }
         let fits = first.last() == Some(&self.pictures.len()) && self.labels.len() == self.len();
         if !fits || self.ids.len() != self.len() {
@@ -99,8 +111,8 @@ impl Batch {
     }
 }
 
-/// Up to `parts` lists of positions with about the same summed length: the longest first, each to the list that has the least.
-/// Each list is in order.
+/// Distributes items over up to `parts` lists of about equal total length, as lists of sorted
+/// indices: the longest item first, each to the list that is shortest so far.
 #[must_use]
 pub fn balance(lengths: &[usize], parts: usize) -> Vec<Vec<usize>> {
     let mut longest_first: Vec<usize> = (0..lengths.len()).collect();

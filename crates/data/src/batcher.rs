@@ -1,4 +1,4 @@
-//! From records to batches.
+//! Encodes records as batches.
 
 use std::{fs::File, path::PathBuf};
 
@@ -8,27 +8,16 @@ use gallery_gpt_text::{
 use gallery_gpt_vision::{ImageError, ImageProcessor, PixelValues};
 use rayon::prelude::*;
 
-use crate::{BadRecord, Batch, PictureFolder, Record, RecordError, RecordLength, RecordPicture};
+use crate::{
+    BadRecord, Batch, Example, PictureFolder, Record, RecordError, RecordLength, RecordPicture,
+};
 
-/// One record as numbers.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Example {
-    /// The record's id.
-    pub id: String,
-    /// Token ids, `IMAGE_TOKEN_INDEX` for each picture.
-    pub input_ids: Vec<i64>,
-    /// Labels; not shifted.
-    pub labels: Vec<i64>,
-    /// The pictures, in the order of their marks.
-    pub pictures: Vec<PixelValues>,
-}
-
-/// How long a record is: all that a plan has to know of it.
+/// Sizes of a record, from which a training's memory and order are planned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RecordShape {
-    /// Tokens, pictures expanded.
+pub struct RecordSize {
+    /// Tokens, with pictures expanded.
     pub tokens: usize,
-    /// Tokens the loss looks at.
+    /// Supervised tokens.
     pub supervised: usize,
     /// Pictures.
     pub pictures: usize,
@@ -36,8 +25,8 @@ pub struct RecordShape {
     pub words: usize,
 }
 
-impl RecordShape {
-    /// What records are ordered by, [`Record::length`].
+impl RecordSize {
+    /// The length that records are ordered by, as [`Record::length`].
     #[must_use]
     pub fn length(&self) -> RecordLength {
         RecordLength {
@@ -47,18 +36,18 @@ impl RecordShape {
     }
 }
 
-/// Records that were looked at before a training.
+/// Records that were checked before training.
 #[derive(Debug, Default)]
 pub struct CheckedRecords {
-    /// Those that can be used.
+    /// The usable records.
     pub records: Vec<Record>,
-    /// How long each of them is.
-    pub shapes: Vec<RecordShape>,
-    /// The others, each with its cause.
+    /// The size of each of them.
+    pub sizes: Vec<RecordSize>,
+    /// The other records, each with its cause.
     pub bad: Vec<BadRecord>,
 }
 
-/// Tokenizes texts and decodes pictures.
+/// Encodes records: tokenizes their texts, makes their labels and preprocesses their pictures.
 #[derive(Clone, Debug)]
 pub struct Batcher {
     tokenizer: Tokenizer,
@@ -71,8 +60,8 @@ pub struct Batcher {
 }
 
 impl Batcher {
-    /// A batcher for pictures under `image_folder`. Records of more than `model_max_length` tokens, with
-    /// `tokens_per_picture` for each picture, are bad records.
+    /// A batcher for pictures in `image_folder`. Records of more than `model_max_length` tokens are bad
+    /// records; a picture counts as `tokens_per_picture`.
     #[must_use]
     pub fn new(
         tokenizer: Tokenizer,
@@ -93,14 +82,15 @@ impl Batcher {
         }
     }
 
-    /// Records of more tokens than the model's context are bad records too, whatever `model_max_length` is.
+    /// Sets the model's context length. Records of more tokens are bad records too, whatever
+    /// `model_max_length` is.
     #[must_use]
     pub fn within_context(mut self, max_position_embeddings: usize) -> Self {
         self.context = max_position_embeddings;
         self
     }
 
-    /// Where the pictures are looked for.
+    /// The folder of the pictures.
     #[must_use]
     pub fn picture_folder(&self) -> &PictureFolder {
         &self.picture_folder
@@ -112,24 +102,25 @@ impl Batcher {
         &self.template
     }
 
-    /// What makes pictures ready.
+    /// The image processor.
     #[must_use]
     pub fn processor(&self) -> &ImageProcessor {
         &self.processor
     }
 
-    /// Longest record in tokens, pictures expanded.
+    /// Maximum number of tokens of a record, with pictures expanded.
     #[must_use]
     pub fn model_max_length(&self) -> usize {
         self.model_max_length
     }
 
-    /// Ids and labels of a record, without opening its pictures.
+    /// Token ids and labels of a record, without opening its pictures.
     ///
     /// # Errors
-    /// There are not as many marks as pictures, or the conversation has no label mask, or is too long.
+    /// The placeholders do not match the pictures, the conversation cannot be encoded with labels, or
+    /// it is too long.
     pub fn encode_text(&self, record: &Record) -> Result<(Vec<i64>, Vec<i64>), RecordError> {
-        record.ensure_marks()?;
+        record.ensure_placeholders()?;
         let row = encode_conversation(&self.tokenizer, &self.template, &record.conversation)?;
         let length = expanded_length(&row.input_ids, self.tokens_per_picture);
         if length > self.context {
@@ -147,15 +138,15 @@ impl Batcher {
         Ok((row.input_ids, row.labels))
     }
 
-    /// How long a record is.
+    /// The size of a record, without opening its pictures.
     ///
     /// # Errors
     /// As [`Batcher::encode_text`].
-    pub fn shape(&self, record: &Record) -> Result<RecordShape, RecordError> {
+    pub fn size(&self, record: &Record) -> Result<RecordSize, RecordError> {
         let (ids, labels) = self.encode_text(record)?;
         let pictures = ids.iter().filter(|&&id| id == IMAGE_TOKEN_INDEX).count();
         let supervised = labels.iter().filter(|&&label| label != IGNORE_INDEX);
-        Ok(RecordShape {
+        Ok(RecordSize {
             tokens: expanded_length(&ids, self.tokens_per_picture),
             supervised: supervised.count(),
             pictures,
@@ -163,27 +154,28 @@ impl Batcher {
         })
     }
 
-    /// How long each record is, and whether its pictures are files that can be opened; none is decoded. The result does not
+    /// Checks records before training: that they can be encoded and are not too long, and that their
+    /// picture files can be opened; pictures are not decoded. Runs in parallel; the result does not
     /// depend on the number of threads.
     #[must_use]
     pub fn check(&self, records: Vec<Record>) -> CheckedRecords {
-        let look = |record: &Record| {
-            let shape = self.shape(record)?;
+        let check = |record: &Record| {
+            let size = self.size(record)?;
             for picture in &record.pictures {
                 if let RecordPicture::File(name) = picture {
                     let path = self.picture_folder.find(name)?;
                     File::open(&path).map_err(|source| ImageError::Read { path, source })?;
                 }
             }
-            Ok(shape)
+            Ok(size)
         };
-        let looked: Vec<Result<RecordShape, RecordError>> = records.par_iter().map(look).collect();
+        let results: Vec<Result<RecordSize, RecordError>> = records.par_iter().map(check).collect();
         let mut checked = CheckedRecords::default();
-        for (record, result) in records.into_iter().zip(looked) {
+        for (record, result) in records.into_iter().zip(results) {
             match result {
-                Ok(shape) => {
+                Ok(size) => {
                     checked.records.push(record);
-                    checked.shapes.push(shape);
+                    checked.sizes.push(size);
                 }
                 Err(cause) => checked.bad.push(BadRecord::of(&record, cause)),
             }
@@ -191,7 +183,7 @@ impl Batcher {
         checked
     }
 
-    /// A record as numbers.
+    /// Encodes a record with its pictures.
     ///
     /// # Errors
     /// As [`Batcher::encode_text`], or a picture cannot be read.
@@ -219,16 +211,16 @@ impl Batcher {
         })
     }
 
-    /// A batch of records, encoded in parallel; the result does not depend on the number of threads.
+    /// Encodes records as a batch, in parallel; the result does not depend on the number of threads.
     ///
     /// # Errors
-    /// The first record that cannot be used, in the order given.
+    /// A record cannot be used; the error is of the first one in the given order.
     pub fn batch(&self, records: &[&Record]) -> Result<Batch, BadRecord> {
         let (batch, bad) = self.usable_batch(records);
         bad.into_iter().next().map_or(Ok(batch), Err)
     }
 
-    /// As [`Batcher::batch`], of the records that can be used; the others come beside it.
+    /// As [`Batcher::batch`], but leaves out the records that cannot be used and returns them too.
     #[must_use]
     pub fn usable_batch(&self, records: &[&Record]) -> (Batch, Vec<BadRecord>) {
         let examples: Vec<_> = records

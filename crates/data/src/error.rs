@@ -1,13 +1,11 @@
-//! What can go wrong with a data set, as a whole and record by record.
+//! Errors of data sets and of their records.
 
 use std::path::PathBuf;
 
 use gallery_gpt_text::{ConversationError, printable};
 use gallery_gpt_vision::ImageError;
 
-use crate::Record;
-
-/// A file that is no data set.
+/// A data set that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DatasetError {
@@ -19,7 +17,7 @@ pub enum DatasetError {
         /// Why.
         source: std::io::Error,
     },
-    /// The file is neither a JSON array nor lines of JSON.
+    /// The file is neither a JSON array nor JSON lines.
     #[error("{path} is not a data set: expected {expected}, found {found}")]
     Malformed {
         /// The file.
@@ -39,9 +37,9 @@ pub enum DatasetError {
         /// The first of them, if any.
         first: String,
     },
-    /// So many records of its beginning cannot be used that it is no data set, or one in a form that is not read.
+    /// At least 10,000 records, and nine in ten of those read so far, cannot be used.
     #[error(
-        "{path} is in no form that is read: {bad} of its first {records} records cannot be used, such as {one}"
+        "{path} is in an unknown format: {bad} of its first {records} records cannot be used, such as {one}"
     )]
     MostlyUnusable {
         /// The file.
@@ -53,8 +51,10 @@ pub enum DatasetError {
         /// One of the bad ones.
         one: Box<BadRecord>,
     },
-    /// Reference files of different lengths.
-    #[error("{path} has {found} records, {expected} are in {first}: the files must be aligned")]
+    /// Reference files have different numbers of records.
+    #[error(
+        "{path} has {found} records, but {first} has {expected}; record N of every file must be about the same painting"
+    )]
     NotAligned {
         /// The file that differs.
         path: PathBuf,
@@ -65,14 +65,14 @@ pub enum DatasetError {
         /// That file's records.
         expected: usize,
     },
-    /// Aligned files that name different pictures.
+    /// Reference files name different pictures in the same record.
     #[error(
-        "record {index} is about `{}` in {path} and about `{}` in {first}",
+        "record {index} has the picture `{}` in {path}, but `{}` in {first}",
         printable(found),
         printable(expected)
     )]
     DifferentPictures {
-        /// Zero-based record.
+        /// Index of the record, from 0.
         index: usize,
         /// The file that differs.
         path: PathBuf,
@@ -85,11 +85,11 @@ pub enum DatasetError {
     },
 }
 
-/// A record that cannot be used, with where it is.
+/// A record that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[error("record {index} (id {}): {cause}", printable(id))]
 pub struct BadRecord {
-    /// Zero-based position in the file.
+    /// Its index in the file, from 0.
     pub index: usize,
     /// Its `id`, or `none`.
     pub id: String,
@@ -97,23 +97,11 @@ pub struct BadRecord {
     pub cause: RecordError,
 }
 
-impl BadRecord {
-    /// What is wrong with a record.
-    #[must_use]
-    pub fn of(record: &Record, cause: RecordError) -> Self {
-        Self {
-            index: record.index,
-            id: record.id.clone(),
-            cause,
-        }
-    }
-}
-
 /// Why a record cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordError {
-    /// The JSON is not a record.
+    /// The JSON is not a record of a supported format.
     #[error("expected {expected}, found {}", printable(found))]
     Schema {
         /// What was expected.
@@ -121,55 +109,55 @@ pub enum RecordError {
         /// What was found.
         found: String,
     },
-    /// More or fewer `<image>` marks than pictures.
+    /// The questions have more or fewer `<image>` placeholders than the record has pictures.
     #[error(
-        "{marks} <image> marks for {pictures} pictures, expected as many: `<image>` stands in a question where a picture belongs"
+        "{placeholders} <image> placeholders for {pictures} pictures; write one `<image>` into the questions for each picture"
     )]
-    Marks {
-        /// Marks in the conversation.
-        marks: usize,
+    Placeholders {
+        /// Placeholders in the conversation.
+        placeholders: usize,
         /// Pictures of the record.
         pictures: usize,
     },
-    /// The conversation has no label mask.
+    /// The conversation cannot be encoded with labels.
     #[error(transparent)]
     Conversation(#[from] ConversationError),
     /// The picture cannot be used.
     #[error(transparent)]
     Image(#[from] ImageError),
-    /// A picture path that leaves the picture folder.
+    /// The path of a picture leads out of the picture folder.
     #[error("picture path `{}` leads out of the picture folder", printable(path))]
     Path {
         /// The path.
         path: String,
     },
-    /// A picture that is not in a file.
+    /// The picture is a URL; nothing is downloaded.
     #[error(
-        "picture `{}` is an address, expected the path of a file in the picture folder; nothing is fetched",
-        printable(address)
+        "picture `{}` is a URL, expected the path of a file in the picture folder; download it first",
+        printable(url)
     )]
-    Address {
-        /// The start of the address.
-        address: String,
+    Url {
+        /// The start of the URL.
+        url: String,
     },
-    /// The record does not fit the model's context.
+    /// The record is longer than the model's context.
     #[error(
         "{length} tokens with its pictures, more than the model's context of {context} (max_position_embeddings), which no setting raises; shorten the record"
     )]
     BeyondContext {
-        /// Tokens, pictures expanded.
+        /// Its tokens, with pictures expanded.
         length: usize,
-        /// Tokens of the context.
+        /// Context length in tokens.
         context: usize,
     },
-    /// The record is longer than was set.
+    /// The record is longer than `model_max_length`.
     #[error(
         "{length} tokens with its pictures, more than model_max_length {limit}; raise it or shorten the record"
     )]
     TooLong {
-        /// Tokens, pictures expanded.
+        /// Its tokens, with pictures expanded.
         length: usize,
-        /// Most tokens allowed.
+        /// Maximum number of tokens.
         limit: usize,
     },
 }

@@ -1,11 +1,12 @@
-//! PaintingForm in, batches out.
+//! Data sets: reads PaintingForm's files and encodes their records as batches.
 //!
-//! - [`PaintingForm`] reads `train_samples_tuning.json` and other people's forms ([`Dialect`]); every record it cannot use is kept
-//!   as a [`BadRecord`] with its index, id and cause.
-//! - [`PictureFolder`] tells which file a picture's name means.
-//! - [`TestSet`] reads both generations of the test files, with one or several references per painting.
-//! - [`Sampler`] orders the records of an epoch from a counter, so that any position can be found again.
-//! - [`Batcher`] turns records into ids, labels and pixels.
+//! - [`PaintingForm`] reads training files: PaintingForm's `train_samples_tuning.json`, and other
+//!   formats ([`RecordFormat`]). A record that cannot be used is a [`BadRecord`] with its index, id and
+//!   cause.
+//! - [`TestSet`] reads test files, with one or several references per painting.
+//! - [`PictureFolder`] finds the file for a picture's name.
+//! - [`Sampler`] orders the records of an epoch; the order depends on the seed and the epoch only.
+//! - [`Batcher`] encodes records as token ids, labels and pixel values.
 //!
 //! ```
 //! use gallery_gpt_data::PaintingForm;
@@ -22,23 +23,21 @@
 
 mod batch;
 mod batcher;
-mod dialects;
 mod error;
-mod json_kind;
-mod json_reader;
+mod formats;
+mod json;
 mod painting_form;
 mod picture_folder;
 mod record;
 mod sampler;
-mod splitter;
 mod test_set;
 
-pub use batch::{Batch, balance};
-pub use batcher::{Batcher, CheckedRecords, Example, RecordShape};
+pub use batch::{Batch, Example, balance};
+pub use batcher::{Batcher, CheckedRecords, RecordSize};
 pub use error::{BadRecord, DatasetError, RecordError};
-pub use json_kind::json_kind;
+pub use json::json_kind;
 pub use painting_form::{PaintingForm, RepeatedId};
 pub use picture_folder::PictureFolder;
-pub use record::{Dialect, Record, RecordKind, RecordPicture, count_kinds};
+pub use record::{Record, RecordFormat, RecordKind, RecordPicture, count_kinds};
 pub use sampler::{Order, RecordLength, Sampler};
 pub use test_set::{MissingReference, TestPainting, TestSet};

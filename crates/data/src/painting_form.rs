@@ -1,4 +1,4 @@
-//! `train_samples_tuning.json`, and training sets in other forms.
+//! Training sets: PaintingForm's `train_samples_tuning.json`, and other formats.
 
 use std::{collections::HashMap, io::BufRead, path::Path};
 
@@ -6,9 +6,8 @@ use gallery_gpt_text::printable;
 use rayon::prelude::*;
 
 use crate::{
-    BadRecord, DatasetError, Record, RecordError,
-    dialects::record,
-    json_reader::{Element, for_each_element, open},
+    BadRecord, DatasetError, Record, RecordError, formats,
+    json::{Element, for_each_element, open},
 };
 
 /// A training set.
@@ -16,7 +15,7 @@ use crate::{
 pub struct PaintingForm {
     /// The usable records.
     pub records: Vec<Record>,
-    /// The others, each with its cause.
+    /// The other records, each with its cause.
     pub bad: Vec<BadRecord>,
 }
 
@@ -25,9 +24,9 @@ pub struct PaintingForm {
 pub struct RepeatedId {
     /// The id.
     pub id: String,
-    /// Zero-based positions in the file of the first two records that have it.
+    /// Indices in the file of the first two records that have it, from 0.
     pub positions: [usize; 2],
-    /// How many have it.
+    /// Number of records that have it.
     pub count: usize,
 }
 
@@ -44,10 +43,11 @@ impl std::fmt::Display for RepeatedId {
 }
 
 impl PaintingForm {
-    /// Reads a training file: a JSON array of records, or one record a line. UTF-8, or UTF-16 as Windows writes it.
+    /// Reads a training file: a JSON array of records, or one record per line, in UTF-8 or UTF-16. The
+    /// formats of records are those of [`RecordFormat`](crate::RecordFormat).
     ///
     /// # Errors
-    /// The file cannot be read, is neither of both, or has no usable record.
+    /// The file cannot be read, is not such a file, or has no usable record.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, DatasetError> {
         let path = path.as_ref();
         let set = Self::read(path, open(path)?)?;
@@ -65,13 +65,15 @@ impl PaintingForm {
         Ok(set)
     }
 
-    /// As [`PaintingForm::load`], from a reader; `path` is for the messages. A set without a usable record is returned.
+    /// As [`PaintingForm::load`], from a reader; `path` is used in messages. A set without a usable
+    /// record is not an error.
     ///
-    /// Text in UTF-8 is never in memory as a whole: records are taken out of it some at a time. What is wrong inside a record costs
-    /// that record alone.
+    /// Only the records are kept in memory, not the text (except UTF-16). An error inside a record
+    /// makes that record a bad one and no other.
     ///
     /// # Errors
-    /// What is read is no data set, or broken between its records.
+    /// The data cannot be read, are not a data set, or are damaged between the records; or nearly no
+    /// record can be used ([`DatasetError::MostlyUnusable`]).
     pub fn read(path: &Path, reader: impl BufRead) -> Result<Self, DatasetError> {
         let mut set = Self::default();
         let mut waiting = Vec::new();
@@ -93,20 +95,20 @@ impl PaintingForm {
         {
             return Err(DatasetError::Malformed {
                 path: path.to_owned(),
-                expected: "a JSON array of records, or one record a line",
-                found: format!("one object that is no record: {}", bad.cause),
+                expected: "a JSON array of records, or one record per line",
+                found: format!("one object that is not a record: {}", bad.cause),
             });
         }
         Ok(set)
     }
 
-    /// Parses records side by side and adds them in their order.
+    /// Parses records in parallel and adds them in their order.
     fn add(&mut self, waiting: &mut Vec<Element>) {
         let first = self.records.len() + self.bad.len();
         let parsed: Vec<Result<Record, (String, RecordError)>> = waiting
             .par_iter()
             .enumerate()
-            .map(|(nth, element)| record(first + nth, element))
+            .map(|(nth, element)| formats::record(first + nth, element))
             .collect();
         waiting.clear();
         for (index, record) in (first..).zip(parsed) {
@@ -117,10 +119,10 @@ impl PaintingForm {
         }
     }
 
-    /// Stops at a file of which nearly nothing can be used, however long it goes on: every bad record costs memory.
+    /// Rejects a file of which nearly no record can be used, since every bad record takes memory.
     fn ensure_data_set(&mut self, path: &Path) -> Result<(), DatasetError> {
         let (bad, records) = (self.bad.len(), self.records.len());
-        if !is_something_else(records, bad) {
+        if !mostly_unusable(records, bad) {
             return Ok(());
         }
         Err(DatasetError::MostlyUnusable {
@@ -131,7 +133,8 @@ impl PaintingForm {
         })
     }
 
-    /// The ids that several usable records have, in their order. That is no error, but often a set that was joined with itself.
+    /// The ids that several usable records have, in the order of their second records. That is not an
+    /// error, but often a set that was joined with itself.
     #[must_use]
     pub fn repeated_ids(&self) -> Vec<RepeatedId> {
         let mut first: HashMap<&str, usize> = HashMap::with_capacity(self.records.len());
@@ -156,12 +159,13 @@ impl PaintingForm {
     }
 }
 
-/// Records that are parsed side by side, and the bytes of their text from which there are no more.
+/// Maximum number of records that are parsed together.
 const RECORDS_AT_ONCE: usize = 2048;
+/// Bytes of text after which the records read so far are parsed.
 const BYTES_AT_ONCE: usize = 8 << 20;
 
-/// Whether a file of so many usable and bad records is something else than it was taken for.
-pub(crate) fn is_something_else(usable: usize, bad: usize) -> bool {
+/// Whether a file with these numbers of records is probably not a data set.
+pub(crate) fn mostly_unusable(usable: usize, bad: usize) -> bool {
     bad >= 10_000 && bad >= 9 * usable
 }
 
@@ -193,7 +197,7 @@ mod tests {
                 "`value`",
             ),
             (
-                r#"{"id":"g","image":"2.png","conversations":[{"from":"human","value":"no mark"}]}"#,
+                r#"{"id":"g","image":"2.png","conversations":[{"from":"human","value":"no placeholder"}]}"#,
                 "0 <image>",
             ),
         ];
@@ -224,15 +228,12 @@ mod tests {
             ),
             ("<!DOCTYPE html>", "a web page"),
             ("[1,", "the file is cut off"),
-            ("[{]", "`]` in the place of `}` at line 1 column 3"),
+            ("[{]", "`]` instead of `}` at line 1 column 3"),
             (
                 "[1 2]",
-                "`2` in the place of `,` or `]` behind a record at line 1 column 4",
+                "`2` instead of `,` or `]` after a record at line 1 column 4",
             ),
-            (
-                "[1,\n 2,\n]",
-                "`]` in the place of a record at line 3 column 1",
-            ),
+            ("[1,\n 2,\n]", "`]` instead of a record at line 3 column 1"),
             ("[] x", "the end of the file at line 1 column 4"),
             ("[{\"a\": \"b},\n{\"a\": \"c\"}]", "a quote may be missing"),
         ];

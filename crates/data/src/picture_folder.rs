@@ -1,4 +1,4 @@
-//! The folder that records name their pictures in: which file a name means, and which names are refused.
+//! The picture folder: finds the file for a picture's name in a record, and rejects names outside.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -13,11 +13,12 @@ use unicode_normalization::UnicodeNormalization;
 
 use crate::RecordError;
 
-/// A folder of pictures, from which no name leads out.
+/// A folder of pictures. Names that lead out of it are rejected.
 ///
-/// A name is a path relative to the folder, or an absolute one inside it. Where no such file is there, `\` is taken as `/` (records
-/// written on Windows), and names whose letters are composed in another way (`é` as one character or as two, as macOS writes them)
-/// are compared by their normal form. Links are followed wherever they lead: whoever may write into the folder decides.
+/// A name is a path relative to the folder, or an absolute path inside it. If there is no such file,
+/// `\` is read as `/`, for records written on Windows, and non-ASCII names are compared by their
+/// Unicode normal form NFC, since macOS writes `é` as two characters. Symbolic links are followed, even
+/// out of the folder: whoever can write to the folder is trusted.
 ///
 /// ```
 /// use gallery_gpt_data::PictureFolder;
@@ -35,14 +36,15 @@ pub struct PictureFolder {
     path: PathBuf,
     absolute: PathBuf,
     canonical: Option<PathBuf>,
-    /// Of folders that were searched, the names that are not ASCII by their normal form; none where two have the same.
+    /// The non-ASCII names in the folders searched so far.
     listings: Arc<Mutex<HashMap<PathBuf, Arc<Listing>>>>,
 }
 
+/// Names by their normal form NFC; `None` if two names have the same one.
 type Listing = HashMap<String, Option<OsString>>;
 
 impl PictureFolder {
-    /// The folder at a path; it need not be there if no name is looked for.
+    /// The folder at a path. It need not exist as long as no name is searched for.
     #[must_use]
     pub fn new(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
@@ -54,16 +56,16 @@ impl PictureFolder {
         }
     }
 
-    /// Where it is.
+    /// Its path.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The file that a name means.
+    /// The path of the file that a name stands for.
     ///
     /// # Errors
-    /// The name leads out of the folder or is an address, or there is no such file.
+    /// The name leads out of the folder or is a URL, or there is no such file.
     pub fn find(&self, name: &str) -> Result<PathBuf, RecordError> {
         if [
             "http://", "https://", "data:", "file://", "s3://", "gs://", "hf://",
@@ -73,9 +75,9 @@ impl PictureFolder {
             name.get(..scheme.len())
                 .is_some_and(|start| start.eq_ignore_ascii_case(scheme))
         }) {
-            return Err(RecordError::Address {
-                // An address may be a whole picture.
-                address: name.chars().take(60).collect(),
+            return Err(RecordError::Url {
+                // A `data:` URL may contain a whole picture.
+                url: name.chars().take(60).collect(),
             });
         }
         let wanted = self.inside(name)?;
@@ -100,7 +102,7 @@ impl PictureFolder {
         }))
     }
 
-    /// The path of a name, if it does not lead out.
+    /// The path for a name, if it does not lead out of the folder.
     fn inside(&self, name: &str) -> Result<PathBuf, RecordError> {
         let whole = lexical(&self.absolute.join(name));
         let roots = [Some(&self.absolute), self.canonical.as_ref()];
@@ -111,7 +113,7 @@ impl PictureFolder {
         {
             return Ok(self.path.join(relative));
         }
-        // An absolute path may reach the folder by a link.
+        // An absolute path may lead to the folder through a symbolic link.
         let parent = whole.parent().and_then(|parent| parent.canonicalize().ok());
         match (parent, &self.canonical) {
             (Some(parent), Some(root))
@@ -125,7 +127,7 @@ impl PictureFolder {
         }
     }
 
-    /// The path whose parts are there, each in the spelling that is.
+    /// The path with each component in the spelling that exists; `None` if one has none.
     fn in_normal_form(&self, path: &Path) -> Option<PathBuf> {
         let mut found = self.path.clone();
         for part in path.strip_prefix(&self.path).ok()? {
@@ -141,6 +143,7 @@ impl PictureFolder {
         Some(found)
     }
 
+    /// The non-ASCII names in a folder, from the cache.
     fn listing(&self, folder: &Path) -> Arc<Listing> {
         let mut listings = self.listings.lock().unwrap_or_else(PoisonError::into_inner);
         let listing = listings.entry(folder.to_owned()).or_insert_with(|| {
@@ -165,7 +168,10 @@ impl PictureFolder {
     }
 }
 
-/// Whether a path is a file, in the system's words if it is not.
+/// Checks that a path is a regular file.
+///
+/// # Errors
+/// It is not, or does not exist.
 fn regular_file(path: &Path) -> io::Result<()> {
     let kind = std::fs::metadata(path)?.file_type();
     if kind.is_file() {
@@ -181,7 +187,7 @@ fn regular_file(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A path without `.` and `..`, by its words alone.
+/// A path without `.` and `..`, resolved without the file system.
 fn lexical(path: &Path) -> PathBuf {
     let mut whole = PathBuf::new();
     for part in path.components() {
@@ -254,7 +260,7 @@ mod tests {
             assert!(matches!(error, RecordError::Path { .. }), "{name}: {error}");
         }
         let error = pictures.find("HTTPS://example.com/0.jpg").unwrap_err();
-        assert!(matches!(error, RecordError::Address { .. }), "{error}");
+        assert!(matches!(error, RecordError::Url { .. }), "{error}");
     }
 
     #[test]
@@ -282,7 +288,7 @@ mod tests {
         symlink("/dev/zero", pictures.path().join("zero.jpg")).unwrap();
         let error = pictures.find("zero.jpg").unwrap_err().to_string();
         assert!(error.contains("device"), "{error}");
-        // The folder by a link: absolute names by either way are inside.
+        // Absolute names through a link to the folder are inside too.
         let link = outside.path().join("other");
         symlink(pictures.path(), &link).unwrap();
         let by_link = PictureFolder::new(&link);

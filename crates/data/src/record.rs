@@ -1,11 +1,11 @@
-//! A training record, whatever form it was written in.
+//! Training records, independent of the format they were read from.
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 
 use gallery_gpt_text::{Conversation, IMAGE_TOKEN, Role};
 use image::RgbImage;
 
-use crate::{RecordError, RecordLength};
+use crate::{BadRecord, RecordError, RecordLength};
 
 /// A conversation about a picture, about several, or about none.
 ///
@@ -17,24 +17,24 @@ use crate::{RecordError, RecordLength};
 ///
 /// let talk = Conversation::question("<image>\nDescribe the light.").answer("It is warm.");
 /// let record = Record::new("mine", vec![RecordPicture::from("images/0.png")], talk);
-/// assert!(record.ensure_marks().is_ok());
+/// assert!(record.ensure_placeholders().is_ok());
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// Zero-based position in the file.
+    /// Its index in the file, from 0.
     pub index: usize,
-    /// Its id, `identity_0` and so on.
+    /// Its id, such as `identity_0`; `none` if it has none.
     pub id: String,
-    /// The pictures, in the order of the `<image>` marks.
+    /// The pictures, in the order of the `<image>` placeholders.
     pub pictures: Vec<RecordPicture>,
-    /// What is asked and answered.
+    /// The questions and answers.
     pub conversation: Conversation,
-    /// How it was written.
-    pub dialect: Dialect,
+    /// The format it was read from.
+    pub format: RecordFormat,
 }
 
 impl Record {
-    /// A record that no file holds, at position 0.
+    /// A record that is not read from a file, with index 0.
     #[must_use]
     pub fn new(
         id: impl Into<String>,
@@ -46,11 +46,11 @@ impl Record {
             id: id.into(),
             pictures,
             conversation,
-            dialect: Dialect::Program,
+            format: RecordFormat::InMemory,
         }
     }
 
-    /// The length LLaVA groups by: white-space separated words of all turns, and whether there is a picture.
+    /// The length that LLaVA groups records by.
     #[must_use]
     pub fn length(&self) -> RecordLength {
         let turns = self.conversation.turns.iter();
@@ -60,30 +60,34 @@ impl Record {
         }
     }
 
-    /// Whether the questions have as many `<image>` marks as there are pictures.
+    /// Checks that the questions have one `<image>` placeholder for each picture.
     ///
     /// # Errors
-    /// They have not.
-    pub fn ensure_marks(&self) -> Result<(), RecordError> {
-        // A first turn of the model is no part of the training.
+    /// They have more or fewer.
+    pub fn ensure_placeholders(&self) -> Result<(), RecordError> {
+        // An answer before the first question is left out of training.
         let turns = self.conversation.turns.iter();
         let turns = turns.skip(usize::from(self.answers_first()));
-        let marks = turns
+        let placeholders = turns
             .map(|turn| turn.text.matches(IMAGE_TOKEN).count())
             .sum();
         let pictures = self.pictures.len();
-        if marks == pictures {
+        if placeholders == pictures {
             return Ok(());
         }
-        Err(RecordError::Marks { marks, pictures })
+        Err(RecordError::Placeholders {
+            placeholders,
+            pictures,
+        })
     }
 
+    /// Whether an answer comes before the first question.
     fn answers_first(&self) -> bool {
         let first = self.conversation.turns.first();
         first.is_some_and(|turn| turn.role == Role::Assistant)
     }
 
-    /// All that it is.
+    /// The kinds it belongs to, as [`count_kinds`] counts them.
     pub fn kinds(&self) -> impl Iterator<Item = RecordKind> + use<> {
         let pictures = match self.pictures.len() {
             0 => RecordKind::TextOnly,
@@ -95,26 +99,38 @@ impl Record {
             Some(pictures),
             own_system.then_some(RecordKind::OwnSystem),
             self.answers_first().then_some(RecordKind::AnswersFirst),
-            Some(RecordKind::Written(self.dialect)),
+            Some(RecordKind::Format(self.format)),
         ]
         .into_iter()
         .flatten()
     }
 }
 
+impl BadRecord {
+    /// A record and why it cannot be used.
+    #[must_use]
+    pub fn of(record: &Record, cause: RecordError) -> Self {
+        Self {
+            index: record.index,
+            id: record.id.clone(),
+            cause,
+        }
+    }
+}
+
 /// Where a picture comes from.
 #[derive(Clone, PartialEq, Eq)]
 pub enum RecordPicture {
-    /// A file, as its record names it: [`crate::PictureFolder::find`] tells which.
+    /// A file, by the name in the record ([`crate::PictureFolder::find`]).
     File(String),
-    /// A picture file in memory: PNG, JPEG and so on.
+    /// The contents of a picture file, such as a PNG or a JPEG.
     Bytes(Arc<[u8]>),
-    /// Pixels.
+    /// A decoded picture.
     Pixels(Arc<RgbImage>),
 }
 
 impl RecordPicture {
-    /// Its name, or what it is.
+    /// Its file name; a description if it is in memory. For messages.
     #[must_use]
     pub fn name(&self) -> Cow<'_, str> {
         match self {
@@ -127,7 +143,7 @@ impl RecordPicture {
         }
     }
 
-    /// What tells it from another: the name of a file, or the bytes in memory.
+    /// Bytes that identify it: the name of a file, or the data in memory.
     #[must_use]
     pub fn identity(&self) -> &[u8] {
         match self {
@@ -153,25 +169,25 @@ impl fmt::Debug for RecordPicture {
     }
 }
 
-/// How a record was written.
+/// The format of a record in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
-pub enum Dialect {
+pub enum RecordFormat {
     /// `conversations` with `from`, human or gpt, and `value`: PaintingForm's and LLaVA's.
     Llava,
-    /// The same with other names of roles or keys.
+    /// `ShareGPT`: `conversations` with other roles or keys.
     ShareGpt,
-    /// `messages` with `role` and `content`.
+    /// OpenAI's `messages` with `role` and `content`.
     Messages,
-    /// The same with content in parts.
+    /// `messages` whose content is a list of text and image parts.
     Parts,
     /// `instruction`, `input` and `output`, or `query` and `response`.
     Instruction,
-    /// Not read from a file.
-    Program,
+    /// None: the record was made by a program.
+    InMemory,
 }
 
-/// Something a record is, for counting.
+/// A kind of records, to count them by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum RecordKind {
@@ -181,19 +197,19 @@ pub enum RecordKind {
     SeveralPictures,
     /// No picture.
     TextOnly,
-    /// A system text of its own in the place of the template's.
+    /// A system text of its own, instead of the template's.
     OwnSystem,
-    /// A first turn of the model, which is left out.
+    /// An answer before the first question, which is left out.
     AnswersFirst,
-    /// How it was written.
-    Written(Dialect),
+    /// The format it was read from.
+    Format(RecordFormat),
 }
 
 impl RecordKind {
-    /// Whether PaintingForm's records are of this kind.
+    /// Whether PaintingForm has records of this kind only.
     #[must_use]
-    pub fn is_usual(self) -> bool {
-        matches!(self, Self::OnePicture | Self::Written(Dialect::Llava))
+    pub fn is_painting_form(self) -> bool {
+        matches!(self, Self::OnePicture | Self::Format(RecordFormat::Llava))
     }
 }
 
@@ -204,18 +220,18 @@ impl fmt::Display for RecordKind {
             Self::SeveralPictures => "with several pictures",
             Self::TextOnly => "text only",
             Self::OwnSystem => "with a system text of their own",
-            Self::AnswersFirst => "with a first turn of the model, which is left out",
-            Self::Written(Dialect::Llava) => "as `conversations` of human and gpt",
-            Self::Written(Dialect::ShareGpt) => "as `conversations` in other words",
-            Self::Written(Dialect::Messages) => "as `messages`",
-            Self::Written(Dialect::Parts) => "as `messages` in parts",
-            Self::Written(Dialect::Instruction) => "as an instruction and its answer",
-            Self::Written(Dialect::Program) => "not from a file",
+            Self::AnswersFirst => "with an answer before the first question, which is left out",
+            Self::Format(RecordFormat::Llava) => "as `conversations` of human and gpt",
+            Self::Format(RecordFormat::ShareGpt) => "as `conversations` with other roles or keys",
+            Self::Format(RecordFormat::Messages) => "as `messages`",
+            Self::Format(RecordFormat::Parts) => "as `messages` with content parts",
+            Self::Format(RecordFormat::Instruction) => "as an instruction and its answer",
+            Self::Format(RecordFormat::InMemory) => "not from a file",
         })
     }
 }
 
-/// How many records are of each kind, and the position in the list of the first of them.
+/// Number of records of each kind, and the position of the first of them in the list.
 #[must_use]
 pub fn count_kinds<'a>(
     records: impl IntoIterator<Item = &'a Record>,

@@ -1,6 +1,6 @@
-//! The order of the records in an epoch.
+//! Samplers: the order of the records in an epoch.
 //!
-//! An order is a function of the seed and the epoch alone, so that training can start again anywhere.
+//! It depends on the seed and the epoch only, so that training can resume at any step.
 
 use std::str::FromStr;
 
@@ -8,26 +8,27 @@ use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-/// How records are ordered.
+/// The order of records in an epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Order {
     /// As in the file, every epoch.
     Sequential,
-    /// Shuffled anew in every epoch.
+    /// Shuffled, differently in every epoch.
     #[default]
     Shuffled,
-    /// Shuffled, then each batch filled with records of like length; less padding. Records with pictures and without share no batch
-    /// but the last.
+    /// Shuffled, then batched by similar length, which needs less padding. Records with and without
+    /// pictures are in separate batches, except the last ones.
     GroupByLength,
-    /// What GalleryGPT runs: batches of the file's order, longest record first in each, every epoch the same. Its
-    /// `group_by_modality_length` lost the shuffling. Where some records have pictures and others none, each kind has batches of
-    /// its own, which are shuffled (by this seed, not by PyTorch's generator), and a last one has the rest of both in the file's
-    /// order.
+    /// As GalleryGPT trains: batches in the order of the file, the longest record first in each, the
+    /// same in every epoch, because its `group_by_modality_length` does not shuffle. If only some
+    /// records have pictures, the records with and those without are in separate batches, which are
+    /// shuffled (by this seed, not by PyTorch's generator), followed by the rest of both, in the order
+    /// of the file.
     GalleryGpt,
 }
 
-/// What records are ordered by.
+/// The length that records are grouped by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecordLength {
     /// White-space separated words.
@@ -52,7 +53,7 @@ impl FromStr for Order {
     }
 }
 
-/// Orders records by seed and epoch.
+/// Distributes the records of an epoch over batches.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     lengths: Vec<RecordLength>,
@@ -61,11 +62,11 @@ pub struct Sampler {
     seed: u64,
 }
 
-/// Batches that are sorted together by [`Order::GroupByLength`].
+/// Batches whose records are sorted by length together with [`Order::GroupByLength`].
 const BATCHES_PER_GROUP: usize = 8;
 
 impl Sampler {
-    /// A sampler over records of some lengths, in batches of `batch_size`.
+    /// A sampler for records of these lengths, in batches of `batch_size`.
     ///
     /// # Panics
     /// If `batch_size` is 0.
@@ -80,13 +81,13 @@ impl Sampler {
         }
     }
 
-    /// Batches of an epoch; the last may be smaller.
+    /// Number of batches in an epoch; the last one may be smaller.
     #[must_use]
     pub fn batches_per_epoch(&self) -> usize {
         self.lengths.len().div_ceil(self.batch_size)
     }
 
-    /// The batches of an epoch, as positions in the list of lengths. Every record occurs exactly once.
+    /// The batches of an epoch, as indices into the list of lengths. Every record occurs exactly once.
     #[must_use]
     pub fn epoch(&self, epoch: usize) -> Vec<Vec<usize>> {
         let mut indices: Vec<usize> = (0..self.lengths.len()).collect();

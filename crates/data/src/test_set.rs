@@ -1,7 +1,8 @@
-//! The test files of PaintingForm, both generations.
+//! PaintingForm's test files, in both versions of their format.
 //!
-//! The current ones are arrays of `{image, formal_analysis}`; the first ones hold one object per line with
-//! `gemini_formal` (under that name in the GPT file too). Files of several writers are aligned record by record.
+//! The current version is an array of `{image, formal_analysis}`. The first one has an object per line
+//! with `gemini_formal`, in the file of GPT's texts too. Files with texts of different authors are
+//! aligned: record N of every file is about the same painting.
 
 use std::path::{Path, PathBuf};
 
@@ -9,21 +10,20 @@ use serde_json::Value;
 
 use crate::{
     BadRecord, DatasetError, RecordError,
-    dialects::id_text,
-    json_kind,
-    json_reader::{Element, for_each_element, open},
-    painting_form::is_something_else,
+    formats::id_text,
+    json::{Element, for_each_element, json_kind, open},
+    painting_form::mostly_unusable,
 };
 
 /// A painting with its references.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TestPainting {
-    /// Zero-based record.
+    /// Index of its record, from 0.
     pub index: usize,
     /// The picture's file name, if a file has one.
     pub image: Option<String>,
-    /// One text per file, in the files' order; fewer where a file's text is unusable
-    /// ([`TestSet::incomplete`]), never none.
+    /// The text of each file, in the order of the files, at least one. Unusable texts are left out
+    /// ([`TestSet::incomplete`]).
     pub references: Vec<String>,
 }
 
@@ -32,19 +32,19 @@ pub struct TestPainting {
 pub struct TestSet {
     /// Paintings with at least one usable reference.
     pub paintings: Vec<TestPainting>,
-    /// Records without any, each with the cause that its first file gives.
+    /// Records without a usable reference, each with the cause of its first file.
     pub bad: Vec<BadRecord>,
-    /// Unusable references of paintings that have others, so that they are kept.
+    /// Unusable references of paintings that have a usable one.
     pub incomplete: Vec<MissingReference>,
 }
 
-/// A reference that cannot be used, of a painting that has another one.
+/// An unusable reference of a painting that has a usable one.
 #[derive(Debug, thiserror::Error)]
 #[error("{path}, {bad}")]
 pub struct MissingReference {
     /// The file.
     pub path: PathBuf,
-    /// Where in it, and why.
+    /// The record and the cause.
     #[source]
     pub bad: BadRecord,
 }
@@ -53,7 +53,8 @@ impl TestSet {
     /// Reads one or several aligned files.
     ///
     /// # Errors
-    /// A file cannot be read or is no test file, or the files do not belong together.
+    /// A file cannot be read or is not a test file, no painting has a usable reference, or the files
+    /// are not aligned.
     pub fn load(paths: &[PathBuf]) -> Result<Self, DatasetError> {
         let mut set = Self::default();
         let mut columns: Vec<Vec<Reference>> = Vec::new();
@@ -129,9 +130,11 @@ impl TestSet {
     }
 }
 
-/// A record of one file: its picture's name, if it has one, and its text, or its id and why there is none.
+/// A record of one file.
 struct Reference {
+    /// The picture's file name, if it has one.
     image: Option<String>,
+    /// The text, or the record's id and why the text is unusable.
     text: Result<String, (String, RecordError)>,
 }
 
@@ -148,18 +151,16 @@ fn references(path: &Path) -> Result<Vec<Reference>, DatasetError> {
         bad += usize::from(read.text.is_err());
         let usable = references.len() + 1 - bad;
         match read.text {
-            Err((id, cause)) if is_something_else(usable, bad) => {
-                Err(DatasetError::MostlyUnusable {
-                    path: path.to_owned(),
-                    bad,
-                    records: usable + bad,
-                    one: Box::new(BadRecord {
-                        index: references.len(),
-                        id,
-                        cause,
-                    }),
-                })
-            }
+            Err((id, cause)) if mostly_unusable(usable, bad) => Err(DatasetError::MostlyUnusable {
+                path: path.to_owned(),
+                bad,
+                records: usable + bad,
+                one: Box::new(BadRecord {
+                    index: references.len(),
+                    id,
+                    cause,
+                }),
+            }),
             text => {
                 references.push(Reference { text, ..read });
                 Ok(())

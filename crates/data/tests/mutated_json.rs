@@ -88,7 +88,7 @@ fn outcome(bytes: &[u8], at_once: usize) -> String {
     match PaintingForm::read(Path::new("set.json"), reader) {
         Ok(set) => {
             for record in &set.records {
-                record.ensure_marks().unwrap();
+                record.ensure_placeholders().unwrap();
             }
             for bad in &set.bad {
                 let message = bad.to_string();

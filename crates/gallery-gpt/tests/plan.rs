@@ -8,7 +8,7 @@
 
 use burn::tensor::Device;
 use gallery_gpt::{
-    data::{Batch, RecordShape},
+    data::{Batch, RecordSize},
     llama::{LlamaConfig, LoraConfig},
     model::{GalleryModelConfig, Packing},
     train::{
@@ -77,14 +77,14 @@ fn batch(records: &[(usize, usize)], config: &GalleryModelConfig) -> Batch {
     batch
 }
 
-fn shapes(records: &[(usize, usize)]) -> Vec<RecordShape> {
-    let shape = |&(tokens, supervised): &(usize, usize)| RecordShape {
+fn sizes(records: &[(usize, usize)]) -> Vec<RecordSize> {
+    let size = |&(tokens, supervised): &(usize, usize)| RecordSize {
         tokens,
         supervised,
         pictures: 1,
         words: tokens,
     };
-    records.iter().map(shape).collect()
+    records.iter().map(size).collect()
 }
 
 /// Predicted and measured bytes, without the pictures that a trainer decodes ahead.
@@ -103,7 +103,7 @@ fn predicted_and_measured(case: &Case) -> (u64, u64) {
         threads,
     };
     let trainer = Trainer::new(case.training.clone()).unwrap();
-    let plan = trainer.plan(&planned, &shapes(&case.records));
+    let plan = trainer.plan(&planned, &sizes(&case.records));
     let memory = plan.memory;
 
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
@@ -242,7 +242,7 @@ fn the_original_has_its_known_counts() {
         attention: AttentionMemory::Fused,
         threads: 1,
     };
-    let records = shapes(&[(1000, 400); 32]);
+    let records = sizes(&[(1000, 400); 32]);
     let plan = Trainer::new(TrainingConfig::gallery_gpt())
         .unwrap()
         .plan(&planned, &records);

@@ -20,7 +20,7 @@ use clap::Args;
 use gallery_gpt::{
     checkpoint::{Destination, write_file},
     data::{
-        BadRecord, Dialect, Record, RecordError, RecordKind, RecordPicture, RecordShape,
+        BadRecord, Record, RecordError, RecordFormat, RecordKind, RecordPicture, RecordSize,
         count_kinds,
     },
     prelude::*,
@@ -101,7 +101,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         "{bar:30} {pos}/{len} records, {per_sec}, {elapsed} gone, {eta} left",
     )?;
     let progress = ProgressBar::new(set.records.len() as u64).with_style(style);
-    let checked: Vec<Result<RecordShape, BadRecord>> = set
+    let checked: Vec<Result<RecordSize, BadRecord>> = set
         .records
         .par_iter()
         .progress_with(progress)
@@ -150,7 +150,7 @@ fn say_kinds(set: &PaintingForm, pictures: &PictureFolder) {
             format!("{}{cut}", printable(&short))
         };
         say!("{count:>7} {kind}");
-        if kind == RecordKind::Written(Dialect::Llava) {
+        if kind == RecordKind::Format(RecordFormat::Llava) {
             continue;
         }
         let system = match (&record.conversation.system, kind) {
@@ -187,8 +187,8 @@ fn say_kinds(set: &PaintingForm, pictures: &PictureFolder) {
 }
 
 /// Encodes a record and decodes its pictures, as the training would.
-fn check(batcher: &Batcher, record: &Record) -> Result<RecordShape, BadRecord> {
-    let whole = batcher.encode(record).and_then(|_| batcher.shape(record));
+fn check(batcher: &Batcher, record: &Record) -> Result<RecordSize, BadRecord> {
+    let whole = batcher.encode(record).and_then(|_| batcher.size(record));
     whole.map_err(|cause| BadRecord::of(record, cause))
 }
 
@@ -230,7 +230,7 @@ fn show(tokenizer: &Tokenizer, batcher: &Batcher, record: &Record) -> anyhow::Re
     Ok(())
 }
 
-fn report(arguments: &Arguments, counts: &[RecordShape], bad: &[BadRecord]) -> anyhow::Result<()> {
+fn report(arguments: &Arguments, counts: &[RecordSize], bad: &[BadRecord]) -> anyhow::Result<()> {
     let mut lengths: Vec<usize> = counts.iter().map(|count| count.tokens).collect();
     lengths.sort_unstable();
     let tokens: usize = lengths.iter().sum();
@@ -274,11 +274,11 @@ fn report(arguments: &Arguments, counts: &[RecordShape], bad: &[BadRecord]) -> a
 fn cause(error: &RecordError) -> &'static str {
     match error {
         RecordError::Schema { .. } => "not a record",
-        RecordError::Marks { .. } => "marks and pictures do not fit",
+        RecordError::Placeholders { .. } => "the placeholders do not match the pictures",
         RecordError::Conversation(_) => "no label mask",
         RecordError::Image(_) => "the picture cannot be read",
         RecordError::Path { .. } => "the picture's path leads out of its folder",
-        RecordError::Address { .. } => "the picture is an address, not a file",
+        RecordError::Url { .. } => "the picture is a URL, not a file",
         RecordError::TooLong { .. } | RecordError::BeyondContext { .. } => "too long",
         _ => "another cause",
     }

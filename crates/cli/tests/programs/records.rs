@@ -60,7 +60,7 @@ fn every_form_is_validated_and_trained_and_said() {
             "2 text only",
             "1 with a system text of their own",
             "(You look at light only.) <image>",
-            "1 as `messages` in parts",
+            "1 as `messages` with content parts",
             "1 as an instruction and its answer",
             "6 records can be used, 0 cannot",
         ] {
@@ -114,11 +114,11 @@ fn what_cannot_be_used_is_named_by_every_program() {
         ),
         (
             RECORDS[0].replace("images/0.jpg", "https://example.com/0.jpg"),
-            "is an address",
+            "is a URL",
         ),
         (
             RECORDS[0].replace(r"\n<image>", ""),
-            "0 <image> marks for 1 pictures",
+            "0 <image> placeholders for 1 pictures",
         ),
         (RECORDS[0].replace("\"gpt\"", "\"owl\""), "`owl` in turn 1"),
         (RECORDS[0].replace("\"r0\",", "\"r0\""), "line 2 column 11"),
@@ -203,7 +203,7 @@ fn questions_find_their_pictures_as_records_do() {
         2,
         "{said}"
     );
-    assert_eq!(said.matches("is an address").count(), 1, "{said}");
+    assert_eq!(said.matches("is a URL").count(), 1, "{said}");
     assert_eq!(
         fs::read_to_string(answers).unwrap().lines().count(),
         3,

@@ -293,7 +293,7 @@ impl Finetune {
             attention,
             threads: rayon::current_num_threads(),
         };
-        self.trainer.plan(&planned, self.records.shapes())
+        self.trainer.plan(&planned, self.records.sizes())
     }
 
     /// Refuses a training that the plan says will not fit into a CPU's memory, where the system

@@ -4,18 +4,17 @@ use std::path::{Path, PathBuf};
 
 use super::FinetuneError;
 use crate::{
-    data::{BadRecord, Batcher, PaintingForm, Record, RecordShape, RepeatedId},
+    data::{BadRecord, Batcher, PaintingForm, Record, RecordSize, RepeatedId},
     train::OnBadRecord,
 };
 
-/// The records of a training: those that can be used, how long they are, and the others with their
-/// causes.
+/// The records of a training: the usable ones with their sizes, and the others with their causes.
 #[derive(Debug)]
 pub struct TrainingRecords {
     path: PathBuf,
     batcher: Batcher,
     records: Vec<Record>,
-    shapes: Vec<RecordShape>,
+    sizes: Vec<RecordSize>,
     bad: Vec<BadRecord>,
     repeated: Vec<RepeatedId>,
 }
@@ -34,7 +33,7 @@ impl TrainingRecords {
             path: path.as_ref().to_owned(),
             batcher,
             records: checked.records,
-            shapes: checked.shapes,
+            sizes: checked.sizes,
             bad,
             repeated,
         }
@@ -68,10 +67,10 @@ impl TrainingRecords {
         &self.records
     }
 
-    /// How long each of them is.
+    /// The size of each usable record.
     #[must_use]
-    pub fn shapes(&self) -> &[RecordShape] {
-        &self.shapes
+    pub fn sizes(&self) -> &[RecordSize] {
+        &self.sizes
     }
 
     /// The records that cannot be used, in the order of the file.

@@ -101,7 +101,7 @@ fn records_with_and_without_pictures_train_together_in_every_cut() {
 }
 
 #[test]
-fn several_pictures_are_read_at_their_marks() {
+fn several_pictures_are_read_at_their_placeholders() {
     let (base, batcher) = base();
     let loss = |json: &str| {
         let batch = batch(&batcher, &read(json));
@@ -202,7 +202,7 @@ fn a_record_without_a_mark_is_found_before_the_first_step() {
     let message = error.to_string();
     assert!(matches!(error, TrainError::Record(_)), "{message}");
     assert!(
-        message.contains("0 <image> marks for 1 pictures"),
+        message.contains("0 <image> placeholders for 1 pictures"),
         "{message}"
     );
     assert!(message.contains(r"a\u{1b}[2J"), "{message}");

@@ -1,6 +1,6 @@
 //! What a training will need, from its settings and the lengths of its records: no weight is read and nothing is computed.
 
-use gallery_gpt_data::RecordShape;
+use gallery_gpt_data::RecordSize;
 
 use super::{
     MemoryPlan, PlannedModel, TrainingPlan, flops_per_token,
@@ -13,7 +13,7 @@ pub(crate) struct Planner<'a>(pub(crate) Epochs<'a>);
 
 impl Planner<'_> {
     /// What the training will need.
-    pub(crate) fn plan(&self, model: &PlannedModel<'_>, records: &[RecordShape]) -> TrainingPlan {
+    pub(crate) fn plan(&self, model: &PlannedModel<'_>, records: &[RecordSize]) -> TrainingPlan {
         let config = self.0.config;
         let counts = Counts::of(model, config);
         let layers = model.config.llama.num_hidden_layers;
@@ -46,7 +46,7 @@ impl Planner<'_> {
     pub(crate) fn least_recompute(
         &self,
         model: &PlannedModel<'_>,
-        records: &[RecordShape],
+        records: &[RecordSize],
         bytes: u64,
     ) -> Option<usize> {
         let layers = model.config.llama.num_hidden_layers;
@@ -54,12 +54,7 @@ impl Planner<'_> {
     }
 
     /// At the step that needs most, with so many blocks run again.
-    fn memory(
-        &self,
-        model: &PlannedModel<'_>,
-        records: &[RecordShape],
-        again: usize,
-    ) -> MemoryPlan {
+    fn memory(&self, model: &PlannedModel<'_>, records: &[RecordSize], again: usize) -> MemoryPlan {
         let config = self.0.config;
         let step = StepMemory {
             model,
@@ -76,15 +71,15 @@ impl Planner<'_> {
     /// The micro-batches of each step.
     fn first_epoch<'a>(
         &'a self,
-        records: &'a [RecordShape],
-    ) -> impl Iterator<Item = Vec<Vec<RecordShape>>> + 'a {
+        records: &'a [RecordSize],
+    ) -> impl Iterator<Item = Vec<Vec<RecordSize>>> + 'a {
         let batches = self
             .0
-            .sampler(records.iter().map(RecordShape::length).collect());
-        let shapes = move |indices: Vec<usize>| -> Vec<RecordShape> {
+            .sampler(records.iter().map(RecordSize::length).collect());
+        let sizes = move |indices: Vec<usize>| -> Vec<RecordSize> {
             indices.into_iter().map(|index| records[index]).collect()
         };
-        let mut batches = batches.epoch(0).into_iter().map(shapes).peekable();
+        let mut batches = batches.epoch(0).into_iter().map(sizes).peekable();
         let each = self.0.config.gradient_accumulation_steps;
         std::iter::from_fn(move || {
             batches.peek()?;

@@ -10,7 +10,7 @@
 //! `5h` and one `m` of it are inputs of linears, kept for the gradients of adapters or weights. The test `plan` holds this to what
 //! an allocator counts, in f32 on the CPU.
 
-use gallery_gpt_data::{RecordShape, balance};
+use gallery_gpt_data::{RecordSize, balance};
 use gallery_gpt_llama::{CPU_QUERY_BLOCK, LoraTarget, cpu_attention_scores};
 use gallery_gpt_model::Packing;
 use gallery_gpt_projector::ProjectorKind;
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Slots that some rows take, and how long attention's rows are.
-pub(super) fn laid_out(config: &TrainingConfig, rows: &[RecordShape]) -> (usize, usize) {
+pub(super) fn laid_out(config: &TrainingConfig, rows: &[RecordSize]) -> (usize, usize) {
     let multiple = config.pad_to_multiple_of.unwrap_or(1);
     let longest = rows.iter().map(|row| row.tokens).max().unwrap_or_default();
     let longest = longest.next_multiple_of(multiple);
@@ -103,7 +103,7 @@ pub(super) struct StepMemory<'a> {
 
 impl StepMemory<'_> {
     /// The memory of some micro-batches.
-    pub(super) fn bytes(&self, micro_batches: &[Vec<RecordShape>]) -> MemoryPlan {
+    pub(super) fn bytes(&self, micro_batches: &[Vec<RecordSize>]) -> MemoryPlan {
         // What is at work at the same time.
         let (waves, at_once): (Vec<Vec<Work>>, usize) = match self.config.micro_batches {
             MicroBatches::OneByOne => {
@@ -169,16 +169,16 @@ impl StepMemory<'_> {
     }
 
     /// As the step divides a micro-batch.
-    fn parts(&self, rows: &[RecordShape], micro_batches: usize) -> Vec<Vec<RecordShape>> {
+    fn parts(&self, rows: &[RecordSize], micro_batches: usize) -> Vec<Vec<RecordSize>> {
         let lengths: Vec<usize> = rows.iter().map(|row| row.tokens).collect();
         let tokens: usize = lengths.iter().sum();
         let least = self.model.threads.max(1).div_ceil(micro_batches);
         let bins = balance(&lengths, least.max(tokens.div_ceil(PART_TOKENS)));
-        let shapes = |bin: Vec<usize>| bin.into_iter().map(|row| rows[row]).collect();
-        bins.into_iter().map(shapes).collect()
+        let sizes = |bin: Vec<usize>| bin.into_iter().map(|row| rows[row]).collect();
+        bins.into_iter().map(sizes).collect()
     }
 
-    fn work(&self, rows: &[RecordShape]) -> Work {
+    fn work(&self, rows: &[RecordSize]) -> Work {
         let PlannedModel { config, .. } = self.model;
         let llama = &config.llama;
         let (h, m) = (llama.hidden_size, llama.intermediate_size);
@@ -212,7 +212,7 @@ impl StepMemory<'_> {
     }
 
     /// What one block keeps for its backward pass.
-    fn block(&self, tokens: usize, slots: usize, rows: &[RecordShape]) -> usize {
+    fn block(&self, tokens: usize, slots: usize, rows: &[RecordSize]) -> usize {
         let llama = &self.model.config.llama;
         let (h, m, heads) = (
             llama.hidden_size,

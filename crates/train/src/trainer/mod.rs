@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, sync::mpsc::sync_channel, thread, time::Instant
 
 use burn::tensor::Device;
 use gallery_gpt_checkpoint::{AdapterOrigin, ensure_savable_adapter};
-use gallery_gpt_data::{BadRecord, Batcher, Record, RecordShape};
+use gallery_gpt_data::{BadRecord, Batcher, Record, RecordSize};
 use gallery_gpt_model::{CancelToken, GalleryModel};
 
 use crate::{
@@ -126,9 +126,9 @@ impl Trainer {
         self.epochs(records).steps_per_epoch()
     }
 
-    /// What a training over records of some shapes will need.
+    /// What a training on records of these sizes will need.
     #[must_use]
-    pub fn plan(&self, model: &PlannedModel<'_>, records: &[RecordShape]) -> TrainingPlan {
+    pub fn plan(&self, model: &PlannedModel<'_>, records: &[RecordSize]) -> TrainingPlan {
         Planner(self.epochs(records.len())).plan(model, records)
     }
 
@@ -138,7 +138,7 @@ impl Trainer {
     pub fn least_recompute(
         &self,
         model: &PlannedModel<'_>,
-        records: &[RecordShape],
+        records: &[RecordSize],
         bytes: u64,
     ) -> Option<usize> {
         Planner(self.epochs(records.len())).least_recompute(model, records, bytes)
@@ -187,8 +187,8 @@ impl Trainer {
         }
         if self.config.on_bad_record == OnBadRecord::Fail {
             for record in records.iter().chain(&self.validation) {
-                let marks = record.ensure_marks();
-                marks.map_err(|cause| BadRecord::of(record, cause))?;
+                let checked = record.ensure_placeholders();
+                checked.map_err(|cause| BadRecord::of(record, cause))?;
             }
         }
         if self.config.parts.fit_an_adapter() {

@@ -22,7 +22,7 @@ const FILES: &[Exception] = &[
         "crates/checkpoint/src/",
         "checkpoints, their configs and folders",
     ),
-    ("crates/data/src/json_reader.rs", "records"),
+    ("crates/data/src/json/file.rs", "records"),
     (
         "crates/data/src/picture_folder.rs",
         "the pictures of records",

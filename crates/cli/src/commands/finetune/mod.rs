@@ -218,7 +218,7 @@ fn checked_records(arguments: &Arguments, batcher: Batcher) -> anyhow::Result<Tr
     let set = PaintingForm::load(&arguments.data)?;
     let records = TrainingRecords::check(&arguments.data, set, batcher);
     let kinds = count_kinds(records.records());
-    if kinds.keys().any(|kind| !kind.is_usual()) {
+    if kinds.keys().any(|kind| !kind.is_painting_form()) {
         let counts = kinds
             .iter()
             .map(|(kind, (count, _))| format!("{count} {kind}"));

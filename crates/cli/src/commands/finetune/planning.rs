@@ -58,7 +58,7 @@ pub(crate) fn show_plan(arguments: &Arguments) -> anyhow::Result<()> {
         attention: attention(arguments),
         threads: rayon::current_num_threads(),
     };
-    let plan = trainer.plan(&model, records.shapes());
+    let plan = trainer.plan(&model, records.sizes());
     say!("{plan}");
     let there = match arguments.device_memory {
         Some(gigabytes) => Some(AvailableMemory {
@@ -87,7 +87,7 @@ pub(crate) fn show_plan(arguments: &Arguments) -> anyhow::Result<()> {
         }
     }
     // Every block that is run again costs time, so no more of them than the memory asks for.
-    match trainer.least_recompute(&model, records.shapes(), there) {
+    match trainer.least_recompute(&model, records.sizes(), there) {
         Some(0) => say!("--gradient_checkpointing off fits, and is fastest"),
         Some(again) if again < config.llama.num_hidden_layers => {
             say!("--gradient_checkpointing {again} fits, and is fastest");

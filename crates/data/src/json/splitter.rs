@@ -1,46 +1,49 @@
-//! Cuts a JSON text into the elements of an array, or into values one after the other, by brackets and quotes alone.
+//! Splits a JSON text into the elements of an array, or into values one after another, by brackets
+//! and quotes only.
 
 use std::path::Path;
 
 use memchr::{memchr, memchr2};
 
-use crate::{
-    DatasetError,
-    json_reader::{EXPECTED, Each, Element, Place, keep, malformed},
-};
+use super::element::{EXPECTED, Each, Element, Place, keep, malformed};
+use crate::DatasetError;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// In front of the `[`.
+    /// Before the `[`.
     Start,
-    /// In front of an element; of the first, the array may end.
+    /// Before an element. Before the first one the array may end.
     Before { first: bool },
-    /// In an element that has brackets or is a string.
+    /// Inside an element with brackets, or a string.
     Within,
-    /// In a number or a word.
+    /// Inside a number, or `true`, `false` or `null`.
     Word,
-    /// Behind an element.
-    Behind,
-    /// Behind the `]`.
+    /// After an element of an array.
+    After,
+    /// After the `]`.
     End,
 }
 
-/// Cuts a file into its elements by brackets and quotes, whatever pieces it comes in.
+/// Splits a file, which is fed in pieces of any size.
 pub(crate) struct Splitter<'a> {
     path: &'a Path,
+    /// Whether the file is an array, not values one after another.
     array: bool,
     each: &'a mut Each<'a>,
     state: State,
     /// The place of the next byte.
     place: Place,
+    /// The text of the element so far.
     element: Vec<u8>,
+    /// The place of its first byte.
     began: Place,
-    /// What closes the brackets that are open.
+    /// The closing brackets of those that are open.
     open: Vec<u8>,
     in_string: bool,
     escaped: bool,
-    /// The first line break inside quotes, which JSON has none of.
+    /// The first line break inside quotes, which JSON does not allow.
     broken_string: Option<Place>,
+    /// Elements that were passed on.
     count: usize,
 }
 
@@ -66,6 +69,7 @@ impl<'a> Splitter<'a> {
         }
     }
 
+    /// Takes the next bytes of the file.
     pub(crate) fn feed(&mut self, mut bytes: &[u8]) -> Result<(), DatasetError> {
         while let Some(&byte) = bytes.first() {
             let used = match self.state {
@@ -94,23 +98,23 @@ impl<'a> Splitter<'a> {
                         0
                     }
                 },
-                State::Behind => {
+                State::After => {
                     self.state = match byte {
                         b',' => State::Before { first: false },
                         b']' => State::End,
-                        _ => return Err(self.wrong("`,` or `]` behind a record", byte)),
+                        _ => return Err(self.wrong("`,` or `]` after a record", byte)),
                     };
                     1
                 }
                 State::End => return Err(self.wrong("the end of the file", byte)),
             };
-            self.place = self.place.behind(&bytes[..used]);
+            self.place = self.place.after(&bytes[..used]);
             bytes = &bytes[used..];
         }
         Ok(())
     }
 
-    /// Takes bytes of an element up to its end, and says how many.
+    /// Takes bytes of an element up to its end, and returns their number.
     fn within(&mut self, bytes: &[u8]) -> Result<usize, DatasetError> {
         let mut at = 0;
         while at < bytes.len() {
@@ -126,7 +130,7 @@ impl<'a> Splitter<'a> {
                 if self.broken_string.is_none()
                     && let Some(line_break) = memchr(b'\n', text)
                 {
-                    self.broken_string = Some(self.place.behind(&bytes[..at + line_break]));
+                    self.broken_string = Some(self.place.after(&bytes[..at + line_break]));
                 }
                 at += text.len();
                 if end.is_some() {
@@ -144,7 +148,7 @@ impl<'a> Splitter<'a> {
                     b'}' | b']' => {
                         let expected = self.open.pop();
                         if expected != Some(byte) {
-                            self.place = self.place.behind(&bytes[..at - 1]);
+                            self.place = self.place.after(&bytes[..at - 1]);
                             let expected = match expected {
                                 Some(b'}') => "`}`",
                                 _ => "`]`",
@@ -157,7 +161,7 @@ impl<'a> Splitter<'a> {
             }
             if self.open.is_empty() && !self.in_string {
                 keep(&mut self.element, &bytes[..at]);
-                self.give()?;
+                self.pass_on()?;
                 return Ok(at);
             }
         }
@@ -165,6 +169,7 @@ impl<'a> Splitter<'a> {
         Ok(at)
     }
 
+    /// As [`Splitter::within`], of an element without brackets or quotes.
     fn word(&mut self, bytes: &[u8]) -> Result<usize, DatasetError> {
         let end = bytes
             .iter()
@@ -172,15 +177,15 @@ impl<'a> Splitter<'a> {
         let count = end.unwrap_or(bytes.len());
         keep(&mut self.element, &bytes[..count]);
         if end.is_some() {
-            self.give()?;
+            self.pass_on()?;
         }
         Ok(count)
     }
 
-    /// Gives the element away.
-    fn give(&mut self) -> Result<(), DatasetError> {
+    /// Passes the element on.
+    fn pass_on(&mut self) -> Result<(), DatasetError> {
         self.state = if self.array {
-            State::Behind
+            State::After
         } else {
             State::Before { first: false }
         };
@@ -192,12 +197,13 @@ impl<'a> Splitter<'a> {
         })
     }
 
+    /// Takes the end of the file.
     pub(crate) fn end(&mut self) -> Result<(), DatasetError> {
         let found = match self.state {
             State::End => return Ok(()),
             State::Before { .. } if !self.array => return Ok(()),
             State::Word if !self.array => {
-                return self.give();
+                return self.pass_on();
             }
             State::Within | State::Word => format!(
                 "the end of the file at {} inside record {}, which begins at {}: the file is cut off, or a bracket or quote is missing",
@@ -213,16 +219,13 @@ impl<'a> Splitter<'a> {
 
     fn wrong(&self, expected: &str, byte: u8) -> DatasetError {
         let byte = char::from(byte).escape_default();
-        self.malformed(format!(
-            "`{byte}` in the place of {expected} at {}",
-            self.place
-        ))
+        self.malformed(format!("`{byte}` instead of {expected} at {}", self.place))
     }
 
     fn malformed(&self, mut found: String) -> DatasetError {
         if let Some(place) = self.broken_string {
             found +=
-                &format!("; a text goes over the end of a line at {place}: a quote may be missing");
+                &format!("; a string contains a line break at {place}: a quote may be missing");
         }
         malformed(self.path, EXPECTED, found)
     }
