@@ -20,7 +20,7 @@ pub(crate) struct OutputModel {
     #[arg(long)]
     overwrite: bool,
     /// Dtype of the files: f32, f16 or bf16 [default: that of the base].
-    #[arg(long)]
+    #[arg(long, help_heading = "Output")]
     pub(crate) dtype: Option<TensorDtype>,
     /// Largest file: a number of bytes, or a size such as 5GB or 500MiB.
     #[arg(long, default_value = "5GB", value_parser = shard_size)]

@@ -2,13 +2,15 @@
 
 pub(crate) mod config;
 mod headings;
+mod script_only;
 pub(crate) mod spelling;
+
+#[cfg(test)]
+pub(crate) use headings::listed;
 
 use std::ffi::{OsStr, OsString};
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
-
-use crate::commands::without_fixed;
 
 /// Commands that take the arguments of the original's training script.
 const TRAINING: [&str; 2] = ["finetune", "plan"];
@@ -45,7 +47,7 @@ impl Line {
         let name = chosen.get_name().to_owned();
         let mut flags = words.split_off(2);
         if TRAINING.contains(&name.as_str()) {
-            flags = without_fixed(flags)?;
+            flags = script_only::without_fixed(flags)?;
         }
         if TRAINING.contains(&name.as_str()) || name == "check" {
             flags = spelling::template_named(flags);

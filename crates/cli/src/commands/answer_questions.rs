@@ -1,10 +1,5 @@
 //! Answers a file of questions about pictures, as LLaVA's batch evaluation does: JSON lines in, JSON lines out, in chunks.
 //!
-//! ```sh
-//! gallery-gpt answer-questions --questions questions.jsonl --images paintings \
-//!     --output answers.jsonl --num-chunks 4 --chunk-idx 0
-//! ```
-//!
 //! A question is `{"question_id", "image", "text"}`; an answer `{"question_id", "image", "prompt", "text", "answer_id", "model_id",
 //! "metadata", "finish", "written_by"}`. A question without `image` is asked without one. Answers that are in the file already are not
 //! asked for again; a file that another model, adapter, question or setting began is refused.
@@ -31,9 +26,15 @@ use crate::{
     terminal::{Stopped, interrupt},
 };
 
+/// The end of the help.
+const EXAMPLES: &str = "\
+Examples:
+  gallery-gpt answer-questions --questions questions.jsonl --images paintings --output answers.jsonl
+  gallery-gpt answer-questions --questions q.jsonl --output 0.jsonl --num_chunks 4 --chunk_idx 0";
+
 /// Answers a file of questions.
 #[derive(Args)]
-#[command(rename_all = "snake_case", mut_arg("max_new_tokens", |most| {
+#[command(rename_all = "snake_case", after_help = EXAMPLES, mut_arg("max_new_tokens", |most| {
     most.default_value("1024")
         .help("Maximum number of tokens of an answer; the default is that of LLaVA's model_vqa.py, which this command stands in for")
 }))]

@@ -1,11 +1,5 @@
 //! Asks a model about pictures: one is answered as it is written, many in batches.
 //!
-//! ```sh
-//! gallery-gpt caption
-//! gallery-gpt caption painting.jpg --base llava-1.5-7b-hf --adapter runs/finetune-1/adapter
-//! gallery-gpt caption paintings 'more/*.png' --output captions.jsonl
-//! ```
-//!
 //! Answers that are in the `--output` already are not asked for again: a run that was stopped goes on by the same command. A file that
 //! another model, adapter, question or setting began is refused.
 
@@ -40,9 +34,16 @@ use crate::{
 /// What stands where an answer was cut.
 const CUT: &str = "…";
 
+/// The end of the help.
+const EXAMPLES: &str = "\
+Examples:
+  gallery-gpt caption
+  gallery-gpt caption painting.jpg --base llava-1.5-7b-hf --adapter runs/finetune-1/adapter
+  gallery-gpt caption paintings 'more/*.png' --output captions.jsonl";
+
 /// Asks a model about pictures.
 #[derive(Args)]
-#[command(rename_all = "snake_case")]
+#[command(rename_all = "snake_case", after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// Pictures, folders of pictures, or patterns [default: a test painting of the sample].
     #[arg(value_name = "PICTURE")]

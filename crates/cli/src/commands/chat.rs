@@ -1,9 +1,5 @@
 //! Talks about a picture in several turns.
 //!
-//! ```sh
-//! gallery-gpt chat --image datasets/painting-form-mini/images/test_0.jpg
-//! ```
-//!
 //! `/help` lists the commands. Ctrl-C stops an answer and keeps the conversation. A line that is piped in is a turn.
 
 use std::{
@@ -39,9 +35,15 @@ const COMMANDS: &str = "\
 /quit         ends, as exit, quit and Ctrl-D do
 Ctrl-C stops an answer and keeps the conversation; anything else is asked of the model";
 
+/// The end of the help.
+const EXAMPLES: &str = "\
+Examples:
+  gallery-gpt chat
+  gallery-gpt chat painting.jpg --base llava-1.5-7b-hf --adapter runs/finetune-1/adapter";
+
 /// Talks about a picture.
 #[derive(Args)]
-#[command(rename_all = "snake_case", after_help = COMMANDS)]
+#[command(rename_all = "snake_case", after_help = format!("{COMMANDS}\n\n{EXAMPLES}"))]
 pub(crate) struct Arguments {
     /// The picture [default: a test painting of the sample].
     #[arg(value_name = "PICTURE", conflicts_with = "image")]

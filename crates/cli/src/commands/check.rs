@@ -1,11 +1,6 @@
 //! Checks a whole training set before anything is spent on it: every record is encoded and every picture decoded, as the training
 //! would do it.
 //!
-//! ```sh
-//! gallery-gpt check
-//! gallery-gpt check --data train_samples_tuning.json --images art_images_data --show 0 7
-//! ```
-//!
 //! What the records were taken as (with one picture, with several, texts, in which form) is counted, with an example of each.
 //! `--show` prints the tokens of records by position: what the loss looks at is bold on a terminal and in brackets elsewhere.
 
@@ -35,9 +30,15 @@ use crate::args::{
     sample::{SAMPLE, TRAINING_RECORDS},
 };
 
+/// The end of the help.
+const EXAMPLES: &str = "\
+Examples:
+  gallery-gpt check
+  gallery-gpt check --data train_samples_tuning.json --images art_images_data --show 0 7";
+
 /// Checks a training set.
 #[derive(Args)]
-#[command(rename_all = "snake_case")]
+#[command(rename_all = "snake_case", after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     base: BaseFlag,

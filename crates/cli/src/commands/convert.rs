@@ -1,9 +1,4 @@
 //! Writes a checkpoint in another layout or number type; with `--adapter`, the adapter instead of the model.
-//!
-//! ```sh
-//! gallery-gpt convert --output_dir tiny-llava --layout llava --dtype f16
-//! gallery-gpt convert --base ShareGPT4V-7B --adapter llava-share4v-lora --output_dir adapter --layout llava_hf
-//! ```
 
 use clap::Args;
 use gallery_gpt::{
@@ -15,9 +10,15 @@ use gallery_gpt::{
 
 use crate::args::{ModelPaths, OutputModel};
 
+/// The end of the help.
+const EXAMPLES: &str = "\
+Examples:
+  gallery-gpt convert --base llava-1.5-7b-hf --layout llava --dtype f16 --output_dir converted
+  gallery-gpt convert --adapter llava-share4v-lora --layout llava_hf --output_dir adapter";
+
 /// Writes a checkpoint in another layout.
 #[derive(Args)]
-#[command(rename_all = "snake_case")]
+#[command(rename_all = "snake_case", after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelPaths,

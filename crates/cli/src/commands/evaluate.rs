@@ -2,12 +2,6 @@
 //!
 //! Without flags the systems are the tiny base, the adapter of the newest `runs/finetune-N`, and a baseline that gives every painting the
 //! same text. Predictions of any other system come from a file.
-//!
-//! ```sh
-//! gallery-gpt evaluate
-//! gallery-gpt evaluate --references formalanalysis_test_gpt.json --images art_images_data/images \
-//!     --predictions qwen-vl-chat=qwen.jsonl --predictions gallery-gpt=ours.jsonl --wordnet dict
-//! ```
 
 use std::{
     path::{Path, PathBuf},
@@ -38,10 +32,17 @@ use crate::{
     terminal::{Stopped, interrupt},
 };
 
+/// The end of the help.
+const EXAMPLES: &str = "\
+Examples:
+  gallery-gpt evaluate --wordnet /usr/share/wordnet
+  gallery-gpt evaluate --base llava-1.5-7b-hf --load_8bit --references test.json --images paintings
+  gallery-gpt evaluate --references test.json --predictions one=a.jsonl --predictions two=b.jsonl";
+
 /// Scores systems on a test set.
 #[derive(Args)]
 #[command(
-    rename_all = "snake_case",
+    rename_all = "snake_case", after_help = EXAMPLES,
     mut_arg("adapter", |adapter| {
         let help = adapter.get_help().cloned().unwrap_or_default();
         adapter.help(format!("{help} [default: that of the newest runs/finetune-N]"))

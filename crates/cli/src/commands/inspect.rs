@@ -1,10 +1,4 @@
 //! Says what a checkpoint is and what would be loaded from it, without loading it; or what a device is, and what falls back on it.
-//!
-//! ```sh
-//! gallery-gpt inspect
-//! gallery-gpt inspect --base ShareGPT4V-7B --adapter llava-share4v-lora
-//! gallery-gpt inspect --device cuda
-//! ```
 
 use std::collections::BTreeMap;
 
@@ -22,9 +16,16 @@ use indicatif::HumanBytes;
 
 use crate::args::ModelPaths;
 
+/// The end of the help.
+const EXAMPLES: &str = "\
+Examples:
+  gallery-gpt inspect
+  gallery-gpt inspect --base ShareGPT4V-7B --adapter llava-share4v-lora
+  gallery-gpt inspect --device cuda";
+
 /// Says what a checkpoint is, or with --device, what a device is.
 #[derive(Args)]
-#[command(rename_all = "snake_case")]
+#[command(rename_all = "snake_case", after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelPaths,

@@ -1,10 +1,4 @@
 //! Merges an adapter into its base and writes a model that needs no adapter.
-//!
-//! ```sh
-//! gallery-gpt merge --adapter runs/finetune-1/adapter --output_dir merged
-//! gallery-gpt merge --base ShareGPT4V-7B --adapter llava-share4v-lora --output_dir merged \
-//!     --layout llava --dtype f16
-//! ```
 
 use anyhow::Context;
 use clap::Args;
@@ -16,9 +10,15 @@ use gallery_gpt_scenes::{QUESTIONS, Scene, paint};
 
 use crate::args::{ModelPaths, OutputModel};
 
+/// The end of the help.
+const EXAMPLES: &str = "\
+Examples:
+  gallery-gpt merge --adapter runs/finetune-1/adapter --output_dir merged
+  gallery-gpt merge --base ShareGPT4V-7B --adapter share4v-lora --output_dir merged --dtype f16";
+
 /// Merges an adapter into its base.
 #[derive(Args)]
-#[command(rename_all = "snake_case", mut_arg("adapter", |adapter| adapter.required(true)))]
+#[command(rename_all = "snake_case", after_help = EXAMPLES, mut_arg("adapter", |adapter| adapter.required(true)))]
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelPaths,

@@ -15,13 +15,25 @@ use std::ffi::OsString;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
-pub(crate) use finetune::without_fixed;
 use toml::Table;
 
 use crate::{
     command_line::{Line, config, finished},
     terminal::output,
 };
+
+/// The end of the help of `plan`.
+const PLANS: &str = "\
+Examples:
+  gallery-gpt plan
+  gallery-gpt plan --preset gallery_gpt --base llava-1.5-7b-hf --device_memory 24 \\
+      --data train_samples_tuning.json --images art_images_data";
+
+/// The end of the help of `completions`.
+const COMPLETIONS: &str = "\
+Examples:
+  gallery-gpt completions bash > ~/.local/share/bash-completion/completions/gallery-gpt
+  gallery-gpt completions fish > ~/.config/fish/completions/gallery-gpt.fish";
 
 /// Finetunes and runs multimodal models that read paintings.
 #[derive(Parser)]
@@ -41,6 +53,7 @@ struct Program {
 pub(crate) enum Command {
     Finetune(Box<finetune::Arguments>),
     /// Says what a training will need, in parameters, memory and steps; no weight is read.
+    #[command(after_help = PLANS)]
     Plan(Box<finetune::Arguments>),
     Caption(caption::Arguments),
     Chat(chat::Arguments),
@@ -54,6 +67,7 @@ pub(crate) enum Command {
     #[command(alias = "answer_questions")]
     AnswerQuestions(answer_questions::Arguments),
     /// Writes the completions of a shell to standard output.
+    #[command(after_help = COMPLETIONS)]
     Completions {
         shell: Shell,
     },
@@ -61,7 +75,10 @@ pub(crate) enum Command {
 
 /// All commands and their flags.
 pub(crate) fn command() -> clap::Command {
-    finished(Program::command())
+    let program = Program::command()
+        .mut_subcommand("finetune", finetune::with_preset_defaults)
+        .mut_subcommand("plan", finetune::with_preset_defaults);
+    finished(program)
 }
 
 /// Reads a command line, the program's name first.
@@ -117,5 +134,27 @@ pub(crate) fn run() -> anyhow::Result<()> {
             output(format_args!("{}", String::from_utf8_lossy(&text)));
             Ok(())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Arg, Command as Flags};
+
+    use super::command;
+
+    #[test]
+    fn every_name_under_a_heading_is_a_flag() {
+        let program = command();
+        let flags = program.get_subcommands().flat_map(Flags::get_arguments);
+        let flags: Vec<&str> = flags.filter_map(Arg::get_long).collect();
+        for (heading, name) in crate::command_line::listed() {
+            assert!(flags.contains(&name), "{heading}: {name}");
+        }
+    }
+
+    #[test]
+    fn the_flags_are_well_formed() {
+        command().debug_assert();
     }
 }

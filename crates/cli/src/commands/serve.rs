@@ -1,10 +1,5 @@
 //! A page where a painting is dropped and its analysis is written beside it, and OpenAI's chat completions at the same address.
 //!
-//! ```sh
-//! gallery-gpt serve
-//! gallery-gpt serve --base llava-1.5-7b-hf --adapter runs/finetune-1/adapter --port 8001
-//! ```
-//!
 //! ```python
 //! from openai import OpenAI
 //! client = OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none")
@@ -37,9 +32,15 @@ const BODY: u64 = 30;
 /// Seconds that an answer may take to its reader once it is written.
 const READING: u64 = 10;
 
+/// The end of the help.
+const EXAMPLES: &str = "\
+Examples:
+  gallery-gpt serve
+  gallery-gpt serve --base llava-1.5-7b-hf --adapter runs/finetune-1/adapter --port 8001";
+
 /// Serves a page and OpenAI's chat completions.
 #[derive(Args)]
-#[command(rename_all = "snake_case", mut_arg("max_new_tokens", |most| {
+#[command(rename_all = "snake_case", after_help = EXAMPLES, mut_arg("max_new_tokens", |most| {
     most.help("Maximum number of tokens of an answer, also where a request asks for more")
 }))]
 pub(crate) struct Arguments {

@@ -22,9 +22,17 @@ use crate::{
     command_line::spelling::boolean,
 };
 
+/// The end of the help.
+const EXAMPLES: &str = "\
+Examples:
+  gallery-gpt finetune
+  gallery-gpt finetune --preset gallery_gpt --base llava-1.5-7b-hf --device cuda:0,cuda:1 \\
+      --data train_samples_tuning.json --images art_images_data
+  gallery-gpt finetune --resume runs/finetune-1";
+
 /// Finetunes a base model with LoRA on records of paintings.
 #[derive(Parser)]
-#[command(rename_all = "snake_case")]
+#[command(rename_all = "snake_case", after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     /// Goes on with the run in this folder, with the flags it began with. Others may be given to train longer (`--num_train_epochs`,
     /// `--max_steps`), to save at other times, on other devices, or in less memory (`--gradient_checkpointing`, `--packing`); what would
@@ -41,7 +49,7 @@ pub(crate) struct Arguments {
     #[arg(long, visible_alias = "image_folder", default_value = SAMPLE)]
     pub(crate) images: PathBuf,
     /// Folder of the run; by default the first free runs/finetune-N.
-    #[arg(long)]
+    #[arg(long, help_heading = "Run")]
     pub(crate) output_dir: Option<PathBuf>,
     /// cpu, cuda or cuda:N; several with commas between share the micro-batches of every step.
     #[arg(long, default_value = "cpu")]
@@ -98,7 +106,7 @@ pub(crate) struct Arguments {
     /// A DeepSpeed file, for what it makes of `--max_grad_norm`: it clips only if the file has `gradient_clipping`.
     #[arg(long)]
     pub(crate) deepspeed: Option<PathBuf>,
-    /// Defaults of the flags below: the sample's, or the original script's.
+    /// Whose defaults: for the sample, or those of the original's script (`gallery_gpt`). The help of a flag gives both.
     #[arg(long, value_enum, default_value_t = Preset::Sample)]
     pub(crate) preset: Preset,
     #[command(flatten)]
@@ -124,7 +132,7 @@ pub(crate) struct Arguments {
     /// Peak learning rate.
     #[arg(long, visible_alias = "lr")]
     pub(crate) learning_rate: Option<f64>,
-    /// Peak learning rate of the projector.
+    /// Peak learning rate of the projector; without, that of the rest.
     #[arg(long)]
     pub(crate) mm_projector_lr: Option<f64>,
     /// Weight decay.
@@ -216,7 +224,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 100)]
     pub(crate) max_bad_records: usize,
     /// Seed of the adapters, the order and dropout.
-    #[arg(long, default_value_t = 42)]
+    #[arg(long, help_heading = "Optimizer", default_value_t = 42)]
     pub(crate) seed: u64,
 }
 
@@ -225,6 +233,28 @@ pub(crate) struct Arguments {
 pub(crate) enum Preset {
     Sample,
     GalleryGpt,
+}
+
+impl Preset {
+    /// Its settings.
+    pub(super) fn settings(self) -> (TrainingConfig, LoraConfig) {
+        match self {
+            Self::Sample => (
+                TrainingConfig {
+                    num_train_epochs: 8.0,
+                    per_device_train_batch_size: 8,
+                    gradient_accumulation_steps: 2,
+                    micro_batches: MicroBatches::InParallel,
+                    order: Order::GroupByLength,
+                    eval_steps: 50,
+                    save_steps: Some(100),
+                    ..TrainingConfig::lora(4e-3)
+                },
+                LoraConfig::new(16, 32.0),
+            ),
+            Self::GalleryGpt => (TrainingConfig::gallery_gpt(), LoraConfig::gallery_gpt()),
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -277,22 +307,7 @@ impl Arguments {
     /// # Errors
     /// Flags that do not go together, or a DeepSpeed file that cannot be read.
     pub(crate) fn settings(&self) -> anyhow::Result<(TrainingConfig, LoraConfig)> {
-        let (mut training, mut lora) = match self.preset {
-            Preset::Sample => (
-                TrainingConfig {
-                    num_train_epochs: 8.0,
-                    per_device_train_batch_size: 8,
-                    gradient_accumulation_steps: 2,
-                    micro_batches: MicroBatches::InParallel,
-                    order: Order::GroupByLength,
-                    eval_steps: 50,
-                    save_steps: Some(100),
-                    ..TrainingConfig::lora(4e-3)
-                },
-                LoraConfig::new(16, 32.0),
-            ),
-            Preset::GalleryGpt => (TrainingConfig::gallery_gpt(), LoraConfig::gallery_gpt()),
-        };
+        let (mut training, mut lora) = self.preset.settings();
         let said = [
             ("--bf16 True", self.bf16 == Some(true)),
             ("--fp16 True", self.fp16 == Some(true)),

@@ -1,45 +1,29 @@
 //! The values of a training that come from its preset, as flags.
 
+use std::collections::BTreeSet;
+
+use clap::{Arg, Command};
 use gallery_gpt::{llama::LoraConfig, train::TrainingConfig};
-use serde_json::{Value as Json, to_value};
+use serde_json::{Map, Value as Json, to_value};
 use toml::{Table, Value};
 
-use super::arguments::Arguments;
-
-/// Settings of a training that are flags of the same name.
-const SETTINGS: [&str; 19] = [
-    "ddp_timeout",
-    "learning_rate",
-    "mm_projector_lr",
-    "weight_decay",
-    "warmup_ratio",
-    "lr_scheduler_type",
-    "max_grad_norm",
-    "num_train_epochs",
-    "max_steps",
-    "per_device_train_batch_size",
-    "gradient_accumulation_steps",
-    "loss_mean",
-    "packing",
-    "pad_to_multiple_of",
-    "per_device_eval_batch_size",
-    "dataloader_num_workers",
-    "logging_steps",
-    "eval_steps",
-    "save_steps",
-];
+use super::arguments::{Arguments, Preset};
 
 impl Arguments {
     /// The values of the flags that were left to the preset.
     ///
     /// # Errors
-    /// Flags that do not go together.
+    /// Flags that exclude each other.
     pub(super) fn effective(&self) -> anyhow::Result<Table> {
         let (mut training, lora) = self.settings()?;
         if !self.device.first().is_cpu() {
             training = training.on_gpu();
         }
         let mut values = as_flags(&training, &lora)?;
+        // Whether the script's values hold depends on other flags; the preset sets them again.
+        for name in fields(to_value(&training.script)?)?.keys() {
+            values.remove(name);
+        }
         if self.lora_path.is_some() {
             values.retain(|name, _| !name.starts_with("lora_"));
         }
@@ -50,25 +34,65 @@ impl Arguments {
     }
 }
 
-/// Settings as flags.
+/// Settings by the names of their flags. A setting that has no flag is among them too; nobody asks for it.
 fn as_flags(training: &TrainingConfig, lora: &LoraConfig) -> anyhow::Result<Table> {
-    let settings = to_value(training)?;
     let mut values = Table::new();
-    for name in SETTINGS
-        .into_iter()
-        .chain(["order", "gradient_checkpointing", "save_total_limit"])
-    {
-        let value = match (name, &settings[name]) {
+    for (name, value) in fields(to_value(training)?)? {
+        let value = match (name.as_str(), value) {
             ("max_grad_norm" | "save_steps", Json::Null) => Value::Integer(0),
             ("pad_to_multiple_of", Json::Null) => Value::Integer(1),
             ("max_steps", Json::Null) => Value::Integer(-1),
-            (_, Json::Null) => continue,
+            (_, Json::Null | Json::Object(_)) => continue,
             (_, value) => Value::try_from(value)?,
         };
-        values.insert(name.to_owned(), value);
+        values.insert(name, value);
     }
     values.insert("lora_r".to_owned(), Value::try_from(lora.rank)?);
     values.insert("lora_alpha".to_owned(), lora.alpha.into());
     values.insert("lora_dropout".to_owned(), lora.dropout.into());
     Ok(values)
+}
+
+fn fields(settings: Json) -> anyhow::Result<Map<String, Json>> {
+    match settings {
+        Json::Object(fields) => Ok(fields),
+        other => anyhow::bail!("expected settings with names, found {other}"),
+    }
+}
+
+/// The command with the defaults of both presets in the help of its flags.
+pub(crate) fn with_preset_defaults(command: Command) -> Command {
+    let of = |preset: Preset| {
+        let (mut training, lora) = preset.settings();
+        // No file is read because of a preset.
+        (training.script.vision_tower, training.script.deepspeed) = (None, None);
+        as_flags(&training, &lora).unwrap_or_default()
+    };
+    let (sample, original) = (of(Preset::Sample), of(Preset::GalleryGpt));
+    let named: BTreeSet<String> = sample.keys().chain(original.keys()).cloned().collect();
+    command.mut_args(|arg| {
+        let name = arg.get_long().unwrap_or_default().to_owned();
+        // One default depends on the device, and its help says so.
+        if !named.contains(&name) || has_default(&arg) || name == "pad_to_multiple_of" {
+            return arg;
+        }
+        let text = |value: &Value| value.as_str().map_or(value.to_string(), str::to_owned);
+        let defaults = match (sample.get(&name), original.get(&name)) {
+            (Some(sample), Some(original)) if sample == original => {
+                format!("default: {}", text(sample))
+            }
+            (Some(sample), Some(original)) => {
+                format!("default: {}, gallery_gpt: {}", text(sample), text(original))
+            }
+            (Some(value), None) => format!("default: {}", text(value)),
+            (None, Some(value)) => format!("gallery_gpt: {}", text(value)),
+            (None, None) => return arg,
+        };
+        let help = arg.get_help().cloned().unwrap_or_default();
+        arg.help(format!("{help} [{defaults}]"))
+    })
+}
+
+fn has_default(arg: &Arg) -> bool {
+    !arg.get_default_values().is_empty()
 }

@@ -1,37 +1,30 @@
 //! The main job: finetunes a base with LoRA on records of paintings, then shows what changed.
 //!
 //! Without flags it takes the base and the sample in `datasets/`, and ends with a test painting: the reference, the base's
-//! text and the finetuned text. Flags take the real thing, in the words of the original's script.
-//!
-//! ```sh
-//! gallery-gpt finetune
-//! gallery-gpt finetune --base llava-1.5-7b-hf --data train_samples_tuning.json \
-//!     --images art_images_data --preset gallery_gpt --device cuda:0,cuda:1
-//! ```
+//! text and the finetuned text. The flags have the names of the original's script.
 
 mod arguments;
 mod effective;
-mod going_on;
 mod planning;
 mod progress;
+mod resume;
 mod screen;
-mod script_only;
 mod test_paintings;
 
 use std::{borrow::Cow, ffi::OsString, path::PathBuf};
 
 use anyhow::{bail, ensure};
 pub(crate) use arguments::Arguments;
+pub(crate) use effective::with_preset_defaults;
 use gallery_gpt::{
     Finetune, FinetuneError, TrainingRecords,
     data::count_kinds,
     prelude::*,
     train::{TrainError, TrainableParts},
 };
-use going_on::{began_with, in_flags};
 use planning::show_plan;
 use progress::Progress;
-pub(crate) use script_only::without_fixed;
+use resume::{in_flags, recorded_flags};
 use test_paintings::{compare, examine, sample_test_set};
 
 use crate::{
@@ -55,7 +48,7 @@ pub(crate) fn start(arguments: Arguments, line: &Line) -> anyhow::Result<()> {
         let flags = arguments.recorded(&given);
         return run(&arguments, flags);
     };
-    let began = began_with(&folder)?;
+    let began = recorded_flags(&folder)?;
     let words = ["gallery-gpt".to_owned(), "finetune".to_owned()];
     let words = words.into_iter().chain(flags_over(&began, &given));
     let (command, line) = super::parse(words.map(OsString::from))?;

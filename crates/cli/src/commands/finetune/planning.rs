@@ -9,7 +9,7 @@ use gallery_gpt::{
     vision::ImageProcessorConfig,
 };
 
-use super::{arguments::Arguments, checked_records, going_on::in_flags};
+use super::{arguments::Arguments, checked_records, resume::in_flags};
 
 /// `--plan`: from the base's config, its tokenizer and the records. Of weights, only the list of names and shapes is read.
 pub(crate) fn show_plan(arguments: &Arguments) -> anyhow::Result<()> {

@@ -154,7 +154,7 @@ const FIXED: &[Fixed] = &[
 ///
 /// # Errors
 /// One of them has a value that is not known here.
-pub(crate) fn without_fixed(arguments: Vec<OsString>) -> anyhow::Result<Vec<OsString>> {
+pub(super) fn without_fixed(arguments: Vec<OsString>) -> anyhow::Result<Vec<OsString>> {
     let mut kept = Vec::with_capacity(arguments.len());
     let mut arguments = arguments.into_iter().peekable();
     while let Some(argument) = arguments.next() {

@@ -1,4 +1,4 @@
-//! Going on with a run: with the flags it began with, from whatever folder.
+//! Resuming a run with the flags it began with, from any folder.
 
 use std::path::{Path, PathBuf, absolute};
 
@@ -10,12 +10,12 @@ use gallery_gpt::{
 
 use super::arguments::Arguments;
 
-/// The flags that a run began with.
-pub(crate) fn began_with(run: &Path) -> anyhow::Result<Vec<String>> {
+/// The flags that a run began with, as it recorded them.
+pub(crate) fn recorded_flags(run: &Path) -> anyhow::Result<Vec<String>> {
     let settings = RunSettings::read(run)?;
     if settings.flags.is_empty() {
         bail!(
-            "{} was begun by a program of its own, not by finetune; go on with that program (RunFolder::resume)",
+            "{} was begun by a program of its own, not by finetune; resume it with that program (RunFolder::resume)",
             run.display()
         );
     }
@@ -28,7 +28,7 @@ pub(crate) fn in_flags(error: impl Into<FinetuneError>) -> anyhow::Error {
         FinetuneError::Train(TrainError::HoldsRun { run, whole: true }) => {
             let run = run.display();
             anyhow::anyhow!(
-                "{run} holds a run already; --resume {run} goes on with it, or name another --output_dir"
+                "{run} holds a run already; resume it with --resume {run}, or give another --output_dir"
             )
         }
         error @ FinetuneError::BadRecords { .. } => {
@@ -38,7 +38,7 @@ pub(crate) fn in_flags(error: impl Into<FinetuneError>) -> anyhow::Error {
     }
 }
 
-/// Flags whose values are paths, and where an argument has them.
+/// Flags whose values are paths, by all their names.
 const PATHS: [&str; 14] = [
     "base",
     "model_name_or_path",
@@ -57,7 +57,7 @@ const PATHS: [&str; 14] = [
 ];
 
 impl Arguments {
-    /// The same with absolute paths, so that a run can be gone on with from any folder.
+    /// The same with absolute paths, so that a run can be resumed from any folder.
     pub(crate) fn with_absolute_paths(mut self) -> anyhow::Result<Self> {
         let paths = [&mut self.base, &mut self.data, &mut self.images];
         let more = [
@@ -70,7 +70,7 @@ impl Arguments {
         ];
         let more = more.into_iter().flatten();
         for path in paths.into_iter().chain(more).chain(&mut self.sample_images) {
-            // What is not there is named as it was given, a model by its name on the hub for one.
+            // A path that does not exist stays as it was given: it may be a model's name on the hub.
             if path.exists() {
                 *path = absolute(&path)?;
             }
@@ -78,7 +78,7 @@ impl Arguments {
         Ok(self)
     }
 
-    /// The flags to go on with: those that were given, all paths absolute and none left to a default.
+    /// The flags to resume with: those that were given, with absolute paths, and every path that is a default.
     pub(crate) fn recorded(&self, given: &[String]) -> Vec<String> {
         let mut flags = Vec::new();
         let mut is_path = false;
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_is_gone_on_with_by_absolute_paths() {
+    fn a_run_is_resumed_by_absolute_paths() {
         std::env::set_current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).unwrap();
         let given = [
             "--data",
