@@ -1,4 +1,4 @@
-//! Why a picture cannot be decoded, as its decoder knows it: without the name of the file.
+//! Errors of decoders, which do not know the name of the file.
 
 use crate::{ImageError, PictureFormat};
 
@@ -37,7 +37,7 @@ impl Fault {
         Self::Broken(error.to_string())
     }
 
-    /// The error of the picture of this name, which has so many bytes.
+    /// The error that names the picture, its format and its size in bytes.
     pub(crate) fn named(self, name: &str, format: PictureFormat, bytes: usize) -> ImageError {
         let name = name.to_owned();
         match self {

@@ -48,7 +48,7 @@ impl FromStr for AspectRatio {
     }
 }
 
-/// Settings of [`ImageProcessor`].
+/// Settings of [`ImageProcessor`](crate::ImageProcessor).
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImageProcessorConfig {
     /// Side of the output in pixels.
