@@ -95,7 +95,7 @@ def step():
     def padded(rows, fill):
         return torch.tensor([row + [fill] * (longest - len(row)) for row in rows], device=device)
 
-    # All but the question is supervised: 60 marks of ours, of which one is the picture.
+    # All but the question is supervised: 60 ids of ours, of which one is the picture's placeholder.
     labels = [[-100 if at < 59 + patches or id_ == IMAGE else id_ for at, id_ in enumerate(row)] for row in rows]
     ids, labels, mask = padded(rows, 0), padded(labels, -100), padded([[1] * len(row) for row in rows], 0)
     pictures = pixels(len(rows))

@@ -34,7 +34,7 @@ def median(run, times):
 
 
 def padded(batch):
-    """Ids, labels, mask and pixels: each picture mark as many tokens as the picture has patches, rows padded on the right."""
+    """Ids, labels, mask and pixels: each image placeholder expanded to the picture's patches, rows padded on the right."""
     def expand(rows, fill):
         return [[x for id_, value in zip(marks, row) for x in ([fill] * request["patches"] if id_ == -200 else [value])]
                 for row, marks in zip(rows, batch["input_ids"])]

@@ -94,10 +94,10 @@ impl Record {
             1 => RecordKind::OnePicture,
             _ => RecordKind::SeveralPictures,
         };
-        let own_system = self.conversation.system.is_some();
+        let own_prompt = self.conversation.system.is_some();
         [
             Some(pictures),
-            own_system.then_some(RecordKind::OwnSystem),
+            own_prompt.then_some(RecordKind::SystemPrompt),
             self.answers_first().then_some(RecordKind::AnswersFirst),
             Some(RecordKind::Format(self.format)),
         ]
@@ -197,8 +197,8 @@ pub enum RecordKind {
     SeveralPictures,
     /// No picture.
     TextOnly,
-    /// A system text of its own, instead of the template's.
-    OwnSystem,
+    /// A system prompt of its own, instead of the template's.
+    SystemPrompt,
     /// An answer before the first question, which is left out.
     AnswersFirst,
     /// The format it was read from.
@@ -219,7 +219,7 @@ impl fmt::Display for RecordKind {
             Self::OnePicture => "with one picture",
             Self::SeveralPictures => "with several pictures",
             Self::TextOnly => "text only",
-            Self::OwnSystem => "with a system text of their own",
+            Self::SystemPrompt => "with their own system prompt",
             Self::AnswersFirst => "with an answer before the first question, which is left out",
             Self::Format(RecordFormat::Llava) => "as `conversations` of human and gpt",
             Self::Format(RecordFormat::ShareGpt) => "as `conversations` with other roles or keys",

@@ -47,7 +47,7 @@ pub enum EvalError {
         found: String,
     },
     /// Some predictions cannot be scored.
-    #[error("{path}: {} of its predictions cannot be scored; mend them, or exclude them by name:{}", exclusions.len(), list(exclusions))]
+    #[error("{path}: {} of its predictions cannot be scored; correct or exclude them:{}", exclusions.len(), list(exclusions))]
     Unscorable {
         /// The file, or the system.
         path: String,

@@ -24,8 +24,8 @@ impl Scorer {
             let found = texts.iter().filter(|text| is_one(text)).count();
             if found > 0 {
                 notices.push(format!(
-                    "{scores}: {found} of {} texts, references included, {what} (words: {words}); choose words for their \
-                     language (zh, char, intl) instead of trusting these scores",
+                    "{scores}: {found} of {} texts, references included, {what} (tokenizer: {words}); choose a tokenizer for their \
+                     language (zh, char, intl), as these scores are not meaningful",
                     texts.len()
                 ));
             }
@@ -38,7 +38,7 @@ impl Scorer {
         count(
             "ROUGE",
             name,
-            "are mostly of letters that these words leave out",
+            "consist mostly of letters that this tokenizer drops",
             &|text| {
                 let letters = text.chars().filter(|c| c.is_alphabetic()).count();
                 let kept = text.chars().filter(char::is_ascii_alphabetic).count();
@@ -46,7 +46,8 @@ impl Scorer {
             },
         );
         let whole = |tokenizer: WordTokenizer| move |text: &str| tokenizer.cannot_split(text);
-        let what = "are in a script without blanks, of which a whole sentence counts as one word";
+        let what =
+            "are in a script without spaces, in which this tokenizer finds one word per sentence";
         let (bleu, meteor) = (self.bleu_tokenizer(), self.meteor_tokenizer());
         if bleu == meteor {
             count("BLEU, GLEU and METEOR", bleu.name(), what, &whole(bleu));

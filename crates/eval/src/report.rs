@@ -47,7 +47,7 @@ small, figcaption, .soft { color: var(--soft); font-size: .82rem } code { font-s
 ";
 
 /// Links to the sections, and the legend of the colours.
-const LEGEND: &str = "<nav class=\"soft\"><a href=\"#spread\">spread</a><a href=\"#best\">best</a><a href=\"#worst\">worst</a><a href=\"#improved\">most improved</a></nav>\n<p class=\"soft\">In the texts: <ins>words that a reference has too</ins>; in the references: <del>words that the last system's text lacks</del>.</p>\n";
+const LEGEND: &str = "<nav class=\"soft\"><a href=\"#distribution\">distribution</a><a href=\"#best\">best</a><a href=\"#worst\">worst</a><a href=\"#improved\">most improved</a></nav>\n<p class=\"soft\">In the texts: <ins>words that a reference has too</ins>; in the references: <del>words that the last system's text lacks</del>.</p>\n";
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;")
@@ -69,7 +69,7 @@ impl Report<'_> {
         let title = escape(self.title);
         let _ = write!(
             page,
-            "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>{STYLE}</style>\n<h1>{title}</h1>\n<p class=\"soft\">{} paintings, {} references each. Scores from 0 to 100; below each the interval that holds 95 of 100 resampled test sets.</p>\n",
+            "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>{STYLE}</style>\n<h1>{title}</h1>\n<p class=\"soft\">{} paintings, {} references each. Scores from 0 to 100, each with its 95 % bootstrap confidence interval.</p>\n",
             self.paintings.len(),
             self.references()
         );
@@ -123,7 +123,7 @@ impl Report<'_> {
         if let [first, _, ..] = self.systems {
             let _ = writeln!(
                 page,
-                "<p class=\"soft\">The second line is the interval that holds 95 of 100 resampled test sets; the third is the difference to {} on the paintings that both have, with the two-sided p-value of the paired bootstrap (<= is the smallest that it can give).</p>",
+                "<p class=\"soft\">Second line: the 95 % bootstrap confidence interval. Third line: the difference to {} on the paintings that both have, with the two-sided p-value of the paired bootstrap (<= marks the smallest possible one).</p>",
                 escape(&first.name)
             );
         }
@@ -131,7 +131,7 @@ impl Report<'_> {
 
     fn signatures(&self, page: &mut String, scorer: &Scorer) {
         page.push_str(
-            "<details><summary class=\"soft\">What exactly these scores are</summary><p>",
+            "<details><summary class=\"soft\">How these scores are computed</summary><p>",
         );
         for column in self.columns {
             let signature = scorer.signature(*column, reference_count(self.paintings));
@@ -142,7 +142,7 @@ impl Report<'_> {
 
     fn distributions(&self, page: &mut String) {
         const BINS: usize = 20;
-        page.push_str("<h2 id=\"spread\">How the scores spread</h2>\n");
+        page.push_str("<h2 id=\"distribution\">Distribution of the scores</h2>\n");
         for column in self.columns.iter().take(4) {
             let _ = write!(
                 page,
@@ -291,7 +291,7 @@ impl Report<'_> {
         {
             let _ = write!(
                 page,
-                "<h2>Left out of {}: {}</h2><ul>",
+                "<h2>Excluded from {}: {}</h2><ul>",
                 escape(&system.name),
                 system.exclusions.len()
             );

@@ -1,4 +1,4 @@
-//! A walk over the float parameters of a module, each under its path (`projector.layers.0.weight`).
+//! Visits the float parameters of a module, each with its path (`projector.layers.0.weight`).
 
 use burn::{
     module::{Module, ModuleMapper, ModuleVisitor, Param},
@@ -7,13 +7,14 @@ use burn::{
 
 /// Reads the parameters of a module.
 pub trait ParamVisitor {
-    /// Called for every float parameter, in the module's order. `path` is the names of the fields that lead to it, joined by dots.
+    /// Called for every float parameter, in the module's order. `path` is the names of its fields,
+    /// joined by dots.
     fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>);
 }
 
 /// Replaces the parameters of a module.
 pub trait ParamMapper {
-    /// Called for every float parameter, in the module's order; returns what takes its place.
+    /// Called for every float parameter, in the module's order; returns its replacement.
     fn map<const D: usize>(&mut self, path: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>>;
 }
 
@@ -46,7 +47,7 @@ pub fn map_params<M: Module>(module: M, mapper: &mut impl ParamMapper) -> M {
     module.map(&mut WithPath::new(mapper))
 }
 
-/// Keeps the path of the module that Burn is in.
+/// Keeps track of the path of the module that Burn visits.
 struct WithPath<'a, T> {
     path: String,
     inner: &'a mut T,

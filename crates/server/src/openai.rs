@@ -100,10 +100,11 @@ pub(crate) fn conversation(
     Ok((conversation, pictures))
 }
 
-/// A question about pictures. Marks in it place them if there are as many; else they are text, and the pictures come first.
+/// A question about pictures. Its placeholders stand for them if there are as many; otherwise they are text, and the pictures come
+/// first.
 fn question(text: &str, pictures: usize) -> String {
-    let marks = text.matches(IMAGE_TOKEN).count() + text.matches(IMAGE_PLACEHOLDER).count();
-    if marks == pictures {
+    let placeholders = text.matches(IMAGE_TOKEN).count() + text.matches(IMAGE_PLACEHOLDER).count();
+    if placeholders == pictures {
         return image_question(text, pictures);
     }
     let pictures = format!("{IMAGE_TOKEN}\n").repeat(pictures);

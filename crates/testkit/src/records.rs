@@ -1,6 +1,6 @@
 //! Training records in the forms that people bring.
 
-/// One record of every kind: a picture, none, two, a system text of its own, parts, an instruction.
+/// One record of every kind: a picture, none, two, a system prompt of its own, content parts, an instruction.
 pub const RECORDS: [&str; 6] = [
     r#"{"id":"r0","image":"images/0.jpg","conversations":[{"from":"human","value":"Describe the light.\n<image>"},{"from":"gpt","value":"It falls from the left."}]}"#,
     r#"{"id":"t0","image":"","conversations":[{"from":"user","value":"What is a still life?"},{"from":"assistant","value":"A picture of things on a table."},{"from":"user","value":"Where is it?"},{"from":"assistant","value":"In a room."}]}"#,

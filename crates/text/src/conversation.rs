@@ -119,7 +119,7 @@ pub enum TemplateKind {
     /// `vicuna_v1`, `v1`: what GalleryGPT is trained with.
     #[default]
     VicunaV1,
-    /// `llava_v1`: as `vicuna_v1` with "human" for "user" in the system text.
+    /// `llava_v1`: as `vicuna_v1` with "human" for "user" in the system prompt.
     LlavaV1,
     /// `llava_v0`: the template that the original's name rule picks for the released adapter.
     LlavaV0,
@@ -302,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn a_system_text_takes_the_templates_place() {
+    fn a_system_prompt_replaces_the_templates() {
         let conversation = Conversation::question("Q").with_system("Be brief.");
         let prompt = TemplateKind::VicunaV1.template().prompt(&conversation);
         assert_eq!(prompt, "Be brief. USER: Q ASSISTANT:");

@@ -104,7 +104,7 @@ pub enum ConversationError {
     /// Two turns of the same role in a row.
     #[error("turn {turn} is from `{found}`, expected `{expected}`: the roles must alternate")]
     Roles {
-        /// Zero-based turn.
+        /// The turn, from 0.
         turn: usize,
         /// The role expected.
         expected: &'static str,
@@ -114,19 +114,19 @@ pub enum ConversationError {
     /// The last turn is a question.
     #[error("turn {turn} has no answer: the conversation must end with a turn of the assistant")]
     Unanswered {
-        /// Zero-based turn of the question.
+        /// The turn of the question, from 0.
         turn: usize,
     },
     /// A turn without text.
     #[error("turn {turn} has no text")]
     EmptyTurn {
-        /// Zero-based turn.
+        /// The turn, from 0.
         turn: usize,
     },
     /// A turn contains text that the tokenizer or the template would interpret.
     #[error("turn {turn} contains `{text}`, which {why}; remove it from the text")]
     ReservedText {
-        /// Zero-based turn.
+        /// The turn, from 0.
         turn: usize,
         /// The text.
         text: String,
@@ -134,8 +134,8 @@ pub enum ConversationError {
         why: &'static str,
     },
     /// The system prompt contains text that the tokenizer or the template would interpret.
-    #[error("the system text contains `{text}`, which {why}; remove it from the text")]
-    ReservedInSystem {
+    #[error("the system prompt contains `{text}`, which {why}; remove it from the text")]
+    ReservedInSystemPrompt {
         /// The text.
         text: String,
         /// How it would be interpreted.
@@ -143,18 +143,18 @@ pub enum ConversationError {
     },
     /// A system prompt for a template without one.
     #[error(
-        "template `{template}` has no system text; remove the conversation's own, or train with `vicuna_v1`"
+        "template `{template}` has no system prompt; remove that of the conversation, or train with `vicuna_v1`"
     )]
-    NoSystemText {
+    NoSystemPrompt {
         /// The template.
         template: &'static str,
     },
-    /// A question of which the template would keep nothing.
+    /// A question without a picture, for a template that drops the text of questions.
     #[error(
-        "turn {turn} has no <image>, and template `{template}` keeps nothing else of a question; train with `vicuna_v1`"
+        "turn {turn} has no <image>, and template `{template}` drops the text of questions; train with `vicuna_v1`"
     )]
     NothingKept {
-        /// Zero-based turn.
+        /// The turn, from 0.
         turn: usize,
         /// The template.
         template: &'static str,
@@ -164,7 +164,7 @@ pub enum ConversationError {
         "token {token:?} of turn {turn} crosses the boundary of the answer: the label mask would be wrong"
     )]
     Misaligned {
-        /// Zero-based turn.
+        /// The turn, from 0.
         turn: usize,
         /// The token's text.
         token: String,

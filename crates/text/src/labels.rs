@@ -242,7 +242,7 @@ fn reserved_text(template: &Template, text: &str) -> Option<(String, &'static st
 
 fn check_system(template: &Template, system: &str) -> Result<(), ConversationError> {
     if matches!(template.style, Style::Plain { .. }) {
-        return Err(ConversationError::NoSystemText {
+        return Err(ConversationError::NoSystemPrompt {
             template: template.name,
         });
     }
@@ -253,7 +253,7 @@ fn check_system(template: &Template, system: &str) -> Result<(), ConversationErr
             .then(|| (IMAGE_TOKEN.to_owned(), why))
     };
     match reserved_text(template, system).or_else(image) {
-        Some((text, why)) => Err(ConversationError::ReservedInSystem { text, why }),
+        Some((text, why)) => Err(ConversationError::ReservedInSystemPrompt { text, why }),
         None => Ok(()),
     }
 }

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_gets_its_marks() {
+    fn a_question_gets_its_placeholders() {
         assert_eq!(image_question("Why?", 1), "<image>\nWhy?");
         assert_eq!(image_question("Why?", 0), "Why?");
         assert_eq!(

@@ -53,7 +53,7 @@ pub(crate) struct Arguments {
     /// More of them.
     #[arg(long, visible_alias = "image_file", value_name = "PICTURE", num_args = 1..)]
     image: Vec<String>,
-    /// Ask about all pictures in one prompt, a mark for each where the question has none.
+    /// Ask about all pictures in one prompt, with a placeholder for each if the question has none.
     #[arg(long, conflicts_with = "output")]
     together: bool,
     /// File of JSON lines for the answers, `-` for standard output; pictures that are in it already are not asked about again.

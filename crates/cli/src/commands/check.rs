@@ -155,7 +155,7 @@ fn say_kinds(set: &PaintingForm, pictures: &PictureFolder) {
             continue;
         }
         let system = match (&record.conversation.system, kind) {
-            (Some(text), RecordKind::OwnSystem) => format!("({}) ", printable(text)),
+            (Some(text), RecordKind::SystemPrompt) => format!("({}) ", printable(text)),
             _ => String::new(),
         };
         say!(

@@ -58,7 +58,7 @@ fn every_form_is_validated_and_trained_and_said() {
             "3 with one picture",
             "1 with several pictures",
             "2 text only",
-            "1 with a system text of their own",
+            "1 with their own system prompt",
             "(You look at light only.) <image>",
             "1 as `messages` with content parts",
             "1 as an instruction and its answer",

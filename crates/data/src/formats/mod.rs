@@ -87,7 +87,7 @@ fn read(fields: &Object) -> Result<Record, RecordError> {
         };
         let own = conversation.system.get_or_insert_with(|| system.clone());
         if own != system {
-            return Err(schema("one system text", "two different ones".to_owned()));
+            return Err(schema("one system prompt", "two different ones".to_owned()));
         }
     }
     let pictures = pictures::in_order(&turns.image_parts, own_pictures)?;
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_system_text_is_the_records_own() {
+    fn a_system_prompt_is_the_records_own() {
         let talk = r#"{"from":"human","value":"Q"},{"from":"gpt","value":"A"}"#;
         let own = "(Light.) human: Q | gpt: A";
         for json in [
@@ -259,7 +259,7 @@ mod tests {
                 format!(
                     r#"{{"conversations":[{talk},{{"from":"system","value":"Light."}},{talk}]}}"#
                 ),
-                "a system text in turn 2",
+                "a system prompt in turn 2",
             ),
             (
                 format!(r#"{{"system":["Light."],"conversations":[{talk}]}}"#),

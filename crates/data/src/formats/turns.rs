@@ -71,13 +71,13 @@ impl Turns {
                 Role::Assistant
             }
             "system" | "developer" if index == 0 => {
-                // A blank system text counts as none.
+                // A blank system prompt counts as none.
                 self.conversation.system = (!text.trim().is_empty()).then_some(text);
                 return Ok(());
             }
             "system" | "developer" => {
-                let found = in_turn("a system text".to_owned());
-                return Err(schema("a system text only in the first turn", found));
+                let found = in_turn("a system prompt".to_owned());
+                return Err(schema("a system prompt only in the first turn", found));
             }
             _ => return Err(schema(ROLES, in_turn(format!("`{role}`")))),
         };

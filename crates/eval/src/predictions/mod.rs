@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_is_no_texts_by_name_is_told() {
+    fn an_object_without_texts_by_name_is_rejected() {
         let error = load(r#"{"x.jpg": {"score": 1}}"#).unwrap_err().to_string();
         assert!(
             error.contains("key `x.jpg`") && error.contains("one object"),

@@ -1,4 +1,4 @@
-//! How the names of predictions mean paintings of a test set.
+//! Finds the painting of a test set for the name of a prediction.
 
 use std::collections::BTreeMap;
 

@@ -40,7 +40,7 @@ impl Predictions {
                 let text = text_alone(&value).ok_or_else(|| {
                     wrong(
                         format!("key `{name}`"),
-                        "the text of the painting of that name, in a file that is one object",
+                        "a text, since the file is one object that maps names to texts",
                         json_kind(Some(&value)),
                     )
                 })?;

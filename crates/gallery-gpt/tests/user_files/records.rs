@@ -141,7 +141,7 @@ fn pictures_in_memory_are_those_in_files() {
 }
 
 #[test]
-fn a_record_s_system_text_is_the_one_asked_with() {
+fn a_record_s_system_prompt_is_the_one_asked_with() {
     let (base, batcher) = base();
     let record = &read(RECORDS[3])[0];
     let (ids, _) = batcher.encode_text(record).unwrap();
@@ -150,9 +150,9 @@ fn a_record_s_system_text_is_the_one_asked_with() {
     let prompt = TemplateKind::VicunaV1.template().prompt(&asked);
     let prompt = encode_prompt(base.tokenizer(), &prompt).unwrap();
     assert_eq!(ids[..prompt.len()], prompt);
-    // A template without a system text refuses it, and one that keeps pictures alone a text.
+    // A template without a system prompt rejects one, and one that drops questions rejects a text-only record.
     for (record, said) in [
-        (RECORDS[3], "no system text"),
+        (RECORDS[3], "no system prompt"),
         (RECORDS[5], "has no <image>"),
     ] {
         let plain = Batcher::new(
@@ -175,14 +175,14 @@ fn a_record_s_system_text_is_the_one_asked_with() {
         record.conversation.system = Some(text.to_owned());
         let error = batcher.encode_text(&record).unwrap_err().to_string();
         assert!(
-            error.contains("the system text") && error.contains(said),
+            error.contains("the system prompt") && error.contains(said),
             "{error}"
         );
     }
 }
 
 #[test]
-fn a_record_without_a_mark_is_found_before_the_first_step() {
+fn a_record_without_a_placeholder_is_found_before_the_first_step() {
     let (base, batcher) = base();
     let folder = tempfile::tempdir().unwrap();
     let mut records = read(&RECORDS[..1].join("\n"));

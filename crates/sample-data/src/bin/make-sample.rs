@@ -85,7 +85,7 @@ fn draw(scene: &Scene, path: &Path) -> anyhow::Result<()> {
     std::fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// One to four questions; the picture's mark at the end of the first, as in PaintingForm.
+/// One to four questions; the picture's placeholder at the end of the first, as in PaintingForm.
 fn conversation(scene: &Scene, number: usize) -> Vec<Value> {
     let turn = |from: &str, value: String| json!({ "from": from, "value": value });
     let question = QUESTIONS[number % QUESTIONS.len()];

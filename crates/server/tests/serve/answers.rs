@@ -216,9 +216,9 @@ fn an_image_mark_in_a_text_is_text() {
     let without = tokens(json!([user("What is <image>?", &[])]));
     assert!(
         without < patches,
-        "{without} tokens: the mark was taken for a picture"
+        "{without} tokens: the placeholder was taken for a picture"
     );
-    // As many marks as pictures place them, other numbers do not.
+    // Placeholders stand for the pictures only if there are as many.
     let plain = tokens(json!([user(QUESTION, &[&picture])]));
     let placed = format!("<image>\n{QUESTION}");
     assert_eq!(tokens(json!([user(&placed, &[&picture])])), plain);
