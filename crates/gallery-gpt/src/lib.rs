@@ -62,12 +62,12 @@ mod evaluator;
 mod finetune;
 mod picture;
 
-pub use answers_file::{AnswersError, AnswersFile, WrittenBy};
+pub use answers_file::{AnswersFile, WrittenBy};
 pub use attention_map::AttentionMap;
 pub use device::{
     Check, DeviceError, DeviceKind, DeviceReport, Devices, Finding, Verdict, check_device,
 };
-pub use error::GalleryError;
+pub use error::{AnswersError, GalleryError};
 pub use evaluator::Evaluator;
 pub use finetune::{
     Finetune, FinetuneBuilder, FinetuneError, FinetuneRun, Finetuned, TrainingRecords,

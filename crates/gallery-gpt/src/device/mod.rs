@@ -2,6 +2,7 @@
 
 #[cfg(feature = "cuda-no-fusion")]
 mod cuda;
+mod finding;
 mod probe;
 mod report;
 
@@ -9,8 +10,9 @@ use std::str::FromStr;
 
 use burn::tensor::Device;
 
+pub use finding::{Finding, Verdict};
 pub use probe::{Check, check_device};
-pub use report::{DeviceReport, Finding, Verdict};
+pub use report::DeviceReport;
 
 /// A device, chosen at run time among those of this build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
