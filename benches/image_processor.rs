@@ -25,7 +25,7 @@ fn benches(criterion: &mut Criterion) {
         );
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../datasets/painting-form-mini/images/test_0.jpg");
+        .join("../datasets/painting-form-mini/images/test_0.jpg");
     let bytes = std::fs::read(path).expect("the sample is in the repository");
     let processor = ImageProcessorConfig::new(64).init();
     criterion.bench_function(

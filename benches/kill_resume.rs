@@ -2,17 +2,15 @@
 //! leaves with a run that was never killed.
 //!
 //! ```sh
-//! cargo bench -p gallery-gpt --bench kill_resume
+//! cargo bench -p gallery-gpt-benches --bench kill_resume
 //! ```
 
 #![allow(clippy::print_stdout, reason = "a program talks on the terminal")]
-#![allow(dead_code, reason = "some of what is shared is for the test")]
-
-mod interrupted;
 
 use std::time::Instant;
 
 use clap::Parser;
+use gallery_gpt_testkit::interrupted;
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Kills a training and lets it go on.

@@ -4,14 +4,12 @@
 //! speed is that of the medium shape with random weights.
 //!
 //! ```sh
-//! cargo bench -p gallery-gpt --bench lower_memory -- --adapter runs/finetune-1/adapter
+//! cargo bench -p gallery-gpt-benches --bench lower_memory -- --adapter runs/finetune-1/adapter
 //! ```
 
 #![allow(clippy::print_stdout, reason = "a program talks on the terminal")]
-#![allow(dead_code, reason = "the batches of the medium shape are for others")]
 
-mod medium;
-
+use gallery_gpt_benches::medium;
 use std::{path::PathBuf, time::Instant};
 
 use burn::{
@@ -82,7 +80,7 @@ struct Scored {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let datasets = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../datasets");
+    let datasets = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../datasets");
     let base = arguments.base.clone();
     let base = base.unwrap_or_else(|| datasets.join("tiny-base"));
     let sample = datasets.join("painting-form-mini");

@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! python3 -m venv .venv && .venv/bin/pip install nltk==3.10.4 sacrebleu==2.6.0 rouge-score==0.1.2
-//! cargo bench -p gallery-gpt --bench metrics -- --python .venv/bin/python
+//! cargo bench -p gallery-gpt-benches --bench metrics -- --python .venv/bin/python
 //! ```
 //!
 //! The texts are analyses of the sample's kind. Without `--python` only this side is timed.
@@ -191,7 +191,7 @@ fn run_peer(python: &PathBuf, pairs: &Pairs) -> anyhow::Result<Value> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("pairs.json");
     std::fs::write(&path, json!(records).to_string())?;
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../benches/metrics.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/metrics.py");
     let output = Command::new(python).arg(script).arg(&path).output()?;
     ensure!(
         output.status.success(),

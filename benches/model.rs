@@ -2,8 +2,7 @@
 
 #![allow(missing_docs, reason = "criterion's macros make undocumented items")]
 
-mod medium;
-
+use gallery_gpt_benches::medium;
 use std::{hint::black_box, time::Duration};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};

@@ -1,7 +1,7 @@
 //! Opens a checkpoint of the 7B shape: random bf16 weights in shards on disk, 14 GB, deleted at the end.
 //!
 //! ```sh
-//! cargo bench --bench open_7b
+//! cargo bench -p gallery-gpt-benches --bench open_7b
 //! ```
 //!
 //! Two children of this program are compared, after each other and twice: one reads the files to nowhere, one opens the checkpoint for the

@@ -1,13 +1,12 @@
 //! Opens a training set of many records: seconds, and memory against the file's size. The records are the sample's, over and over.
 //!
 //! ```sh
-//! cargo bench -p gallery-gpt --bench open_dataset -- --records 100000
+//! cargo bench -p gallery-gpt-benches --bench open_dataset -- --records 100000
 //! ```
 
 #![allow(clippy::print_stdout, reason = "a program talks on the terminal")]
 
-mod memory;
-
+use gallery_gpt_benches::memory;
 use std::{io::Write, path::PathBuf, time::Instant};
 
 use anyhow::Context;
@@ -30,7 +29,7 @@ struct Arguments {
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let sample = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("../../datasets/painting-form-mini/train_samples_tuning.json");
+        .join("../datasets/painting-form-mini/train_samples_tuning.json");
     let mut file = tempfile::NamedTempFile::new()?;
     {
         let records: Vec<Value> = serde_json::from_slice(&std::fs::read(sample)?)?;

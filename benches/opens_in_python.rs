@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! python3 -m venv .venv && .venv/bin/pip install torch transformers peft safetensors
-//! cargo bench -p gallery-gpt --bench opens_in_python -- --python .venv/bin/python
+//! cargo bench -p gallery-gpt-benches --bench opens_in_python -- --python .venv/bin/python
 //! ```
 
 #![allow(clippy::print_stdout, reason = "a program talks on the terminal")]
@@ -40,10 +40,7 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let folder = tempfile::tempdir()?;
     write(folder.path())?;
-    let script = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../benches/opens_in_python.py"
-    );
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/opens_in_python.py");
     let status = Command::new(&arguments.python)
         .arg(script)
         .arg(folder.path())

@@ -4,8 +4,8 @@
 //! page and the API are tried by a browser and OpenAI's own client first.
 //!
 //! ```sh
-//! cargo bench -p gallery-gpt-server --bench serve
-//! cargo bench -p gallery-gpt-server --bench serve -- --requests 5000 --python .venv/bin/python --chromium /usr/bin/chromium
+//! cargo bench -p gallery-gpt-benches --bench serve
+//! cargo bench -p gallery-gpt-benches --bench serve -- --requests 5000 --python .venv/bin/python --chromium /usr/bin/chromium
 //! ```
 
 #![allow(
@@ -14,8 +14,7 @@
     reason = "a program talks on the terminal"
 )]
 
-mod memory;
-
+use gallery_gpt_benches::memory;
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
@@ -88,7 +87,7 @@ struct Counts {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let datasets = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../datasets");
+    let datasets = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../datasets");
     let gallery = Arc::new(GalleryGpt::load(
         datasets.join("tiny-base"),
         &Device::flex(),
@@ -148,7 +147,7 @@ fn main() -> anyhow::Result<()> {
     ));
 
     if let (Some(python), Some(chromium)) = (&arguments.python, &arguments.chromium) {
-        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../benches/serve.py");
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("serve.py");
         let status = Command::new(python)
             .args([script.as_os_str(), format!("http://{address}").as_ref()])
             .args([paintings[0].as_os_str(), chromium.as_os_str()])

@@ -11,7 +11,7 @@ use gallery_gpt::{
 };
 
 fn benches(criterion: &mut Criterion) {
-    let datasets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets");
+    let datasets = Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets");
     let tokenizer =
         Tokenizer::from_folder(datasets.join("tiny-base")).expect("the base is in the repository");
     let set = PaintingForm::load(datasets.join("painting-form-mini/train_samples_tuning.json"))

@@ -4,7 +4,7 @@
 //!
 //! ```sh
 //! python3 -m venv .venv && .venv/bin/pip install torch transformers peft pillow
-//! cargo bench -p gallery-gpt --bench versus_pytorch -- --python .venv/bin/python
+//! cargo bench -p gallery-gpt-benches --bench versus_pytorch -- --python .venv/bin/python
 //! ```
 
 #![allow(
@@ -13,9 +13,7 @@
     reason = "a program talks on the terminal"
 )]
 
-mod medium;
-mod memory;
-
+use gallery_gpt_benches::{medium, memory};
 use std::{
     ops::Range,
     path::PathBuf,
@@ -191,7 +189,7 @@ fn main() -> anyhow::Result<()> {
     });
     let request_path = folder.path().join("request.json");
     std::fs::write(&request_path, request.to_string())?;
-    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../benches/versus_pytorch.py");
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("versus_pytorch.py");
     let output = Command::new(&arguments.python)
         .arg(script)
         .arg(&request_path)
@@ -256,7 +254,7 @@ fn main() -> anyhow::Result<()> {
 
 /// The first records of the sample, in its shuffled order, as the tiny base's tokenizer reads them; with pictures of this shape.
 fn sample_mix(records: usize) -> anyhow::Result<Batch> {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../datasets");
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../datasets");
     let set = PaintingForm::load(root.join("painting-form-mini/train_samples_tuning.json"))?;
     let tokenizer = Tokenizer::from_folder(root.join("tiny-base"))?;
     let template = TemplateKind::default().template();

@@ -3,8 +3,8 @@
 //! several lengths, and the tower.
 //!
 //! ```sh
-//! cargo bench -p gallery-gpt --features cuda --bench on_device -- --device cuda --python .venv/bin/python --peak_tflops 989
-//! cargo bench -p gallery-gpt --bench on_device -- --shape medium --python .venv/bin/python
+//! cargo bench -p gallery-gpt-benches --features cuda --bench on_device -- --device cuda --python .venv/bin/python --peak_tflops 989
+//! cargo bench -p gallery-gpt-benches --bench on_device -- --shape medium --python .venv/bin/python
 //! ```
 //!
 //! Weights are random and made on the device, so nothing has to be there but the program and the script beside it. Each side, and each
@@ -18,13 +18,10 @@
 )]
 
 #[allow(dead_code, reason = "only the sizes are taken")]
-mod medium;
-mod memory;
-#[path = "on_device/ours.rs"]
 mod ours;
-#[path = "on_device/watch.rs"]
 mod watch;
 
+use gallery_gpt_benches::{medium, memory};
 use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -62,7 +59,7 @@ struct Arguments {
     #[arg(long)]
     python: Option<PathBuf>,
     /// The peer's half.
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../benches/on_device.py"))]
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/on_device.py"))]
     script: PathBuf,
     /// Records in a step, tried one after the other until one does not fit.
     #[arg(long, value_delimiter = ',', default_values_t = [4, 8, 16, 32])]

@@ -9,11 +9,11 @@ use gallery_gpt::{
 };
 
 /// Tokens of a row, the picture expanded.
-pub(crate) const TOKENS: usize = 600;
+pub const TOKENS: usize = 600;
 
 /// The sizes.
 #[must_use]
-pub(crate) fn config() -> GalleryModelConfig {
+pub fn config() -> GalleryModelConfig {
     GalleryModelConfig {
         vision: VisionConfig {
             hidden_size: 256,
@@ -41,14 +41,14 @@ pub(crate) fn config() -> GalleryModelConfig {
 
 /// The model, with random weights of one seed.
 #[must_use]
-pub(crate) fn model(device: &Device) -> GalleryModel {
+pub fn model(device: &Device) -> GalleryModel {
     device.seed(7);
     config().init(device)
 }
 
 /// The ids of a row: a picture among text.
 #[must_use]
-pub(crate) fn row(seed: usize) -> Vec<i64> {
+pub fn row(seed: usize) -> Vec<i64> {
     let text = TOKENS - 64;
     let mut ids: Vec<i64> = (0..text)
         .map(|i| 3 + ((i * 7919 + seed * 104_729) % 31_000) as i64)
@@ -60,7 +60,7 @@ pub(crate) fn row(seed: usize) -> Vec<i64> {
 
 /// A picture.
 #[must_use]
-pub(crate) fn picture(seed: usize) -> PixelValues {
+pub fn picture(seed: usize) -> PixelValues {
     let values = (0..3 * 112 * 112)
         .map(|i| ((i * (2 * seed + 31) + seed) % 997) as f32 / 400.0 - 1.2)
         .collect();
@@ -69,7 +69,7 @@ pub(crate) fn picture(seed: usize) -> PixelValues {
 
 /// One row whose second half is supervised.
 #[must_use]
-pub(crate) fn row_batch(seed: usize) -> Batch {
+pub fn row_batch(seed: usize) -> Batch {
     let ids = row(seed);
     let half = ids.len() / 2;
     let label = |(at, &id)| if at < half { -100 } else { id };
@@ -83,8 +83,7 @@ pub(crate) fn row_batch(seed: usize) -> Batch {
 
 /// Rows of 96 words, the first of them with a picture before the words.
 #[must_use]
-#[allow(dead_code, reason = "one of the benches that share this file takes it")]
-pub(crate) fn batch_with_pictures(rows: usize, pictures: usize) -> Batch {
+pub fn batch_with_pictures(rows: usize, pictures: usize) -> Batch {
     let mut batch = Batch::default();
     for seed in 0..rows {
         let mut ids: Vec<i64> = row(seed)
@@ -108,7 +107,7 @@ pub(crate) fn batch_with_pictures(rows: usize, pictures: usize) -> Batch {
 
 /// Several rows of [`row_batch`].
 #[must_use]
-pub(crate) fn batch(rows: usize) -> Batch {
+pub fn batch(rows: usize) -> Batch {
     let mut batch = Batch::default();
     for row in (0..rows).map(row_batch) {
         batch.input_ids.extend(row.input_ids);

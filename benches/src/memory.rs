@@ -1,19 +1,20 @@
 //! How much memory this process has.
 
-#![allow(dead_code, reason = "each program looks at one of them")]
-
 /// Bytes of this process in memory, where the system tells.
-pub(crate) fn resident() -> Option<u64> {
+#[must_use]
+pub fn resident() -> Option<u64> {
     status("self", "VmRSS:")
 }
 
 /// The most it ever had.
-pub(crate) fn peak() -> Option<u64> {
+#[must_use]
+pub fn peak() -> Option<u64> {
     status("self", "VmHWM:")
 }
 
 /// The most another process ever had.
-pub(crate) fn peak_of(process: u32) -> Option<u64> {
+#[must_use]
+pub fn peak_of(process: u32) -> Option<u64> {
     status(&process.to_string(), "VmHWM:")
 }
 

@@ -6,9 +6,6 @@
     reason = "a test that cannot go on has failed, and shows what it measured"
 )]
 
-#[path = "../../../benches/interrupted.rs"]
-mod interrupted;
-
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
@@ -20,7 +17,9 @@ use gallery_gpt::{
     prelude::*,
     train::{LogLine, MicroBatches, OnBadRecord, TrainError, TrainableParts},
 };
-use interrupted::{More, be_killed, ensure_same, kill, records, train, train_with};
+use gallery_gpt_testkit::interrupted::{
+    self, More, be_killed, ensure_same, kill, records, train, train_with,
+};
 
 /// Not a test of its own: what the next one kills.
 #[test]

@@ -20,7 +20,9 @@ fn datasets() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../datasets")
 }
 
-pub(crate) fn config() -> TrainingConfig {
+/// Its settings: two epochs, with a checkpoint every second step.
+#[must_use]
+pub fn config() -> TrainingConfig {
     TrainingConfig {
         num_train_epochs: 2.0,
         per_device_train_batch_size: 2,
@@ -32,7 +34,7 @@ pub(crate) fn config() -> TrainingConfig {
 }
 
 /// The sample's first records.
-pub(crate) fn records(count: usize) -> anyhow::Result<Vec<Record>> {
+pub fn records(count: usize) -> anyhow::Result<Vec<Record>> {
     let file = datasets().join("painting-form-mini/train_samples_tuning.json");
     let mut records = PaintingForm::load(file)?.records;
     records.truncate(count);
@@ -40,7 +42,7 @@ pub(crate) fn records(count: usize) -> anyhow::Result<Vec<Record>> {
 }
 
 /// Trains in a folder, going on with what is there.
-pub(crate) fn train(
+pub fn train(
     folder: &Path,
     config: &TrainingConfig,
     records: &[Record],
@@ -55,16 +57,18 @@ pub(crate) fn train(
 }
 
 /// What a training may have beside settings and records.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct More<'a> {
-    pub(crate) validation: &'a [Record],
-    pub(crate) dropout: f64,
+#[derive(Clone, Copy, Debug, Default)]
+pub struct More<'a> {
+    /// Validation records.
+    pub validation: &'a [Record],
+    /// Dropout probability of the adapters.
+    pub dropout: f64,
     /// CPU devices beside the first.
-    pub(crate) others: usize,
+    pub others: usize,
 }
 
 /// As [`train`], with more.
-pub(crate) fn train_with(
+pub fn train_with(
     folder: &Path,
     config: &TrainingConfig,
     records: &[Record],
@@ -136,7 +140,7 @@ fn files(folder: &Path) -> anyhow::Result<BTreeMap<PathBuf, Vec<u8>>> {
 }
 
 /// Says where two run folders differ.
-pub(crate) fn ensure_same(found: &Path, expected: &Path) -> anyhow::Result<()> {
+pub fn ensure_same(found: &Path, expected: &Path) -> anyhow::Result<()> {
     let (found, expected) = (files(found)?, files(expected)?);
     ensure!(
         expected.len() > 4,
@@ -159,7 +163,7 @@ pub(crate) fn ensure_same(found: &Path, expected: &Path) -> anyhow::Result<()> {
 const VICTIM: &str = "GALLERY_GPT_TEST_TRAINING";
 
 /// Trains in the folder that the variable names; nothing where it names none.
-pub(crate) fn be_killed() -> anyhow::Result<bool> {
+pub fn be_killed() -> anyhow::Result<bool> {
     let Some(folder) = std::env::var_os(VICTIM) else {
         return Ok(false);
     };
@@ -169,7 +173,7 @@ pub(crate) fn be_killed() -> anyhow::Result<bool> {
 
 /// Kills the program that `arguments` make of this one at random moments, saves included, as often as told, each time letting it go
 /// on, and compares what it leaves with a run that was never killed. Returns how often it was compared.
-pub(crate) fn kill(
+pub fn kill(
     kills: usize,
     arguments: &[&str],
     mut observe: impl FnMut(usize),

@@ -1,0 +1,6 @@
+//! What several benchmarks share.
+
+#![allow(clippy::missing_errors_doc, reason = "errors end a benchmark")]
+
+pub mod medium;
+pub mod memory;
