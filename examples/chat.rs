@@ -12,7 +12,7 @@ fn main() -> anyhow::Result<()> {
 
     let questions = [
         "Please write a paragraph of formal analysis for this painting.",
-        "Write more of it.",
+        "Write a logically connected paragraph of formal analysis, limited to the visual features of this painting.",
     ];
     // One placeholder for the one picture, in the first turn.
     let mut talk = Conversation::question(image_question(questions[0], 1));

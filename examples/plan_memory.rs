@@ -11,7 +11,13 @@ use gallery_gpt::{
 fn main() -> anyhow::Result<()> {
     let config = GalleryModelConfig::gallery_gpt_7b();
     let lora = LoraConfig::gallery_gpt();
-    let trainer = Trainer::new(TrainingConfig::gallery_gpt().on_gpu())?;
+    // The original's 16 records of a step, four at a time.
+    let training = TrainingConfig {
+        per_device_train_batch_size: 4,
+        gradient_accumulation_steps: 4,
+        ..TrainingConfig::gallery_gpt()
+    };
+    let trainer = Trainer::new(training.on_gpu())?;
     let model = PlannedModel {
         config: &config,
         lora: Some(&lora),

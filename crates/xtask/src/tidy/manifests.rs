@@ -10,6 +10,7 @@ pub(super) fn check(repository: &Repository, findings: &mut Vec<Finding>) {
         published(repository, folder, manifest, findings);
     }
     examples(repository, findings);
+    quickstart(repository, findings);
 }
 
 fn published(repository: &Repository, folder: &str, manifest: &str, findings: &mut Vec<Finding>) {
@@ -47,6 +48,41 @@ fn published(repository: &Repository, folder: &str, manifest: &str, findings: &m
             line: 0,
             message: format!("has no line {field:?}"),
         });
+    }
+}
+
+/// The example that the README prints, from its first `use` on.
+const QUICKSTART: &str = "examples/quickstart.rs";
+
+/// The README's Rust program is the example, word for word, and under 40 lines.
+fn quickstart(repository: &Repository, findings: &mut Vec<Finding>) {
+    let mut report = |message: String| {
+        findings.push(Finding {
+            file: "README.md".to_owned(),
+            line: 0,
+            message,
+        });
+    };
+    let page = repository
+        .pages
+        .iter()
+        .find(|(name, _)| name == "README.md");
+    let printed = page.and_then(|(_, text)| text.split("```rust\n").nth(1)?.split("```").next());
+    let example = repository
+        .sources
+        .iter()
+        .find(|source| source.name == QUICKSTART);
+    let example = example.and_then(|source| Some(&source.text[source.text.find("\nuse ")? + 1..]));
+    match (printed, example) {
+        (Some(printed), Some(example)) if printed == example => {
+            let lines = printed.lines().count();
+            if lines >= 40 {
+                report(format!(
+                    "the program has {lines} lines, expected fewer than 40"
+                ));
+            }
+        }
+        _ => report(format!("the program is not that of {QUICKSTART}")),
     }
 }
 
