@@ -3,7 +3,7 @@
 #![allow(clippy::print_stdout, reason = "an example prints what it did")]
 
 use gallery_gpt::{
-    data::RecordShape,
+    data::RecordSize,
     prelude::*,
     train::{AttentionMemory, PlannedModel},
 };
@@ -25,8 +25,8 @@ fn main() -> anyhow::Result<()> {
         attention: AttentionMemory::Fused,
         threads: 1,
     };
-    // `Batcher::check` has the shapes of real records.
-    let record = RecordShape {
+    // `Batcher::check` has the sizes of real records.
+    let record = RecordSize {
         tokens: config.tokens_per_picture() + 320,
         supervised: 250,
         pictures: 1,
