@@ -1,67 +1,19 @@
-//! The program `serve` as it is started and stopped, and what hostile requests cost it.
+//! What hostile requests cost a server, in memory and time.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 
-use crate::{program, root};
+use super::{Server, is_healthy, serve, start};
+use crate::root;
 
 /// A hostile request may take so much memory beyond what the server had, and so long.
 const MEMORY: u64 = 64 << 20;
 const TIME: Duration = Duration::from_secs(2);
-
-/// `serve` on a free port; killed when it is dropped.
-struct Server {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn serve(flags: &[&str]) -> Command {
-    let mut command = program("serve");
-    command.args(["--port", "0"]).args(flags);
-    command.env_remove("GALLERY_GPT_API_KEY");
-    command
-}
-
-fn start(mut command: Command) -> Server {
-    start_again(&mut command)
-}
-
-fn start_again(command: &mut Command) -> Server {
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    let mut out = BufReader::new(child.stdout.take().unwrap());
-    out.read_line(&mut line).unwrap();
-    let address = address_in(&line);
-    Server { child, address }
-}
-
-fn address_in(line: &str) -> SocketAddr {
-    let address = line
-        .split("http://")
-        .nth(1)
-        .and_then(|rest| rest.split('/').next());
-    address
-        .unwrap_or_else(|| panic!("no address in {line:?}"))
-        .parse()
-        .unwrap()
-}
 
 /// Sends a request, and gives the status and the body of the answer.
 fn send(address: SocketAddr, path: &str, body: &[u8]) -> (u16, String) {
@@ -84,49 +36,9 @@ fn chat(server: &Server, body: &[u8]) -> (u16, String) {
     send(server.address, "/v1/chat/completions", body)
 }
 
-fn is_healthy(server: &Server) -> bool {
-    let mut socket = TcpStream::connect(server.address).unwrap();
-    let _ = socket.write_all(b"GET /health HTTP/1.0\r\n\r\n");
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).is_ok() && answer.ends_with("ok")
-}
-
-fn signal(server: &Server, name: &str) {
-    let process = server.child.id().to_string();
-    let sent = Command::new("kill")
-        .args([name, &process])
-        .status()
-        .unwrap();
-    assert!(sent.success());
-}
-
-/// Waits for the end of the program, for so long.
-fn ended(server: &mut Server, within: Duration) -> Option<std::process::ExitStatus> {
-    let began = Instant::now();
-    while began.elapsed() < within {
-        if let Some(status) = server.child.try_wait().unwrap() {
-            return Some(status);
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    None
-}
-
 /// A body that an answer of a few tokens is asked for with, and something in front.
 fn question(field: &str) -> String {
     format!(r#"{{{field}"messages":[{{"role":"user","content":"What is it?"}}],"max_tokens":2}}"#)
-}
-
-fn said(server: &mut Server) -> String {
-    let mut text = String::new();
-    server
-        .child
-        .stderr
-        .take()
-        .unwrap()
-        .read_to_string(&mut text)
-        .unwrap();
-    text
 }
 
 #[test]
@@ -374,184 +286,4 @@ fn png(width: u32, height: u32, value: u8) -> Vec<u8> {
         .write_to(&mut file, image::ImageFormat::Png)
         .unwrap();
     file.into_inner()
-}
-
-#[test]
-#[cfg(unix)]
-fn a_polite_kill_is_not_held_up() {
-    for first in ["-TERM", "-INT"] {
-        let mut server = start(serve(&["--deadline", "20"]));
-        let mut half = TcpStream::connect(server.address).unwrap();
-        half.write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localh")
-            .unwrap();
-        let mut body = TcpStream::connect(server.address).unwrap();
-        body.write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 90\r\n\r\n{").unwrap();
-        assert!(is_healthy(&server));
-        signal(&server, first);
-        let status = ended(&mut server, Duration::from_secs(8));
-        assert!(
-            status.is_some_and(|status| status.success()),
-            "{first}: {status:?}"
-        );
-        let said = said(&mut server);
-        assert!(said.contains("stopping"), "{said}");
-    }
-}
-
-#[test]
-#[cfg(unix)]
-fn a_second_signal_does_not_wait() {
-    for second in ["-TERM", "-INT"] {
-        let flags = [
-            "--max_new_tokens",
-            "1000",
-            "--temperature",
-            "50",
-            "--queue",
-            "64",
-        ];
-        let mut server = start(serve(&flags));
-        // Many answers are under way or wait for their turn: their end would be waited for.
-        let body = r#"{"messages":[{"role":"user","content":"What is it?"}],"stream":true}"#;
-        let waiting: Vec<TcpStream> = (0..48)
-            .map(|_| {
-                let mut socket = TcpStream::connect(server.address).unwrap();
-                write!(
-                    socket,
-                    "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-                    body.len()
-                )
-                .unwrap();
-                socket
-            })
-            .collect();
-        let mut first = [0; 12];
-        let mut begun = &waiting[0];
-        begun.read_exact(&mut first).unwrap();
-        signal(&server, "-TERM");
-        // The two of a kind become one where the second is sent before the first was taken.
-        let stderr = BufReader::new(server.child.stderr.take().unwrap());
-        let mut lines = stderr.lines().map_while(Result::ok);
-        assert!(lines.any(|line| line.starts_with("stopping")));
-        signal(&server, second);
-        let status = ended(&mut server, Duration::from_secs(1));
-        assert_eq!(
-            status.and_then(|status| status.code()),
-            Some(130),
-            "{second}: {status:?}"
-        );
-    }
-}
-
-#[test]
-fn flags_beyond_what_there_is_are_refused() {
-    for (flag, value) in [
-        ("--deadline", "9223372036854775807"),
-        ("--deadline", "0"),
-        ("--queue", "4611686018427387904"),
-        ("--queue", "0"),
-        ("--body_limit", "17592186044416"),
-        ("--body_limit", "0"),
-        ("--in_flight_limit", "1"),
-        ("--pictures", "1000000"),
-        ("--connections", "0"),
-        ("--allow_origin", "localhost"),
-        ("--allow_origin", "http://localhost/page"),
-    ] {
-        let output = serve(&[flag, value]).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success(), "{flag} {value}");
-        assert!(said.contains(flag) && said.contains(value), "{said}");
-        assert!(!said.contains("panicked"), "{said}");
-    }
-    let mut empty = serve(&[]);
-    empty.env("GALLERY_GPT_API_KEY", "");
-    let output = empty.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        !output.status.success() && said.contains("GALLERY_GPT_API_KEY"),
-        "{said}"
-    );
-}
-
-#[test]
-#[cfg(target_os = "linux")]
-fn a_closed_or_full_standard_output_does_not_end_it() {
-    // A pipe that nobody reads, and a disk without room.
-    let (reader, writer) = std::io::pipe().unwrap();
-    drop(reader);
-    let full = std::fs::OpenOptions::new()
-        .write(true)
-        .open("/dev/full")
-        .unwrap();
-    for out in [Stdio::from(writer), Stdio::from(full)] {
-        let mut command = serve(&[]);
-        let mut child = command.stdout(out).stderr(Stdio::piped()).spawn().unwrap();
-        // The address is said where somebody reads.
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let line = lines.find_map(|line| line.ok().filter(|line| line.contains("http://")));
-        let address = address_in(&line.unwrap());
-        let server = Server { child, address };
-        assert!(is_healthy(&server));
-    }
-    // Nobody reads either: it serves all the same.
-    let mut command = serve(&["--log_requests"]);
-    let mut child = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(child.stderr.take());
-    let mut line = String::new();
-    let mut out = BufReader::new(child.stdout.take().unwrap());
-    out.read_line(&mut line).unwrap();
-    drop(out);
-    let server = Server {
-        child,
-        address: address_in(&line),
-    };
-    assert!(is_healthy(&server) && is_healthy(&server));
-}
-
-#[test]
-fn it_says_who_may_ask_and_who_asked() {
-    let mut command = serve(&[
-        "--host",
-        "0.0.0.0",
-        "--log_requests",
-        "--served_model_name",
-        "gallery",
-    ]);
-    let mut open = start_again(&mut command);
-    let get = |server: &Server, head: &str| {
-        let address = ([127, 0, 0, 1], server.address.port());
-        let mut socket = TcpStream::connect(SocketAddr::from(address)).unwrap();
-        write!(socket, "GET /v1/models HTTP/1.0\r\n{head}\r\n").unwrap();
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).unwrap();
-        answer
-    };
-    assert!(get(&open, "host: 10.1.2.3:8000\r\n").contains("\"id\":\"gallery\""));
-    assert!(get(&open, "host: evil.example\r\n").contains(" 403 "));
-    let _ = open.child.kill();
-    let text = said(&mut open);
-    assert!(
-        text.contains("warning: everyone who reaches 0.0.0.0"),
-        "{text}"
-    );
-    assert!(
-        text.contains("GET /v1/models 200 ") && text.contains("GET /v1/models 403 "),
-        "{text}"
-    );
-
-    command.env("GALLERY_GPT_API_KEY", "secret");
-    let mut closed = start_again(&mut command);
-    assert!(get(&closed, "").contains(" 401 "));
-    assert!(get(&closed, "authorization: Bearer secret\r\n").contains(" 200 "));
-    let _ = closed.child.kill();
-    let text = said(&mut closed);
-    assert!(
-        !text.contains("warning") && !text.contains("secret"),
-        "{text}"
-    );
 }
