@@ -215,7 +215,7 @@ mod tests {
     const A: &str = r#"{"id":"a","image":"1.png","conversations":[{"from":"human","value":"Q\n<image>"},{"from":"gpt","value":"A"}]}"#;
 
     #[test]
-    fn what_is_no_data_set_is_an_error() {
+    fn files_that_are_not_data_sets_are_errors() {
         let broken = [
             ("", "an empty file"),
             (" \n\t", "an empty file"),
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_in_a_record_costs_it_alone_and_has_a_place() {
+    fn an_error_inside_a_record_affects_it_only_and_has_a_place() {
         let broken = [
             ("{\"id\": \"b\"\n  \"image\": \"2.png\"}", "line 3 column 3"),
             ("{\"id\": \"b\", \"x\": tru}", "line 2 column"),
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn python_s_numbers_are_read_where_nobody_looks() {
+    fn python_s_numbers_are_read_in_ignored_fields() {
         for number in ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"] {
             let scored = A.replace("\"image\"", &format!("\"score\":{number},\"image\""));
             let set = parse(&format!("[{scored}]")).unwrap();
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_has_a_bound() {
+    fn a_record_has_a_maximum_size() {
         let long = format!("[{A},{{\"id\":\"{}\"}},{A}]", "x".repeat(5 << 20));
         let set = parse(&long).unwrap();
         assert_eq!((set.records.len(), set.bad.len()), (2, 1));
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_something_else_is_not_read_to_its_end() {
+    fn a_file_of_unusable_records_is_not_read_to_its_end() {
         let zeros = format!("[{A}{}]", ",0".repeat(1_000_000));
         let error = parse(&zeros).unwrap_err();
         assert!(
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn no_record_steers_the_terminal() {
+    fn no_record_controls_the_terminal() {
         let set = parse(
             r#"[{"id":"\u001b[2J\u202Ex","image":"1.png","conversations":[{"from":"\u001b]0;x\u0007","value":"x"}]}]"#,
         );

@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_said() {
+    fn missing_and_irregular_files_are_named() {
         let (_outside, pictures) = folder();
         let said = |name| pictures.find(name).unwrap_err().to_string();
         let missing = std::fs::metadata("/no/such/file").unwrap_err().to_string();

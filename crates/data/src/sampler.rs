@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn records_with_pictures_and_without_share_no_batch_but_the_last() {
+    fn only_the_last_batches_mix_records_with_and_without_pictures() {
         let mut lengths = lengths((0..23).map(|nth| 1 + nth * 7 % 23));
         for text_only in [0, 3, 4, 9, 10, 17, 20] {
             lengths[text_only].has_picture = false;

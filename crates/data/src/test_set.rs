@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn one_set_is_read_in_every_form() {
+    fn one_set_is_read_in_every_encoding() {
         let folder = tempfile::tempdir().unwrap();
         let one = r#"{"image":"1.png","score":NaN,"formal_analysis":"A"}"#;
         let two = r#"{"image":"/pictures/2.png","formal_analysis":"B"}"#;
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn both_generations_are_read_and_aligned() {
+    fn both_versions_are_read_and_aligned() {
         let folder = tempfile::tempdir().unwrap();
         let new =
             r#"[{"image":"1.png","formal_analysis":"A"},{"image":"2.png","formal_analysis":"B"}]"#;

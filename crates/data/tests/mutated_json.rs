@@ -1,4 +1,4 @@
-//! Training files with damage in them: read or refused, never a panic, and the same whatever pieces the file comes in.
+//! Damaged training files are read or rejected, never with a panic, and with the same result for any buffer size.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,7 +12,7 @@ use gallery_gpt_data::PaintingForm;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// Sets in every form that is read.
+/// Sets in every supported format.
 const SEEDS: [&str; 4] = [
     r#"[{"id":"r0","image":"images/0.jpg","conversations":[{"from":"human","value":"Light?\n<image>"},{"from":"gpt","value":"It is \"warm\"."}]},
  {"id":7,"image":null,"score":NaN,"conversations":[{"from":"system","value":"Be brief."},{"from":"user","value":"caf\u00e9"},{"from":"bing","value":"A"}]}]"#,
@@ -82,7 +82,7 @@ fn mutated(random: &mut ChaCha8Rng) -> Vec<u8> {
     bytes
 }
 
-/// What was read, or the refusal, as text.
+/// The records that were read, or the error, as text.
 fn outcome(bytes: &[u8], at_once: usize) -> String {
     let reader = BufReader::with_capacity(at_once, bytes);
     match PaintingForm::read(Path::new("set.json"), reader) {

@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_something_else_stays_as_it_is() {
+    fn a_file_of_another_kind_is_not_changed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notes");
         for text in [
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_is_mended_with_the_first_new_one() {
+    fn an_incomplete_last_line_is_replaced_by_the_first_new_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lines");
         for (text, kept) in [
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn two_do_not_write_the_same_file() {
+    fn a_file_has_one_writer() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lines");
         let first = JsonLinesFile::resume(&path).unwrap();

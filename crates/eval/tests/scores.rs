@@ -1,4 +1,4 @@
-//! What holds for scores of any texts, and what becomes of predictions that cannot be scored.
+//! Properties of the scores of any texts, and the handling of predictions that cannot be scored.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -76,7 +76,7 @@ proptest! {
             let score = rouge.score(&hypothesis, &references);
             prop_assert!((0.0..=1.0).contains(&score.f));
             prop_assert_eq!(score.f, rouge.score(&hypothesis, &reversed).f);
-            // Precision of the one is recall of the other, but for Lsum, which walks the lines of the reference.
+            // Exchanging the texts exchanges precision and recall, except for Lsum, which goes through the lines of the reference.
             if kind != RougeKind::Lsum {
                 let (a, b) = (
                     rouge.against(&hypothesis, &references[0]),
@@ -98,7 +98,7 @@ proptest! {
         let bleu = SacreBleu::default();
         prop_assert!(near(bleu.score(&bleu.counts(&own, &[&own])).score, 100.0));
         prop_assert!(near(ChrF.score(&ChrF.counts(&own, &[&own])), 100.0));
-        // One chunk of n words: the penalty is half of its cube.
+        // All n words are one chunk: the penalty is 0.5 * (1 / n)^3.
         let penalty = 0.5 * (words.len() as f64).powi(-3);
         let meteor = Meteor::new(None::<&NoSynonyms>).score(&words, &refs);
         prop_assert!(near(meteor, 1.0 - penalty));
@@ -163,7 +163,7 @@ fn predictions_of_any_system_are_read() {
 }
 
 #[test]
-fn nothing_is_scored_or_left_out_in_silence() {
+fn every_exclusion_is_reported() {
     let mut predictions = Predictions::default();
     predictions.push("0.png", "The light falls on painting number 0.");
     predictions.push("0.png", "Once more.");
@@ -202,7 +202,7 @@ fn nothing_is_scored_or_left_out_in_silence() {
     .unwrap();
     assert_eq!(scores.exclusions, exclusions);
     assert_eq!(scores.paintings.iter().flatten().count(), 1);
-    // Only what is there counts: the one text is perfect.
+    // Only paintings with a text count, and the only text is perfect.
     let interval = scores.interval(Score::Bleu, &scorer, 10, 1);
     assert!((interval.score - 100.0).abs() < 1e-9);
 
@@ -214,7 +214,7 @@ fn nothing_is_scored_or_left_out_in_silence() {
 }
 
 #[test]
-fn systems_are_told_apart() {
+fn comparisons_find_the_better_system() {
     let paintings = paintings(40);
     let mut good = Predictions::default();
     let mut poor = Predictions::default();
@@ -283,7 +283,7 @@ fn systems_are_told_apart() {
 }
 
 #[test]
-fn a_broken_run_goes_on() {
+fn an_interrupted_run_resumes() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("p.jsonl");
     let mut file = PredictionsFile::resume(&path).unwrap();
@@ -301,7 +301,7 @@ fn a_broken_run_goes_on() {
 }
 
 #[test]
-fn a_wordnet_that_is_not_whole() {
+fn an_incomplete_wordnet_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
     let error = WordNet::open(folder.path()).unwrap_err();

@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_named() {
+    fn mismatches_are_named() {
         let rows = [vec![1, IMAGE_TOKEN_INDEX]];
         assert_eq!(
             SplicePlan::new(&rows, 4, 0, 10),

@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_followed_is_said() {
+    fn unsupported_settings_are_named() {
         for (json, expected) in [
             (
                 json!({ "crop_size": 32, "do_normalize": false }),
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_padded_may_be_left_uncut() {
+    fn configs_without_a_crop_need_padding() {
         let path = Path::new("preprocessor_config.json");
         let config = read(json!({ "size": 32, "do_center_crop": false, "do_pad": true, "image_mean": [0.5, 0.5, 0.5] })).unwrap();
         assert_eq!(config.do_pad, Some(true));

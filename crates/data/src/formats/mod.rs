@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn records_without_a_picture_are_texts() {
+    fn records_without_a_picture_are_text_only() {
         let talk = r#""conversations":[{"from":"human","value":"Q"},{"from":"gpt","value":"A"}]"#;
         for image in [
             "",
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_change_the_training_is_refused_by_name() {
+    fn fields_that_would_change_the_training_are_rejected_by_name() {
         let talk = r#"{"from":"human","value":"Q"},{"from":"gpt","value":"A"}"#;
         for (json, expected) in [
             (format!(r#"{{"video":"0.mp4","conversations":[{talk}]}}"#), "`video`"),

@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_many_tools_mean_the_same() {
+    fn files_of_different_tools_give_the_same_predictions() {
         let texts = [Some("A".to_owned()), Some("B".to_owned())];
         for file in [
             r#"[{"image": "images/x.jpg", "text": "A"}, {"image": "y.jpg", "text": "B"}]"#,
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_names_of_pictures_before_they_are_places() {
+    fn numbers_are_file_names_before_they_are_indices() {
         let file = "{\"id\": 1, \"text\": \"A\"}\n{\"id\": 0, \"text\": \"B\"}";
         let texts = [Some("A".to_owned()), Some("B".to_owned())];
         assert_eq!(aligned(file, ["1.png", "0.png"]).unwrap(), texts);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn questions_say_which_picture_an_answer_is_about() {
+    fn questions_give_the_pictures_of_answers() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("questions.jsonl");
         let questions = "{\"question_id\": 0, \"image\": \"y.jpg\", \"text\": \"?\"}\n{\"question_id\": 1, \"image\": \"x.jpg\", \"text\": \"?\"}\n";

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn draws_follow_the_probabilities() {
+    fn samples_follow_the_probabilities() {
         let logits = [0.0, (3.0_f32).ln(), f32::NEG_INFINITY];
         let mut sampler = Sampler::seeded(7, 0);
         let mut counts = [0; 3];

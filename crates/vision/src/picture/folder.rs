@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contents_count_and_names_do_not() {
+    fn contents_decide_not_extensions() {
         let folder = tempfile::tempdir().unwrap();
         let put =
             |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();

@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_picture_is_named() {
+    fn files_that_are_not_pictures_are_named() {
         let found = |bytes: &[u8]| of(bytes).unwrap_err().named("x.jpg").to_string();
         assert!(found(b"version https://git-lfs.github.com/spec/v1\n").contains("git lfs pull"));
         for page in [

@@ -1,7 +1,7 @@
 //! Pixels equal to Pillow's, to the last bit.
 //!
-//! `as_pillow` has files that were read wrongly before, each beside what Pillow 13.0 makes of it. `corpus` has small files of
-//! all formats with the SHA-256 of Pillow's pixels; it was written with Pillow 13.0, tifffile 2026.9 and libjpeg-turbo 2.1.5's
+//! `as_pillow` has files that were once decoded wrongly, each with the pixels of Pillow 13.0. `corpus` has small files of all
+//! formats with the SHA-256 of Pillow's pixels; it was written with Pillow 13.0, tifffile 2026.9 and libjpeg-turbo 2.1.5's
 //! `cjpeg`.
 
 use std::{collections::BTreeMap, path::Path};
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{alone, folder, processor};
 
-/// Names of files, and Pillow's pixels of them.
+/// File names with Pillow's pixels.
 fn expected(folder: &Path) -> BTreeMap<String, String> {
     let file = std::fs::read(folder.join("expected.json")).unwrap();
     serde_json::from_slice(&file).unwrap()
@@ -42,7 +42,7 @@ fn files_that_were_read_wrongly() {
         let pixels = found.pixels().zip(expected.pixels());
         let different = pixels.filter(|(found, expected)| found != expected).count();
         assert_eq!(different, 0, "pixels of {name} that differ");
-        // Read row by row it is the same picture.
+        // Reading row by row gives the same picture.
         let whole = processor().process(&expected);
         assert!(processor().process_file(&path).unwrap() == whole, "{name}");
         compared += 1;
@@ -77,7 +77,7 @@ fn corpus_of_all_formats() {
 }
 
 #[test]
-fn turned_pictures_are_turned_when_that_is_asked_for() {
+fn orientations_are_applied_if_set() {
     let _alone = alone();
     let folder = folder("turned");
     let turning = processor().with_apply_orientation(true);
@@ -91,7 +91,7 @@ fn turned_pictures_are_turned_when_that_is_asked_for() {
         let info = processor().info(&path).unwrap();
         let stored = processor().open(&path).unwrap();
         assert_eq!((info.width, info.height), stored.dimensions(), "{name}");
-        // Pillow turns TIFFs by itself.
+        // Pillow applies the orientation of a TIFF by itself.
         let upright = name.starts_with('1') || name.ends_with("tif");
         assert_eq!(info.orientation.is_upright(), upright, "{name}");
         assert_eq!(stored == turned, upright, "{name}");

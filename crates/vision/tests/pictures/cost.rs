@@ -1,4 +1,4 @@
-//! Files made to cost memory and time: at most 64 MB and about a second each, or a typed error at once.
+//! Memory and time of hostile files: at most 64 MB and about a second each, or a typed error at once.
 
 #![allow(
     clippy::print_stdout,
@@ -20,7 +20,7 @@ use crate::{alone, processor};
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
 
-/// What reading a file gave, after a look at what it took.
+/// The result of reading a file, after checking its time and peak memory.
 fn measured(
     what: &str,
     read: impl FnOnce() -> Result<PixelValues, ImageError>,
@@ -32,7 +32,7 @@ fn measured(
     let (took, peak) = (began.elapsed(), MEMORY.peak_usage() - before);
     println!("{what}: {peak} bytes, {took:?}");
     assert!(peak < 64 << 20, "{what} took {peak} bytes");
-    // About a second on a machine with nothing else to do.
+    // About a second on an idle machine.
     let most = Duration::from_secs(if cfg!(debug_assertions) { 60 } else { 5 });
     assert!(took < most, "{what} took {took:?}");
     result
@@ -46,7 +46,7 @@ fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
     [&length[..], &body, &crc.sum().to_be_bytes()].concat()
 }
 
-/// `length` zero bytes, deflated.
+/// `length` zero bytes, compressed by deflate.
 fn zeros(length: u64) -> Vec<u8> {
     let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::new(6));
     let block = [0; 1 << 16];
@@ -85,7 +85,7 @@ fn gif(width: u16, height: u16) -> Vec<u8> {
 }
 
 #[test]
-fn long_thin_pictures_cost_what_they_cover() {
+fn long_thin_pictures_take_memory_for_their_pixels_only() {
     let _alone = alone();
     for aspect_ratio in [AspectRatio::Pad, AspectRatio::CenterCrop] {
         let mut config = processor().config().clone();
@@ -100,7 +100,7 @@ fn long_thin_pictures_cost_what_they_cover() {
             let what = format!("GIF {width}x{height} {aspect_ratio}");
             let file = gif(width, height);
             measured(&what, || processor.process_bytes(&what, &file)).unwrap();
-            // What a caller decoded is not within any limit: it costs what it has.
+            // A picture that the caller decoded is not subject to the limits.
             let strip =
                 image::RgbImage::from_pixel(width.into(), height.into(), image::Rgb([9, 200, 30]));
             measured("strip", || Ok(processor.process(&strip))).unwrap();
@@ -131,7 +131,7 @@ fn a_frame_without_pixels_is_refused() {
 }
 
 #[test]
-fn too_long_is_refused_with_what_to_do() {
+fn a_too_long_side_is_rejected_with_a_remedy() {
     let _alone = alone();
     for (width, height) in [(1, 200_000), (1, 1_000_000), (40_000_000, 1)] {
         let name = format!("{width}x{height}.png");
@@ -143,7 +143,7 @@ fn too_long_is_refused_with_what_to_do() {
             "{error}"
         );
     }
-    // A WebP whose head has one flipped bit: 136x1048704.
+    // A WebP whose header has one flipped bit: 136x1048704.
     let canvas = [
         &[0, 0, 0, 0, 135, 0, 0][..],
         &1_048_703_u32.to_le_bytes()[..3],
@@ -181,7 +181,7 @@ fn large_pictures_are_scaled_row_by_row() {
 }
 
 #[test]
-fn what_is_not_needed_is_not_unpacked() {
+fn unneeded_chunks_are_not_decompressed() {
     let _alone = alone();
     // A colour profile of 256 MB.
     let profile = [b"p\0\0".to_vec(), zeros(256 << 20)].concat();
@@ -211,7 +211,7 @@ fn memory_is_refused_before_it_is_taken() {
     refused("whole.png", &png(1000, 1000, 8, 2, &[]));
     let padded = [png(8, 8, 8, 2, &[]), vec![0; 2 << 20]].concat();
     refused("padded.png", &padded);
-    // Row by row the first of them is cheap.
+    // Read row by row, the first of them takes little memory.
     strict
         .process_bytes("whole.png", &png(1000, 1000, 8, 2, &[]))
         .unwrap();

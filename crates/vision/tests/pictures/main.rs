@@ -1,4 +1,4 @@
-//! Picture files: the pixels that Pillow reads from them, and what files made to do harm may cost.
+//! Picture files: pixels equal to Pillow's, and bounded memory and time for hostile files.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -13,7 +13,7 @@ use std::{
 
 use gallery_gpt_vision::{ImageProcessor, ImageProcessorConfig};
 
-/// One test at a time: memory is counted for the whole process.
+/// Lets one test run at a time, because memory is counted for the whole process.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE

@@ -1,4 +1,4 @@
-//! Changed bytes: a picture or a typed error, never a panic.
+//! Files with changed bytes give a picture or a typed error, never a panic.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -44,7 +44,7 @@ fn a_thousand_changed_files() {
             }
         }
     }
-    // Both happen: the changes are neither too weak nor too strong to say anything.
+    // Both must happen often, else the changes would be too weak or too strong to test anything.
     assert!(
         read > 200 && refused > 200,
         "{read} read, {refused} refused"
@@ -70,7 +70,7 @@ fn half_a_file_is_refused() {
     ] {
         let whole = std::fs::read(folder("corpus").join(name)).unwrap();
         processor().process_bytes(name, &whole).unwrap();
-        // TIFFs have their directory behind the pixels or before them: without it there is no picture either.
+        // The directory of a TIFF is before or after the pixels; without it there is no picture either.
         let error = processor()
             .process_bytes(name, &whole[..whole.len() / 2])
             .unwrap_err();
@@ -80,16 +80,16 @@ fn half_a_file_is_refused() {
         );
         assert!(found, "{error}");
     }
-    // Pillow wants the last mark as well.
+    // Pillow needs the end-of-image marker as well.
     let whole = std::fs::read(folder("corpus").join("jpeg_17x16_2_0_95.jpg")).unwrap();
     let error = processor()
-        .process_bytes("without its last mark", &whole[..whole.len() - 2])
+        .process_bytes("without its last marker", &whole[..whole.len() - 2])
         .unwrap_err();
     assert!(matches!(error, ImageError::Truncated { .. }), "{error}");
 }
 
 #[test]
-fn changed_pixels_of_a_png_do_not_match_their_sum() {
+fn changed_pixels_of_a_png_do_not_match_the_checksum() {
     let _alone = alone();
     let name = "p_17x16_RGB.png";
     let mut file = std::fs::read(folder("corpus").join(name)).unwrap();

@@ -280,7 +280,7 @@ mod tests {
 
     /// Without overflow our transform equals libjpeg's; and it is the one in use.
     #[test]
-    fn the_own_transform_is_used() {
+    fn our_transform_is_used() {
         let file = include_bytes!("../../../tests/pictures/corpus/jpeg_17x16_2_0_95.jpg");
         let mut libjpeg = Libjpeg::new(file).unwrap();
         libjpeg.start(None, J_COLOR_SPACE::JCS_RGB).unwrap();

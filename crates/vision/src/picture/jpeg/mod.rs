@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn scans_are_counted_behind_segments_and_data() {
+    fn scans_are_counted_after_segments_and_data() {
         let comment = [0xFF, 0xFE, 0, 4, 0xFF, START_OF_SCAN];
         let frame = [0xFF, 0xC0, 0, 8, 8, 0, 1, 0, 1, 1];
         let scan = [0xFF, START_OF_SCAN, 0, 3, 1, 9, 0xFF, 0, 0xFF, 0xD3, 9];
