@@ -33,7 +33,7 @@ pub enum CheckpointError {
         folder: PathBuf,
         /// What was expected.
         expected: &'static str,
-        /// What is there.
+        /// What the folder holds.
         found: String,
     },
     /// A file is not what its name says.
@@ -46,7 +46,7 @@ pub enum CheckpointError {
         /// What was found.
         found: String,
     },
-    /// What Git has in the place of a large file that was not downloaded.
+    /// A Git LFS pointer in the place of a large file that was not downloaded.
     #[error(
         "{path} is a Git LFS pointer; the file itself was not downloaded: run `git lfs pull` in its repository, or download it again"
     )]
@@ -54,27 +54,27 @@ pub enum CheckpointError {
         /// The file.
         path: PathBuf,
     },
-    /// A file that is not what it was when its folder was written.
+    /// A file that has changed since its folder was written.
     #[error(
         "{path} is not what was written: {found}; it is damaged or was changed since. Take it from a copy, or, if the change is meant, remove its line from \"files\" in {list}"
     )]
     Checksum {
         /// The file.
         path: PathBuf,
-        /// What is different.
+        /// How it differs.
         found: String,
         /// The file with the checksums.
         list: PathBuf,
     },
-    /// There is no such folder.
+    /// A folder that does not exist.
     #[error("{}", no_folder(path, *is_hub_name))]
     NoFolder {
-        /// What was asked for.
+        /// The path that was given.
         path: PathBuf,
-        /// Whether it looks like a model's name on the hub.
+        /// Whether it has the form of a model's name on the hub.
         is_hub_name: bool,
     },
-    /// A folder that is something else than a model.
+    /// A path that is not a model's folder.
     #[error(
         "{path} is {found}, expected a model's folder with its config.json and weights; {instead}"
     )]
@@ -93,7 +93,7 @@ pub enum CheckpointError {
         index: PathBuf,
         /// The tensor.
         key: String,
-        /// Where it should be.
+        /// The shard that the index names.
         shard: PathBuf,
         /// What was found instead.
         found: &'static str,
@@ -101,7 +101,7 @@ pub enum CheckpointError {
     /// The tokenizer beside the weights cannot be used.
     #[error(transparent)]
     Tokenizer(#[from] gallery_gpt_text::TokenizerError),
-    /// `config.json` describes no model of ours.
+    /// A `config.json` that cannot be read, or asks for something that is not supported.
     #[error("{path}: {reason}")]
     Config {
         /// The file.
@@ -109,10 +109,10 @@ pub enum CheckpointError {
         /// What is wrong.
         reason: String,
     },
-    /// How pictures are to be made cannot be followed.
+    /// The settings of the image processor are not supported.
     #[error(transparent)]
     Processor(#[from] ImageError),
-    /// The parts of the config do not fit.
+    /// The parts of the config contradict each other.
     #[error("{path}: {source}")]
     ModelConfig {
         /// The file.
@@ -120,7 +120,7 @@ pub enum CheckpointError {
         /// What is wrong.
         source: ModelConfigError,
     },
-    /// Nobody's tensor names.
+    /// Tensor names of no known layout.
     #[error("{folder}: cannot tell whose checkpoint this is; its first tensor is `{first}`")]
     UnknownLayout {
         /// The folder.
@@ -128,17 +128,17 @@ pub enum CheckpointError {
         /// A tensor name.
         first: String,
     },
-    /// Tensors named in two ways.
+    /// Tensor names of two layouts in one checkpoint.
     #[error(
         "{folder} mixes two checkpoints: `{}` and `{}` are names of different layouts; keep the files of one", keys[0], keys[1]
     )]
     TwoLayouts {
         /// The folder.
         folder: PathBuf,
-        /// A name of each.
+        /// A name in each layout.
         keys: [String; 2],
     },
-    /// Two kinds of weight files that do not hold the same model.
+    /// Safetensors and PyTorch files that do not hold the same model.
     #[error(
         "{folder} holds two different checkpoints in {files}: only one of them has `{key}`; remove the one that is not meant"
     )]
@@ -150,9 +150,9 @@ pub enum CheckpointError {
         /// A tensor that only one has.
         key: String,
     },
-    /// The vision tower that the config names is nowhere.
+    /// The vision tower that the config names was not found.
     #[error(
-        "{folder}: its config names the vision tower `{name}`, whose folder was not found; looked at {}; download it, or name its folder",
+        "{folder}: its config names the vision tower `{name}`, whose folder was not found; searched {}; download it, or name its folder",
         places.iter().map(|place| place.display().to_string()).collect::<Vec<_>>().join(", ")
     )]
     NoTower {
@@ -171,7 +171,7 @@ pub enum CheckpointError {
         /// Every mismatch.
         problems: Vec<Problem>,
     },
-    /// A field of an adapter's config that cannot be followed.
+    /// A field of an adapter's config that is not supported.
     #[error("{path}: {field} is {found}, which is not supported; expected {expected}")]
     Adapter {
         /// The adapter's config.
@@ -180,25 +180,27 @@ pub enum CheckpointError {
         field: String,
         /// Its value.
         found: String,
-        /// What it has to be, or what to do.
+        /// A supported value, or what to do instead.
         expected: String,
     },
-    /// An adapter that goes into weights that are in 8 bits.
-    #[error("{path}: this adapter goes into weights that are in 8 bits; load it before quantizing")]
+    /// An adapter that has to be merged into weights that are quantized to 8 bits.
+    #[error(
+        "{path}: this adapter has to be merged into weights that are quantized to 8 bits; load it before quantizing"
+    )]
     AdapterAfterQuantizing {
         /// The adapter's config.
         path: PathBuf,
     },
-    /// An adapter that went into the base and cannot be saved apart from it.
+    /// An adapter that was merged into the base and cannot be saved apart from it.
     #[error(
-        "the adapter that was loaded went into weights of the base that an adapter's folder does not hold ({} modules, the first is {}); \
+        "the loaded adapter changes weights of the base that an adapter's folder does not hold ({} modules, the first is {}); \
          merge it into the base, and train or convert from the merged model", modules.len(), modules.first().map_or("", String::as_str)
     )]
     ChangedBase {
         /// Hub names of the modules.
         modules: Vec<String>,
     },
-    /// The adapter's numbers make no adapter.
+    /// The rank, alpha or dropout of an adapter is out of range.
     #[error("{path}: {source}")]
     LoraConfig {
         /// The adapter's config.
@@ -206,42 +208,42 @@ pub enum CheckpointError {
         /// What is wrong.
         source: LoraConfigError,
     },
-    /// The model has no adapter to save.
+    /// The model is quantized and cannot be saved.
     #[error(
-        "the model's weights are in 8 bits, which no layout here holds; save it before quantizing"
+        "the model's weights are quantized to 8 bits, which no layout supports; save it before quantizing"
     )]
     Quantized,
     /// The model has no adapter to save.
-    #[error("the model carries no LoRA adapter; apply one before saving it")]
+    #[error("the model has no LoRA adapter; apply one before saving it")]
     NoAdapter,
-    /// The model has an adapter already.
+    /// A projector or an adapter that has to be loaded before the model gets an adapter.
     #[error(
-        "{path}: the model carries an adapter already; begin from the base, with the projector before the adapter"
+        "{path}: the model already has an adapter; load this onto the base, a projector before the adapter"
     )]
     HasAdapter {
-        /// What was to be loaded.
+        /// The file or folder that was to be loaded.
         path: PathBuf,
     },
     /// The decoder's linears have biases.
     #[error(
-        "an adapter with lora_bias gave the decoder's linears biases, for which no layout has a place; use the adapter on its base"
+        "an adapter with lora_bias added biases to the decoder's linears, which no layout can store; use the adapter on its base"
     )]
     DecoderBias,
-    /// A layout that has no name for a part.
-    #[error("{layout} layout has no place for {part}; save in the original's (llava)")]
+    /// A layout that cannot store a part of the model.
+    #[error("{layout} layout cannot store {part}; save in the original's (llava)")]
     NoPlace {
         /// The layout.
         layout: crate::Layout,
         /// The part.
         part: String,
     },
-    /// A file stands where a folder should be written.
-    #[error("{path} is a file, a folder was to be written there; choose another place")]
+    /// A file in the place of a folder that is to be written.
+    #[error("{path} is a file, expected a folder or a free place; choose another place")]
     Occupied {
         /// The place.
         path: PathBuf,
     },
-    /// A folder holds what this library did not write.
+    /// A folder with files that this library did not write.
     #[error(
         "{path} holds {}, not written by this program; nothing was changed. Choose another folder, or overwrite this one",
         names(found)
@@ -249,15 +251,15 @@ pub enum CheckpointError {
     Foreign {
         /// The folder.
         path: PathBuf,
-        /// What it holds, as paths in it.
+        /// Those files, as paths in the folder.
         found: Vec<String>,
     },
-    /// A place to write that is read as well.
-    #[error("{output} would be written, but {input} is read from there; choose another place")]
+    /// An output that is also an input.
+    #[error("{output} cannot be written, because {input} is read from there; choose another place")]
     InputIsOutput {
-        /// The place to write.
+        /// The output.
         output: PathBuf,
-        /// What is read.
+        /// The input.
         input: PathBuf,
     },
 }
@@ -265,12 +267,12 @@ pub enum CheckpointError {
 /// One way in which weights and a model do not match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// The model needs a tensor that no file has.
+    /// A tensor of the model that is in no file.
     Missing {
         /// The name it would have in this layout.
         key: String,
     },
-    /// A file has a tensor that the model does not need.
+    /// A tensor in a file that the model does not use.
     Unused {
         /// Its name.
         key: String,
@@ -295,7 +297,7 @@ pub enum Problem {
         /// The shape in the file.
         found: Vec<usize>,
     },
-    /// A tensor whose numbers cannot be read.
+    /// A tensor whose values cannot be read.
     Unreadable {
         /// Its name.
         key: String,
@@ -304,29 +306,29 @@ pub enum Problem {
         /// Why.
         reason: String,
     },
-    /// A tensor with a number that is infinite or none.
+    /// A tensor with an infinity or NaN.
     NotFinite {
         /// Its name.
         key: String,
         /// The file.
         file: PathBuf,
-        /// Place of the first, counted row by row.
+        /// Index of the first one, row by row.
         at: usize,
     },
-    /// Two tensors that stand for the same parameter.
+    /// Two tensors for the same parameter.
     Twice {
         /// Their names.
         keys: [String; 2],
         /// The file of the second.
         file: PathBuf,
     },
-    /// A tensor of a number type that is no weight.
+    /// A tensor whose dtype is not one of a weight.
     Dtype {
         /// Its name.
         key: String,
         /// The file.
         file: PathBuf,
-        /// The number type in the file.
+        /// The dtype in the file.
         found: String,
     },
 }
@@ -357,12 +359,12 @@ impl std::fmt::Display for Problem {
             }
             Self::NotFinite { key, file, at } => write!(
                 f,
-                "not finite: {key} in {} has an infinity or NaN at place {at}; the file is damaged, or was saved after training broke down",
+                "not finite: {key} in {} has an infinity or NaN at index {at}; the file is damaged, or was saved after the training diverged",
                 file.display()
             ),
             Self::Twice { keys, file } => write!(
                 f,
-                "twice: {} in {} stands for the same parameter as {}",
+                "duplicate: {} in {} is the same parameter as {}",
                 keys[1],
                 file.display(),
                 keys[0]

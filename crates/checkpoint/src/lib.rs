@@ -1,14 +1,14 @@
 //! Checkpoints, read and written.
 //!
-//! - [`Checkpoint`] opens a folder of any [`Layout`] without reading its numbers: llava-hf's, transformers', the original LLaVA's, as
-//!   safetensors or PyTorch files, in one piece or in shards, with the vision tower inside or in a folder of its own.
-//! - [`load_model`] fills a model tensor by tensor, in the stored number type unless asked otherwise, and returns a
-//!   [`LoadReport`]; what is missing, unused or mis-shaped is an error that lists it. On a CPU the mapped files themselves are the
-//!   weights: nothing is copied.
-//! - [`load_adapter`] and [`save_adapter`] speak PEFT and the original's LoRA folders; [`save_model`] writes llava-hf and the
-//!   original's layout.
-//! - Everything is written beside its place and moved there when whole ([`write_file`], [`AtomicFolder`]); a folder that holds what
-//!   this library did not write is refused ([`Destination`]).
+//! - [`Checkpoint`] opens a folder of any [`Layout`] without reading its values: llava-hf's, transformers', the original LLaVA's, as
+//!   safetensors or PyTorch files, in one file or in shards, with the vision tower inside or in a folder of its own.
+//! - [`load_model`] fills a model tensor by tensor, in the stored dtype unless another is asked for, and returns a [`LoadReport`];
+//!   missing, unused and mis-shaped tensors are an error that lists them. On a CPU the weights stay in the mapped files: nothing is
+//!   copied.
+//! - [`load_adapter`] and [`save_adapter`] read and write PEFT's folders and the original's LoRA folders; [`save_model`] writes the
+//!   layouts of llava-hf and of the original.
+//! - Files and folders are written beside their place and renamed when they are complete ([`write_file`], [`AtomicFolder`]). A folder
+//!   with files that this library did not write is never replaced ([`Destination`]).
 //!
 //! ```
 //! use burn::tensor::Device;

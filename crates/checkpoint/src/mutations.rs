@@ -1,6 +1,6 @@
-//! Changed copies of good files, for tests of what reads them: the same for the same number.
+//! Mutated copies of valid files, for tests of their readers: the same copy for the same number.
 
-/// How many inputs a test tries; the variable asks for more than the ordinary thousand.
+/// Inputs that a test tries: a thousand, or as many as the environment variable says.
 #[allow(
     clippy::disallowed_methods,
     reason = "a test is asked by the environment"
@@ -10,7 +10,7 @@ pub(crate) fn count() -> u64 {
     asked.and_then(|count| count.parse().ok()).unwrap_or(1000)
 }
 
-/// Numbers that look random (`SplitMix64`).
+/// Pseudo-random numbers (`SplitMix64`).
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -28,8 +28,8 @@ impl Random {
     }
 }
 
-/// One of the files with one to four changes: bits, bytes, numbers at their limits, cuts, parts removed, doubled or taken from
-/// another file.
+/// One of the files with one to four changes: flipped bits, other bytes, extreme values, truncation, and parts that are removed,
+/// doubled or taken from another file.
 pub(crate) fn mutated(files: &[Vec<u8>], number: u64) -> Vec<u8> {
     let mut random = Random::new(number);
     let mut bytes = files[random.below(files.len())].clone();

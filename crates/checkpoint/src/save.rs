@@ -1,4 +1,4 @@
-//! Writing a model as a folder that Python opens.
+//! Writing a model as a folder that transformers or the original's code opens.
 
 use std::{
     collections::BTreeMap,
@@ -20,10 +20,10 @@ use crate::{
     format::safetensors::write_weights,
 };
 
-/// Largest file of a model, in bytes, unless asked otherwise: as transformers'.
+/// Default size limit of a file in bytes, as in transformers.
 const SHARD: u64 = 5_000_000_000;
 
-/// Files beside a model's weights that belong to it.
+/// Files beside a model's weights that are copied along.
 const COMPANIONS: [&str; 9] = [
     "tokenizer.model",
     "tokenizer.json",
@@ -41,11 +41,11 @@ const COMPANIONS: [&str; 9] = [
 pub struct SaveOptions {
     /// Dtype of the tensors; the model's by default.
     pub dtype: Option<TensorDtype>,
-    /// Whose names the tensors get.
+    /// Layout to write.
     pub layout: Layout,
-    /// Largest file in bytes; a larger model is written in shards. A tensor is never divided.
+    /// Size limit of a file in bytes; a larger model is written in shards. A tensor is never split.
     pub max_shard_size: u64,
-    /// Folder whose tokenizer, image processor and generation config go along, where it has them.
+    /// Folder whose tokenizer, image processor and generation config are copied, if it has them.
     pub companions: Option<PathBuf>,
 }
 
@@ -60,15 +60,15 @@ impl Default for SaveOptions {
     }
 }
 
-/// Writes a model's folder: `config.json` and the weights, in shards with an index if they are large. Adapters are not in it: merge them
+/// Writes a model's folder: `config.json` and the weights, in shards with an index if they are large. Adapters are left out: merge them
 /// first, or save them with [`crate::save_adapter`].
 ///
-/// In the llava-hf layout the embedding and the head get rows for the picture and padding tokens, up to a multiple of 64.
-/// Each is the mean of the real rows, so that none can ever be the likeliest token. In the original's layout the vision tower is a
-/// folder of its own, `vision_tower`, which the config names.
+/// In the llava-hf layout the embedding and the head get rows for the image and padding tokens, up to a multiple of 64. Each is the
+/// mean of the real rows, so that none can be the most likely token. In the original's layout the vision tower is in a folder of its
+/// own, `vision_tower`, which the config names.
 ///
 /// # Errors
-/// The layout cannot hold the model, its weights are in 8 bits, the folder is the companions' or holds what this library did not
+/// The layout cannot store the model, its weights are quantized, the folder is the companions' or has files that this library did not
 /// write, or it cannot be written.
 pub fn save_model(
     model: &GalleryModel,
@@ -76,7 +76,7 @@ pub fn save_model(
     options: &SaveOptions,
 ) -> Result<(), CheckpointError> {
     let folder = folder.into().apart_from(&options.companions);
-    // Before the work.
+    // Refused before the work is done.
     folder.check()?;
     if model.language_model.is_quantized() {
         return Err(CheckpointError::Quantized);

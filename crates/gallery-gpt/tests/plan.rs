@@ -250,7 +250,7 @@ fn the_original_has_its_known_counts() {
     assert_eq!(plan.trainable_parameters, 340_795_392);
     assert_eq!(plan.frozen_parameters, 303_507_456 + 6_738_415_616);
     assert_eq!((plan.steps, plan.tokens), (4, 32_000));
-    assert_eq!(plan.blocks_run_again, 32);
+    assert_eq!(plan.recomputed_blocks, 32);
     // Recompute keeps a hidden state a block, and one block.
     assert!(plan.with_recompute.peak < plan.without_recompute.peak);
     let n = 6_738_415_616.0 - 32_000.0 * 4096.0;

@@ -253,8 +253,8 @@ fn broken_pictures_are_left_out_up_to_a_bound() {
         |_| (),
     );
     assert!(matches!(error, Err(TrainError::Record(_))), "{error:?}");
-    let most = |most| policy(OnBadRecord::Skip { most });
-    let error = train(&root.path().join("bound"), &most(1), &records, 0.0, |_| ()).unwrap_err();
+    let skip = |max| policy(OnBadRecord::Skip { max });
+    let error = train(&root.path().join("bound"), &skip(1), &records, 0.0, |_| ()).unwrap_err();
     assert!(
         matches!(error, TrainError::TooManyBadRecords { count: 2, .. }),
         "{error}"
@@ -263,7 +263,7 @@ fn broken_pictures_are_left_out_up_to_a_bound() {
     // Left out in both epochs, told and listed once; and again the same bytes after a crash.
     let [straight, crashed] = ["straight", "crashed"].map(|name| root.path().join(name));
     let mut told = 0;
-    train(&straight, &most(2), &records, 0.0, |event| {
+    train(&straight, &skip(2), &records, 0.0, |event| {
         told += usize::from(matches!(event, TrainEvent::LeftOut { .. }));
     })
     .unwrap();
@@ -271,8 +271,8 @@ fn broken_pictures_are_left_out_up_to_a_bound() {
     let list = std::fs::read_to_string(straight.join("bad_records.jsonl")).unwrap();
     assert_eq!(list.lines().count(), 2);
     assert!(list.contains("missing.jpg") && list.contains("train_samples_tuning.json"));
-    crash_after(&crashed, &most(2), &records, 5);
-    train(&crashed, &most(2), &records, 0.0, |_| ()).unwrap();
+    crash_after(&crashed, &skip(2), &records, 5);
+    train(&crashed, &skip(2), &records, 0.0, |_| ()).unwrap();
     ensure_same(&crashed, &straight).unwrap();
 }
 
@@ -316,7 +316,7 @@ fn the_best_adapter_is_verified_when_a_run_resumes() {
     std::fs::rename(&best, &aside).unwrap();
     let error = go(100).unwrap_err().to_string();
     assert!(
-        error.contains("best is not there") && error.contains("step"),
+        error.contains("best is missing") && error.contains("step"),
         "{error}"
     );
 

@@ -1,4 +1,4 @@
-//! What can end a training.
+//! Errors that end a training.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ pub struct TrainingConfigError {
     pub expected: &'static str,
 }
 
-/// A training that cannot go on.
+/// An error that ends a training.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrainError {
@@ -32,7 +32,7 @@ pub enum TrainError {
     /// A record that cannot be used.
     #[error(transparent)]
     Record(#[from] BadRecord),
-    /// A batch whose ids and pictures do not fit together.
+    /// A batch whose placeholders and pictures do not match.
     #[error("step {step}, records {records}: {source}")]
     Splice {
         /// One-based step.
@@ -42,7 +42,7 @@ pub enum TrainError {
         /// Why.
         source: SpliceError,
     },
-    /// A batch that teaches nothing.
+    /// A batch without a supervised token.
     #[error("step {step}: no token of the records {records} is supervised")]
     NothingSupervised {
         /// One-based step.
@@ -50,9 +50,9 @@ pub enum TrainError {
         /// The records of the batch.
         records: String,
     },
-    /// The loss is no number any more.
+    /// The loss or the gradient norm is infinite or NaN.
     #[error(
-        "step {step}: the {what} is {value}; records {records}. Lower the learning rate, or look at these records{}",
+        "step {step}: the {what} is {value}; records {records}. Lower the learning rate, or check these records{}",
         last_good(checkpoint.as_deref())
     )]
     NotFinite {
@@ -67,27 +67,27 @@ pub enum TrainError {
         /// The last checkpoint before it.
         checkpoint: Option<PathBuf>,
     },
-    /// There is nothing to train on.
+    /// The training set is empty.
     #[error("there are no records to train on")]
     NoRecords,
     /// No parameter is trained.
     #[error("nothing is trainable: every part is frozen, or the decoder has no adapter to train")]
     NothingTrainable,
-    /// More bad records than may be left out.
+    /// More bad records than may be skipped.
     #[error(
-        "{count} records cannot be used, more than the {most} that may be left out; they are listed in {list}; the last: {last}"
+        "{count} records cannot be used, more than the {max} that may be skipped; they are listed in {list}; the last: {last}"
     )]
     TooManyBadRecords {
-        /// So far.
+        /// Bad records so far.
         count: usize,
-        /// Most of them.
-        most: usize,
+        /// How many may be skipped.
+        max: usize,
         /// The list.
         list: PathBuf,
-        /// The one that was too much.
+        /// The one that exceeded it.
         last: Box<BadRecord>,
     },
-    /// A step that no record is left for.
+    /// A step whose records are all bad.
     #[error("step {step}: none of its records can be used; they are listed in {list}")]
     NothingLeft {
         /// One-based step.
@@ -103,25 +103,25 @@ pub enum TrainError {
         /// Why.
         source: std::io::Error,
     },
-    /// A file of a run that is not as it was written.
-    #[error("{path} is damaged: {found}; go on from an earlier checkpoint by removing this one")]
+    /// A file of a run that has changed since it was written.
+    #[error("{path} is damaged: {found}; remove this checkpoint to resume from an earlier one")]
     Damaged {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         found: String,
     },
-    /// A DeepSpeed config whose clipping cannot be read.
-    #[error("{path} is no DeepSpeed config: {found}")]
+    /// A DeepSpeed config that cannot be read.
+    #[error("{path} is not a DeepSpeed config: {found}")]
     DeepSpeed {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         found: String,
     },
-    /// The adapter of a run's best evaluation is gone.
+    /// The adapter of a run's best evaluation is missing.
     #[error(
-        "{path} is not there, though the evaluation at step {step} is the best so far; put it back, or remove the checkpoints from that step on to have it trained again"
+        "{path} is missing, though the evaluation at step {step} is the best so far; put it back, or remove the checkpoints from that step on to train it again"
     )]
     NoBest {
         /// Where it was.
@@ -129,29 +129,29 @@ pub enum TrainError {
         /// The step of the evaluation.
         step: usize,
     },
-    /// The device has no memory left.
+    /// The device is out of memory.
     #[error("out of memory in step {step}: {cause}. What helps: {advice}{}", last_good(checkpoint.as_deref()))]
     OutOfMemory {
         /// The step.
         step: usize,
-        /// The device's words.
+        /// The device's message.
         cause: String,
-        /// Settings that need less.
+        /// Settings that need less memory.
         advice: String,
         /// The newest checkpoint.
         checkpoint: Option<PathBuf>,
     },
-    /// The system gives no threads to decode pictures.
+    /// The threads that decode pictures cannot be started.
     #[error(
-        "dataloader_num_workers {wanted}: {cause}; ask for fewer, or for 0 to share the threads of the step"
+        "dataloader_num_workers {wanted}: {cause}; use fewer, or 0 to share the threads of the step"
     )]
     Workers {
-        /// Threads asked for.
+        /// Threads that were asked for.
         wanted: usize,
-        /// The system's words.
+        /// The system's message.
         cause: String,
     },
-    /// One of several devices failed, or fell silent.
+    /// One of several devices failed or did not reply.
     #[error("device {device}: {cause}{}", last_good(checkpoint.as_deref()))]
     Device {
         /// Its number and what it is.
@@ -161,55 +161,55 @@ pub enum TrainError {
         /// The newest checkpoint.
         checkpoint: Option<PathBuf>,
     },
-    /// An argument that says of the model what it is not.
+    /// An argument that contradicts the model.
     #[error(
-        "{argument} is {wanted}, but the model is trained and run with {has}; leave the argument out, or take another base"
+        "{argument} is {wanted}, but the model has {has}; leave the argument out, or use another base"
     )]
     Argument {
         /// The argument.
         argument: &'static str,
-        /// What it says.
+        /// Its value.
         wanted: String,
-        /// What there is.
+        /// The model's value.
         has: String,
     },
-    /// A run that would not be gone on with, but changed.
+    /// A resume that would change the training.
     #[error(
-        "{run}: {what} was {then} when the run began and is {now} now; go on with what it began with, or begin another run"
+        "{run}: {what} was {then} when the run began and is {now} now; resume with what it began with, or start another run"
     )]
     Changed {
         /// The run's folder.
         run: PathBuf,
-        /// What changed.
+        /// What differs.
         what: String,
-        /// Then.
+        /// Its value when the run began.
         then: String,
-        /// Now.
+        /// Its value now.
         now: String,
     },
-    /// A folder that a run cannot begin in.
+    /// A folder that already holds a run.
     #[error("{run} holds a run already{}", if *whole {
         "; resume it, or name another folder"
     } else {
-        ", but not its settings (config.json), so nothing can go on with it; name another folder"
+        ", but not its settings (config.json), so it cannot be resumed; name another folder"
     })]
     HoldsRun {
         /// The folder.
         run: PathBuf,
-        /// Whether its settings are there.
+        /// Whether its settings are there, so that it can be resumed.
         whole: bool,
     },
-    /// A folder without a run to go on with.
-    #[error("no run in {run} to go on with: {found}")]
+    /// A folder without a run to resume.
+    #[error("no run in {run} to resume: {found}")]
     NoRun {
         /// The folder.
         run: PathBuf,
         /// What is wrong with it.
         found: String,
     },
-    /// Another process trains in the folder.
+    /// The folder is locked by another process.
     #[error(
-        "{run} is in use: {} has had it for {}; wait for it, or end it",
+        "{run} is in use: {} has locked it for {}; wait for it, or end it",
         pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}")),
         duration(*seconds)
     )]
@@ -218,31 +218,31 @@ pub enum TrainError {
         run: PathBuf,
         /// The process, if it is known.
         pid: Option<u32>,
-        /// For how long.
+        /// How long it has held the lock.
         seconds: u64,
     },
-    /// The disk is too small for what the run will keep.
+    /// The disk has no room for what the run will write.
     #[error(
-        "{folder} is on a disk with {:.1} MB free, and the run will keep up to {:.1} MB there; make room, or keep fewer checkpoints (save_total_limit)",
+        "{folder} is on a disk with {:.1} MB free, but the run needs up to {:.1} MB there; make room, or keep fewer checkpoints (save_total_limit)",
         *free as f64 / 1e6, *needed as f64 / 1e6
     )]
     DiskFull {
         /// The run's folder.
         folder: PathBuf,
-        /// Bytes it will add.
+        /// Bytes that it will write.
         needed: u64,
-        /// Bytes there are.
+        /// Free bytes.
         free: u64,
     },
-    /// The training was asked to stop, and did.
-    #[error("stopped after step {step}, as asked; {} has all of it", checkpoint.display())]
+    /// The training was cancelled.
+    #[error("stopped after step {step}, as requested; the checkpoint is {}", checkpoint.display())]
     Interrupted {
         /// Steps done.
         step: usize,
-        /// The checkpoint it goes on from.
+        /// The checkpoint to resume from.
         checkpoint: PathBuf,
     },
-    /// Adapters are to be trained of a model that has none.
+    /// Adapters are to be trained, but the model has none.
     #[error("the model has no LoRA adapters to train; apply LoRA to it before the training")]
     NoAdapter,
     /// A file of the run could not be written.
@@ -253,10 +253,10 @@ pub enum TrainError {
         /// Why.
         source: std::io::Error,
     },
-    /// A sample painting that cannot be asked about.
+    /// A sample painting that cannot be captioned.
     #[error("sample paintings: {0}")]
     Samples(#[from] GenerationError),
-    /// The adapter could not be written.
+    /// A checkpoint or an adapter could not be read or written.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
 }
@@ -276,7 +276,7 @@ fn last_good(checkpoint: Option<&Path>) -> String {
 }
 
 impl TrainError {
-    /// Names the last good checkpoint, where that helps.
+    /// Adds the last good checkpoint to errors that name it.
     pub(crate) fn after(mut self, last: Option<PathBuf>) -> Self {
         if let Self::NotFinite { checkpoint, .. }
         | Self::OutOfMemory { checkpoint, .. }

@@ -1,47 +1,47 @@
-//! What a trainer tells its observer.
+//! The events that a trainer reports to its observer.
 
 use std::path::PathBuf;
 
 use crate::{CurvePoint, StepReport};
 
-/// Something that happened.
+/// An event of a training.
 #[derive(Clone, Debug)]
 pub enum TrainEvent {
     /// The training begins.
     Started {
         /// Steps it will take.
         total_steps: usize,
-        /// Numbers that are trained.
+        /// Number of trained parameters.
         parameters: usize,
     },
-    /// It goes on from a checkpoint.
+    /// It resumes from a checkpoint.
     Resumed {
         /// Steps done by then.
         step: usize,
-        /// The losses of the steps that were logged by then.
+        /// The losses of the steps that were logged so far.
         losses: Vec<CurvePoint>,
-        /// The validation losses by then.
+        /// The validation losses so far.
         validation: Vec<CurvePoint>,
     },
-    /// A record is left out.
+    /// A bad record is skipped.
     LeftOut {
         /// Which, and why.
         record: String,
-        /// So far.
+        /// Records skipped so far.
         count: usize,
     },
-    /// The validation records were looked at.
+    /// The model was evaluated on the validation records.
     Evaluated {
         /// Steps done by then.
         step: usize,
         /// Mean loss per supervised token.
         loss: f64,
     },
-    /// The validation loss has not become better for as long as was allowed.
+    /// The validation loss has not improved for as many evaluations as the patience allows.
     StoppedEarly {
         /// Steps done by then.
         step: usize,
-        /// The step of the best look.
+        /// The step of the best evaluation.
         best_step: usize,
         /// Its loss.
         best_loss: f64,
@@ -55,7 +55,7 @@ pub enum TrainEvent {
     },
     /// A step was done.
     Step {
-        /// What it did.
+        /// Its report.
         report: StepReport,
         /// Tokens per second of this step.
         tokens_per_second: f64,

@@ -1,12 +1,12 @@
 //! Finetuning.
 //!
-//! - [`TrainingConfig`] has the names of the original's script; [`Trainable`] says per part what is trained.
+//! - [`TrainingConfig`] has the settings, named as in the original's script; [`Trainable`] says what is trained of each part.
 //! - [`TrainState`] is the model with its optimizer; [`TrainState::step`] is one step: loss of each micro-batch, gradients
-//!   (with the decoder's blocks recomputed or not), clipping by the global norm, AdamW with a rate of its own for the projector;
-//!   [`TrainState::with_devices`] shares it out over several devices.
-//! - [`Trainer`] runs epochs over records, decodes pictures ahead, looks at validation records and [`Samples`], tells an observer
-//!   what happens, and leaves a [`RunFolder`] with the adapter, the logs, the curve and a page.
-//! - [`TrainingCheckpoint`] is a training on disk; one that was killed goes on from it to the same bytes.
+//!   (with or without recompute of the decoder's blocks), clipping by the global norm, AdamW with a learning rate of its own for the
+//!   projector; [`TrainState::with_devices`] divides it over several devices.
+//! - [`Trainer`] runs epochs over records, prefetches batches, evaluates on validation records, captions [`Samples`], reports to an
+//!   observer, and writes a [`RunFolder`] with the adapter, the logs, the curve and a page.
+//! - [`TrainingCheckpoint`] is a training on disk; a killed training resumes from it and ends with the same bytes.
 //!
 //! ```
 //! use burn::tensor::Device;

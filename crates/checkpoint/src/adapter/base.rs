@@ -14,7 +14,7 @@ pub(super) const HEAD: &str = "language_model.lm_head";
 /// The parameters of a base.
 #[derive(Default)]
 pub(super) struct Base {
-    /// As files lay them out, by hub name.
+    /// Shapes as in files, by hub name.
     pub(super) shapes: BTreeMap<String, Vec<usize>>,
     /// Modules that are linears, by hub name.
     pub(super) linears: BTreeSet<String>,
@@ -44,12 +44,12 @@ impl ParamVisitor for Base {
     }
 }
 
-/// Whether a module is in the projector, which every adapter's folder holds whole.
+/// Whether a module is in the projector, of which an adapter's folder holds the whole weights.
 pub(super) fn is_projector(module: &str) -> bool {
     module.starts_with("multi_modal_projector")
 }
 
-/// Block and target of a linear in the decoder's blocks.
+/// The block and the target of a linear in the decoder's blocks.
 pub(super) fn decoder_linear(module: &str) -> Option<(usize, LoraTarget)> {
     let rest = module.strip_prefix("language_model.model.layers.")?;
     let (block, rest) = rest.split_once('.')?;

@@ -1,4 +1,4 @@
-//! PEFT's `adapter_config.json`: every field is followed, known to change no number, or refused by name.
+//! PEFT's `adapter_config.json`: every field is supported, known to have no effect, or refused by name.
 
 use std::path::{Path, PathBuf};
 
@@ -15,14 +15,14 @@ use crate::{CheckpointError, file::json::read_json};
 /// Name of the file.
 pub(super) const CONFIG: &str = "adapter_config.json";
 
-/// Fields that change no number of a trained adapter: what they say is for the trainer, for the record, or holds only beside a
-/// value that is refused.
+/// Fields that do not change what a trained adapter computes: they are for the trainer, for the record, or matter only beside a value
+/// that is refused.
 const WITHOUT_EFFECT: [&str; 18] = [
     "auto_mapping",
     "corda_config",
     "ensure_weight_tying",
     "eva_config",
-    // PEFT takes it back for linears, which are all there is here.
+    // PEFT resets it to false for linears, and all targets here are linears.
     "fan_in_fan_out",
     "inference_mode",
     "loftq_config",
@@ -35,14 +35,14 @@ const WITHOUT_EFFECT: [&str; 18] = [
     "task_type",
     // Another backward pass; the forward pass is LoRA's.
     "velora_config",
-    // Learning rates and the number type of a training with ms-swift.
+    // Learning rates and the dtype of a training with ms-swift.
     "lora_dtype",
     "lorap_emb_lr",
     "lorap_lr_ratio",
 ];
 
-/// Fields that make another computation of an adapter.
-const NOT_FOLLOWED: [&str; 9] = [
+/// Fields that change what an adapter computes and are not supported.
+const NOT_SUPPORTED: [&str; 9] = [
     "alora_invocation_tokens",
     "arrow_config",
     "kasa_config",
@@ -68,7 +68,7 @@ pub enum TrainedBiases {
 
 /// An `adapter_config.json`, read.
 ///
-/// Modules are named as the trainer names them: `model.language_model.layers.0.self_attn.q_proj`.
+/// Modules have the trainer's names: `model.language_model.layers.0.self_attn.q_proj`.
 #[derive(Clone, Debug)]
 pub struct PeftConfig {
     path: PathBuf,
@@ -91,7 +91,7 @@ pub struct PeftConfig {
     saved_rows: Vec<(String, Vec<usize>)>,
 }
 
-/// Whether a value asks for nothing.
+/// Whether a value means that the field is unset.
 fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
@@ -106,17 +106,17 @@ impl PeftConfig {
     /// Reads the file of an adapter's folder.
     ///
     /// # Errors
-    /// The file cannot be read, is no JSON, or has a field that is not followed.
+    /// The file cannot be read, is not JSON, or has a field that is not supported.
     pub fn read(folder: impl AsRef<Path>) -> Result<Self, CheckpointError> {
         let path = folder.as_ref().join(CONFIG);
         let json = read_json(&path)?;
         Self::from_json(path, json)
     }
 
-    /// Reads the text of a file; the path is for messages.
+    /// Parses the bytes of a file; the path is for messages.
     ///
     /// # Errors
-    /// It is no JSON, or has a field that is not followed.
+    /// It is not JSON, or has a field that is not supported.
     pub fn from_bytes(path: impl Into<PathBuf>, bytes: &[u8]) -> Result<Self, CheckpointError> {
         let path = path.into();
         match serde_json::from_slice(bytes) {
@@ -224,13 +224,12 @@ impl PeftConfig {
             if FOLLOWED.contains(&name) || WITHOUT_EFFECT.contains(&name) || is_nothing(value) {
                 continue;
             }
-            let what = if NOT_FOLLOWED.contains(&name) {
-                "nothing: it asks for another computation than LoRA's, which this program does not do; merge the adapter into its \
-                 base in PEFT (merge_and_unload) where that allows it, and bring the merged model"
+            let what = if NOT_SUPPORTED.contains(&name) {
+                "no value: the field changes what the adapter computes; merge the adapter into its base in PEFT (merge_and_unload) where \
+                 that is possible, and load the merged model"
             } else {
-                "nothing: this program does not know the field, so the adapter could mean something else than its tensors say; \
-                 merge it into its base in PEFT (merge_and_unload) and bring the merged model, or remove the field if it changes no \
-                 weight"
+                "no value: the field is unknown and might change what the adapter computes; merge it into its base in PEFT \
+                 (merge_and_unload) and load the merged model, or remove the field if it has no effect"
             };
             return Err(fields.wrong(field, what));
         }
@@ -267,13 +266,13 @@ impl PeftConfig {
         &self.path
     }
 
-    /// The base it was trained on, as far as it says.
+    /// The base it was trained on, if the file says so.
     #[must_use]
     pub fn base_model(&self) -> Option<&str> {
         self.base_model.as_deref()
     }
 
-    /// The settings of modules that no pattern fits.
+    /// The settings of modules that match no pattern.
     #[must_use]
     pub fn settings(&self) -> LoraConfig {
         LoraConfig::new(self.rank, self.alpha)
@@ -281,14 +280,15 @@ impl PeftConfig {
             .with_rslora(self.use_rslora)
     }
 
-    /// What is learned of a module with LoRA: rank and alpha by the first pattern that fits it, else `r` and `lora_alpha`.
+    /// The settings of a module with LoRA: rank and alpha by the first pattern that matches it, else `r` and `lora_alpha`.
     ///
     /// # Errors
-    /// A regular expression gives up on the name.
+    /// A regular expression exceeds its limit on the name.
     pub fn lora_of(&self, module: &str) -> Result<LoraConfig, CheckpointError> {
-        let rank = first_match(&self.rank_pattern, module).map_err(self.gave_up("rank_pattern"))?;
+        let rank =
+            first_match(&self.rank_pattern, module).map_err(self.over_limit("rank_pattern"))?;
         let alpha =
-            first_match(&self.alpha_pattern, module).map_err(self.gave_up("alpha_pattern"))?;
+            first_match(&self.alpha_pattern, module).map_err(self.over_limit("alpha_pattern"))?;
         let settings = self.settings();
         Ok(LoraConfig {
             rank: rank.unwrap_or(settings.rank),
@@ -297,10 +297,10 @@ impl PeftConfig {
         })
     }
 
-    /// Whether a module has LoRA. True of every module where `target_modules` is not given.
+    /// Whether a module has LoRA. True of every module if `target_modules` is not given.
     ///
     /// # Errors
-    /// A regular expression gives up on the name.
+    /// A regular expression exceeds its limit on the name.
     pub fn is_target(&self, module: &str) -> Result<bool, CheckpointError> {
         let Some(targets) = &self.targets else {
             return Ok(true);
@@ -313,13 +313,13 @@ impl PeftConfig {
         if let Some(excluded) = &self.excluded
             && excluded
                 .contains(module)
-                .map_err(self.gave_up("exclude_modules"))?
+                .map_err(self.over_limit("exclude_modules"))?
         {
             return Ok(false);
         }
         let found = targets
             .contains(module)
-            .map_err(self.gave_up("target_modules"))?;
+            .map_err(self.over_limit("target_modules"))?;
         let (true, ModuleNames::List(_), Some(layers)) = (found, targets, &self.layers) else {
             return Ok(found);
         };
@@ -329,7 +329,7 @@ impl PeftConfig {
             let mut found = None;
             for pattern in &self.layers_pattern {
                 let number = pattern.layer(module);
-                found = number.map_err(self.gave_up("layers_pattern"))?;
+                found = number.map_err(self.over_limit("layers_pattern"))?;
                 if found.is_some() {
                     break;
                 }
@@ -339,12 +339,12 @@ impl PeftConfig {
         Ok(number.is_some_and(|number| layers.contains(&number)))
     }
 
-    /// Whether `target_modules` is there and names its modules one by one or by an expression.
+    /// Whether `target_modules` is given.
     pub(super) fn names_targets(&self) -> bool {
         self.targets.is_some()
     }
 
-    /// Whether a module is among `modules_to_save`, or in one of them.
+    /// Whether a module is in `modules_to_save`, or inside a module that is.
     #[must_use]
     pub fn is_saved_whole(&self, module: &str) -> bool {
         let parts = module.match_indices('.').map(|(at, _)| at);
@@ -362,14 +362,13 @@ impl PeftConfig {
         &self.modules_to_save
     }
 
-    /// The rows of embeddings that were trained alone, by the end of the embedding's name (`trainable_token_indices`).
+    /// Ids of the trained rows of embeddings, by the end of the embedding's name (`trainable_token_indices`).
     #[must_use]
     pub fn saved_rows(&self) -> &[(String, Vec<usize>)] {
         &self.saved_rows
     }
 
-    /// Whether modules with LoRA have a magnitude of their rows too (DoRA, Liu et al. 2024,
-    /// <https://arxiv.org/abs/2402.09353>).
+    /// Whether modules with LoRA also have magnitudes (DoRA, Liu et al. 2024, <https://arxiv.org/abs/2402.09353>).
     #[must_use]
     pub fn use_dora(&self) -> bool {
         self.use_dora
@@ -391,7 +390,7 @@ impl PeftConfig {
         self.initialization
     }
 
-    /// What cannot be followed in this adapter, as an error that names the field.
+    /// An error about a field that is not supported.
     pub(super) fn refusal(
         &self,
         field: &str,
@@ -406,8 +405,14 @@ impl PeftConfig {
         }
     }
 
-    fn gave_up(&self, field: &'static str) -> impl Fn(String) -> CheckpointError + '_ {
-        move |reason| self.refusal(field, reason, "regular expressions that can be decided")
+    fn over_limit(&self, field: &'static str) -> impl Fn(String) -> CheckpointError + '_ {
+        move |reason| {
+            self.refusal(
+                field,
+                reason,
+                "regular expressions that can be matched within the limit",
+            )
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The fields of an adapter's config, read one by one: what cannot be read is named with its file.
+//! The fields of an adapter's config, read one by one, with errors that name the file and the field.
 
 use std::path::Path;
 
@@ -10,10 +10,10 @@ use super::{
 };
 use crate::CheckpointError;
 
-/// Expressions that no config of an adapter has.
-const MOST_EXPRESSIONS: usize = 512;
+/// Most expressions of a config.
+const MAX_EXPRESSIONS: usize = 512;
 
-/// Reads the fields of one file, and names the file and the field where one cannot be read.
+/// The fields of one file.
 pub(super) struct Fields<'a> {
     pub(super) path: &'a Path,
     pub(super) json: &'a Map<String, Value>,
@@ -33,7 +33,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A field that is there and not null.
+    /// A field that is neither missing nor null.
     pub(super) fn get(&self, field: &str) -> Option<&'a Value> {
         self.json.get(field).filter(|value| !value.is_null())
     }
@@ -48,7 +48,7 @@ impl<'a> Fields<'a> {
 
     pub(super) fn count(&self, field: &str, value: &Value) -> Result<usize, CheckpointError> {
         let count = value.as_u64().and_then(|count| usize::try_from(count).ok());
-        count.ok_or_else(|| self.wrong(field, "whole numbers from 0 on"))
+        count.ok_or_else(|| self.wrong(field, "integers from 0 on"))
     }
 
     pub(super) fn number(&self, field: &str, value: &Value) -> Result<f64, CheckpointError> {
@@ -57,10 +57,10 @@ impl<'a> Fields<'a> {
 
     pub(super) fn text(&self, field: &str, value: &Value) -> Result<String, CheckpointError> {
         let text = value.as_str().map(str::to_owned);
-        text.ok_or_else(|| self.wrong(field, "texts"))
+        text.ok_or_else(|| self.wrong(field, "strings"))
     }
 
-    /// A list, of which a single value is the short form.
+    /// A list, or a single value as a list of one.
     pub(super) fn list<T>(
         &self,
         field: &str,
@@ -90,7 +90,7 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// A value for each of some modules, in the order of the file: the first pattern that fits counts.
+    /// Values by module pattern, in the order of the file: the first pattern that matches a module counts.
     pub(super) fn by_module<T>(
         &self,
         field: &str,
@@ -107,8 +107,8 @@ impl<'a> Fields<'a> {
         for (name, value) in entries {
             let pattern = self.pattern(field, name, NamedBy::End)?;
             expressions += usize::from(pattern.is_expression());
-            if expressions > MOST_EXPRESSIONS {
-                return Err(self.wrong(field, format!("at most {MOST_EXPRESSIONS} expressions")));
+            if expressions > MAX_EXPRESSIONS {
+                return Err(self.wrong(field, format!("at most {MAX_EXPRESSIONS} expressions")));
             }
             patterns.push((pattern, read(self, field, value)?));
         }
@@ -159,7 +159,7 @@ impl<'a> Fields<'a> {
     pub(super) fn initialization(&self) -> Result<Initialization, CheckpointError> {
         let field = "init_lora_weights";
         match self.get(field) {
-            None | Some(Value::Bool(_)) => Ok(Initialization::LeavesTheBase),
+            None | Some(Value::Bool(_)) => Ok(Initialization::KeepsBase),
             Some(value) => {
                 let name = value.as_str().unwrap_or_default();
                 Initialization::of(name).map_err(|expected| self.wrong(field, expected))
@@ -168,7 +168,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A value as JSON, cut where it gets long.
+/// A value as JSON, truncated if it is long.
 pub(super) fn shortened(value: &Value) -> String {
     const SHOWN: usize = 120;
     let text = value.to_string();

@@ -1,4 +1,4 @@
-//! Puts the numbers of an adapter where its plan wants them.
+//! Loads the values of an adapter into a model, as its plan says.
 
 use burn::{
     module::{Module as _, Param, ParamId},
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{Placement, Problem, checkpoint_key};
 
-/// Carries a plan out. What cannot be read stays as it was and is named.
+/// Carries out a plan. Parameters whose tensors cannot be read stay as they were, and the problems are returned.
 pub(super) fn fill(mut model: GalleryModel, plan: &Plan) -> (GalleryModel, Vec<Problem>) {
     let decoder = model.language_model;
     model.language_model = decoder.apply_lora_by_linear(|block, target| {
@@ -39,7 +39,7 @@ pub(super) fn fill(mut model: GalleryModel, plan: &Plan) -> (GalleryModel, Vec<P
     (model, problems)
 }
 
-/// Gives a linear of the decoder that has no bias the one of an adapter.
+/// Adds a bias of an adapter to a linear of the decoder without one.
 fn add_bias(
     model: &mut GalleryModel,
     module: &str,
@@ -95,13 +95,13 @@ impl LowRank {
         let [output, input] = weight.dims();
         let rank = self.lora.rank;
         let matrix = |tensor: &AdapterTensor, rows: usize| {
-            let numbers = tensor.stored.shape.iter().product::<usize>();
-            read::<2>(tensor, &[rows, numbers / rows], &device)
+            let count = tensor.stored.shape.iter().product::<usize>();
+            read::<2>(tensor, &[rows, count / rows], &device)
         };
         let a = matrix(&self.a, rank)?;
         let b = matrix(&self.b, self.b.stored.shape[0])?;
         if self.is_embedding {
-            // The product is the transposed update.
+            // The update is the transposed product.
             let a = a.slice([0..rank, 0..output]);
             return Ok([b.transpose(), a.transpose()]);
         }
@@ -128,7 +128,7 @@ impl LowRank {
         ])
     }
 
-    /// Fills the adapter of a linear.
+    /// Loads the factors into the adapter of a linear.
     fn fill(&self, linear: &mut LoraLinear) -> Result<(), Problem> {
         let weight = linear.base.weight.val().detach().transpose();
         let [a, b] = self.factors(&weight)?;
@@ -141,7 +141,7 @@ impl LowRank {
         Ok(())
     }
 
-    /// The weight `[output, input]` with the update in it.
+    /// The weight `[output, input]` with the update merged into it.
     fn merged(&self, weight: Tensor<2>) -> Result<Tensor<2>, Problem> {
         let [a, b] = self.factors(&weight)?;
         let sum = weight + b.matmul(a) * self.lora.scale();
@@ -156,7 +156,7 @@ impl LowRank {
     }
 }
 
-/// Fills the parameters of the base that change.
+/// Changes the parameters of the base that the plan names.
 struct Filler<'a> {
     plan: &'a Plan,
     problems: Vec<Problem>,
@@ -191,7 +191,7 @@ impl Change {
         if self.low_rank.is_none() && self.rows.is_none() {
             return Ok(value);
         }
-        // A matrix `[output, input]`; the filters of a convolution are one too. Summed in f32 and rounded once.
+        // As a matrix `[output, input]`, also for a convolution. Summed in f32 and rounded once.
         let value = turned(value);
         let shape = value.dims();
         let width = shape[1..].iter().product::<usize>();

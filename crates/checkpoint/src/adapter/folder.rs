@@ -1,4 +1,4 @@
-//! The folder of an adapter: where it is, and which tensors are in it.
+//! The folder of an adapter: finding it, and its tensors.
 
 use std::{
     collections::BTreeMap,
@@ -22,12 +22,12 @@ pub(super) const NON_LORA: &str = "non_lora_trainables.bin";
 pub(super) struct AdapterTensor {
     /// Its name in the file.
     pub(super) name: String,
-    /// Its module, as the trainer named it.
+    /// The trainer's name of its module.
     pub(super) module: String,
     pub(super) stored: StoredTensor,
 }
 
-/// The tensors of an adapter folder, by what they are for.
+/// The tensors of an adapter's folder, by module and role.
 #[derive(Default)]
 pub(super) struct AdapterTensors {
     pub(super) tensors: BTreeMap<AdapterKey, AdapterTensor>,
@@ -102,8 +102,8 @@ fn is_adapter(folder: &Path) -> bool {
         .any(|name| folder.join(name).is_file())
 }
 
-/// Whether a path means an adapter: its folder, a file of it, or the folder of a training that has one. What else may be given in
-/// an adapter's place is a projector that was trained alone.
+/// Whether a path is that of an adapter (its folder, a file in it, or the folder of a run that has one) and not of a projector that was
+/// trained alone.
 #[must_use]
 pub fn is_adapter_path(path: impl AsRef<Path>) -> bool {
     let path = path.as_ref();
@@ -114,8 +114,8 @@ pub fn is_adapter_path(path: impl AsRef<Path>) -> bool {
     !path.join(crate::layout::PROJECTOR_FILE).is_file() || path.join(CONFIG).is_file()
 }
 
-/// The adapter's own folder: the one given, the one of a file that was given in its place, or `adapter` in the folder of a run or
-/// of a checkpoint of one.
+/// The adapter's own folder: the path itself, the folder of the file that was given, or `adapter` in the folder of a run or of one of
+/// its checkpoints.
 pub(super) fn adapter_folder(path: &Path) -> PathBuf {
     if path.is_file() && is_adapter_path(path) {
         let parent = path.parent().unwrap_or(path);
@@ -133,7 +133,7 @@ pub(super) fn adapter_folder(path: &Path) -> PathBuf {
     }
 }
 
-/// What a folder without an adapter has, and where its last adapter could be.
+/// What a folder without an adapter contains, with a hint where its last adapter could be.
 fn what_else(folder: &Path) -> Result<String, CheckpointError> {
     if folder.is_file() {
         return Ok("a file".to_owned());

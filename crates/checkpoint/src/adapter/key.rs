@@ -1,8 +1,8 @@
-//! What the tensors of adapter folders are called, whoever wrote them.
+//! The names of tensors in adapter folders, whoever wrote them.
 
 use crate::{Layout, Placement, checkpoint_key, layout::projector_hub_key};
 
-/// A way to lay out an adapter's folder.
+/// A layout of adapter folders.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AdapterLayout {
     /// PEFT's, on transformers' LLaVA.
@@ -13,7 +13,7 @@ pub enum AdapterLayout {
 }
 
 impl std::fmt::Display for AdapterLayout {
-    /// Whose it is, in words.
+    /// As it stands in messages.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Peft => "PEFT's layout",
@@ -23,7 +23,7 @@ impl std::fmt::Display for AdapterLayout {
 }
 
 impl AdapterLayout {
-    /// Whose names the modules have.
+    /// The layout of its module names.
     fn of_modules(self) -> Layout {
         match self {
             Self::Peft => Layout::LlavaHfNested,
@@ -32,7 +32,7 @@ impl AdapterLayout {
     }
 }
 
-/// What a tensor of an adapter is to its module.
+/// The role of an adapter's tensor in its module.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
     /// `[rank, input]`.
@@ -45,20 +45,20 @@ pub(super) enum Part {
     EmbeddingA,
     /// `[hidden, rank]`, of an embedding.
     EmbeddingB,
-    /// DoRA's norms, `[output]`.
+    /// DoRA's magnitudes, `[output]`.
     Magnitude,
-    /// Rows of an embedding that were trained alone, `[ids, hidden]`.
+    /// Trained rows of an embedding, `[ids, hidden]`.
     Rows,
-    /// A parameter of the base, whole, by its own name.
+    /// A whole parameter of the base, with its own name.
     Whole(String),
 }
 
-/// A tensor of an adapter, whatever it is called.
+/// A tensor of an adapter, independent of its name in files.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct AdapterKey {
     /// The module's name in the `llava-hf` hub layout.
     pub(super) module: String,
-    /// What it is to it.
+    /// Its role there.
     pub(super) part: Part,
 }
 
@@ -70,14 +70,14 @@ impl AdapterKey {
         }
     }
 
-    /// A parameter of the base by its hub name.
+    /// A whole parameter of the base, by its hub name.
     pub(super) fn whole(hub_key: &str) -> Self {
         let (module, leaf) = hub_key.rsplit_once('.').unwrap_or(("", hub_key));
         Self::new(module, Part::Whole(leaf.to_owned()))
     }
 
-    /// Understands the names of PEFT on llava-hf models (old and new nesting) and on LLaVA's own, with or without `.default`, and
-    /// the names of the original's projector. The second is the module's name as the trainer has it.
+    /// Parses names of PEFT on llava-hf models (old and new nesting) and on LLaVA's own, with or without `.default`, and names of the
+    /// original's projector. Also returns the module's name as the trainer has it.
     pub(super) fn parse(key: &str) -> Option<(Self, String)> {
         let key = key.strip_prefix("base_model.model.").unwrap_or(key);
         let wrappers = ["default", "modules_to_save", "base_layer", "token_adapter"];
@@ -100,7 +100,7 @@ impl AdapterKey {
         Some((Self::new(hub, part), module))
     }
 
-    /// The tensor of a parameter at a path of the model: of adapters, and of what is saved with them whole.
+    /// The tensor of a parameter of the model, by its path: of adapters, and of parameters that are saved whole beside them.
     pub(super) fn of_path(path: &str) -> Option<(Self, Placement)> {
         for (end, part) in [(".lora.lora_a", Part::LoraA), (".lora.lora_b", Part::LoraB)] {
             if let Some(module) = path.strip_suffix(end) {
@@ -113,17 +113,17 @@ impl AdapterKey {
         Some((Self::whole(&key.key), key.placement))
     }
 
-    /// Whether it is a parameter of the base, whole.
+    /// Whether it is a whole parameter of the base.
     pub(super) fn is_whole(&self) -> bool {
         matches!(self.part, Part::Whole(_))
     }
 
-    /// Whether it is a parameter of the projector, whole.
+    /// Whether it is a whole parameter of the projector.
     pub(super) fn is_projector(&self) -> bool {
         self.module.starts_with("multi_modal_projector") && self.is_whole()
     }
 
-    /// The name in a folder we write.
+    /// The name in a folder that is written.
     pub(super) fn name(&self, layout: AdapterLayout) -> String {
         let module = module_name(layout.of_modules(), &self.module);
         let part = match &self.part {
@@ -146,7 +146,7 @@ pub(super) fn module_name(layout: Layout, hub_module: &str) -> String {
     key.strip_suffix(".weight").unwrap_or(&key).to_owned()
 }
 
-/// A module's hub name, by the name a trainer has for it.
+/// A module's hub name, by the trainer's name of it.
 fn hub_module(module: &str) -> Option<String> {
     if module.contains("mm_projector") {
         let key = projector_hub_key(&format!("{module}.weight"))?;

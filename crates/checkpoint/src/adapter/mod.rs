@@ -1,11 +1,12 @@
 //! Adapter folders: PEFT's, and the original's with its `non_lora_trainables.bin`.
 //!
-//! PEFT's: `adapter_config.json` and `adapter_model.safetensors`; the trained projector travels in the same file under PEFT's
+//! PEFT's: `adapter_config.json` and `adapter_model.safetensors`; the trained projector is in the same file under PEFT's
 //! `modules_to_save`, so that one folder is the whole result of a finetuning. The original's: LLaVA's names, the projector in a
-//! PyTorch file beside them, and the model's `config.json`. Ours also have `gallery_gpt.json`: what the adapter was trained on.
+//! PyTorch file of its own, and the model's `config.json`. Those written here also have `gallery_gpt.json`: what the adapter was
+//! trained on.
 //!
-//! LoRA on the linears of the decoder's blocks stays beside their weights. All else that an adapter can bring goes into the weights
-//! when it is loaded: it is linear algebra, done in f32 and rounded once to the weight's number type.
+//! LoRA on the linears of the decoder's blocks stays separate from their weights. Everything else in an adapter is merged into the
+//! weights when it is loaded, computed in f32 and rounded once to the weight's dtype.
 
 mod base;
 mod config;
@@ -42,22 +43,22 @@ use base::is_projector;
 use folder::{AdapterTensors, adapter_folder};
 use plan::{LowRank, Plan};
 
-/// What an adapter folder says about itself.
+/// The contents of an adapter's folder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AdapterFile {
-    /// Where it is: the adapter's own folder, also where that of a whole run was given.
+    /// The adapter's own folder, also if the folder of a whole run was given.
     pub folder: PathBuf,
-    /// Rank, alpha and dropout of the widest adapter in the decoder, and all targets that have tensors there.
+    /// Rank, alpha and dropout of the adapter with the highest rank in the decoder, and all targets that have tensors there.
     pub lora: LoraConfig,
-    /// The base it was trained on, as far as it says.
+    /// The base it was trained on, if its config says so.
     pub base_model: Option<String>,
     /// Whether it changes the projector.
     pub has_projector: bool,
-    /// Modules of the base whose weights it changes, by their hub names, other than the projector's.
+    /// Modules of the base that it is merged into, by their hub names, other than the projector's.
     pub changed_base: Vec<String>,
-    /// Whose folder it is.
+    /// Its layout.
     pub layout: AdapterLayout,
-    /// What it was trained on, if we wrote it.
+    /// What it was trained on, if this library wrote it.
     pub origin: Option<AdapterOrigin>,
     /// Tensors used, with their file.
     pub used: Vec<(String, PathBuf)>,
@@ -65,10 +66,10 @@ pub struct AdapterFile {
     pub problems: Vec<Problem>,
 }
 
-/// What an adapter folder holds, without loading it: the config, and tensors that do not belong on `model`.
+/// Reads what an adapter's folder holds and which of its tensors do not match `model`, without loading it.
 ///
 /// # Errors
-/// The folder cannot be read, or its config asks for what is not followed.
+/// The folder cannot be read, or its config asks for something that is not supported.
 pub fn inspect_adapter(
     model: GalleryModel,
     folder: impl AsRef<Path>,
@@ -76,15 +77,15 @@ pub fn inspect_adapter(
     Ok(open(&model, folder.as_ref())?.0)
 }
 
-/// Puts the adapter of a folder on a model, in place of an earlier one, and its projector if it brings one. The path may also be a
-/// file in the folder, or the folder of a run that has it in `adapter`.
+/// Loads the adapter of a folder onto a model, replacing an earlier one, with its projector if it has one. The path may also be a file in
+/// the folder, or the folder of a run that has it in `adapter`.
 ///
-/// Adapters of the decoder's linears are f32, as new ones are. What goes into weights keeps the model's number type; a model with
-/// such weights remembers it ([`GalleryModel::changed_base`]).
+/// Adapters of the decoder's linears are f32, as new ones are. Weights that it is merged into keep their dtype, and the model remembers
+/// them ([`GalleryModel::changed_base`]).
 ///
 /// # Errors
-/// The folder cannot be read, its config asks for what is not followed, or it does not match the model; or an earlier adapter went
-/// into the model's weights.
+/// The folder cannot be read, its config asks for something that is not supported, or it does not match the model; or an earlier
+/// adapter was merged into the model's weights.
 pub fn load_adapter(
     model: GalleryModel,
     folder: impl AsRef<Path>,
@@ -105,7 +106,7 @@ fn open(model: &GalleryModel, path: &Path) -> Result<(AdapterFile, Plan), Checkp
     let config = PeftConfig::read(&folder)?;
     let layout = tensors.layout;
     let mut plan = planner::plan(model, &config, tensors)?;
-    // An earlier adapter's weights are still there, unless this one replaces them.
+    // Weights that an earlier adapter was merged into cannot be restored, unless this one replaces them.
     let mut earlier = model.changed_base().iter();
     if earlier.any(|module| !is_projector(module) || !plan.replaces_projector()) {
         return Err(CheckpointError::HasAdapter {
@@ -134,7 +135,7 @@ fn open(model: &GalleryModel, path: &Path) -> Result<(AdapterFile, Plan), Checkp
     Ok((adapter, plan))
 }
 
-/// Puts a projector that was trained alone (`mm_projector.bin`, or a folder with one) on a model.
+/// Loads a projector that was trained alone (`mm_projector.bin`, or a folder with one) onto a model.
 ///
 /// # Errors
 /// The file cannot be read, or does not match the model.

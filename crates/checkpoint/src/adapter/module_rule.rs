@@ -1,38 +1,38 @@
-//! PEFT's rules for which modules a name or a regular expression means.
+//! PEFT's rules for matching modules by names and regular expressions.
 
 use std::collections::BTreeSet;
 
 use fancy_regex::{Regex, RegexBuilder};
 
-/// Steps back after which an expression is given up on. Those that people write need a few thousand at most.
+/// Limit of backtracking steps of an expression. Usual ones need a few thousand at most.
 const BACKTRACKS: usize = 100_000;
-/// Bytes of the longest expression.
-const LONGEST: usize = 16 << 10;
-/// Bytes that an expression may take when it is compiled.
-const COMPILED: usize = 1 << 20;
+/// Longest expression in bytes.
+const MAX_LENGTH: usize = 16 << 10;
+/// Largest compiled expression in bytes.
+const MAX_COMPILED: usize = 1 << 20;
 
-/// What of a module's name an expression has to fit.
+/// The part of a module's name that an expression has to match.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NamedBy {
     /// All of it.
     Whole,
-    /// All of it, or what stands behind one of its dots.
+    /// All of it, or the part after one of its dots.
     End,
-    /// What stands before the number of a layer, all of it or what stands behind a dot.
+    /// The part before the number of a layer: all of it, or what is after a dot.
     Layer,
 }
 
 /// A name or a regular expression for modules.
 #[derive(Clone, Debug)]
 pub(super) enum ModulePattern {
-    /// A name whose dots stand for any character, which is what most patterns are.
+    /// A name whose dots match any character, as most patterns are.
     Name(String),
     Regex(Box<Regex>),
 }
 
 impl ModulePattern {
     pub(super) fn new(text: &str, named: NamedBy) -> Result<Self, String> {
-        if text.len() > LONGEST {
+        if text.len() > MAX_LENGTH {
             return Err(format!("is {} bytes long", text.len()));
         }
         let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.';
@@ -46,20 +46,20 @@ impl ModulePattern {
         };
         let regex = RegexBuilder::new(&text)
             .backtrack_limit(BACKTRACKS)
-            .delegate_size_limit(COMPILED)
-            .delegate_dfa_size_limit(COMPILED)
+            .delegate_size_limit(MAX_COMPILED)
+            .delegate_dfa_size_limit(MAX_COMPILED)
             .build();
         regex
             .map(|regex| Self::Regex(Box::new(regex)))
             .map_err(|error| error.to_string())
     }
 
-    /// Whether it has to be compiled.
+    /// Whether it is a compiled regular expression.
     pub(super) fn is_expression(&self) -> bool {
         matches!(self, Self::Regex(_))
     }
 
-    /// Whether it means a module.
+    /// Whether it matches a module.
     pub(super) fn fits(&self, module: &str) -> Result<bool, String> {
         match self {
             Self::Name(name) => Ok(ends_with(module, name)),
@@ -67,7 +67,7 @@ impl ModulePattern {
         }
     }
 
-    /// The number of the layer that a module is in, where the pattern names the list of layers.
+    /// The number of the layer that a module is in, if the pattern matches the list of layers.
     pub(super) fn layer(&self, module: &str) -> Result<Option<usize>, String> {
         let Self::Regex(regex) = self else {
             return Ok(None);
@@ -77,7 +77,7 @@ impl ModulePattern {
         Ok(number)
     }
 
-    /// The first number in a module's name, behind at least two names.
+    /// The first number in a module's name, after at least two names.
     pub(super) fn any_layer(module: &str) -> Option<usize> {
         let mut parts = module.split('.').skip(2).peekable();
         while let Some(part) = parts.next() {
@@ -89,7 +89,7 @@ impl ModulePattern {
     }
 }
 
-/// Whether the name fits the end of a module's, from a dot on, with any character at its own dots.
+/// Whether the name matches the end of a module's name, from a dot on; its own dots match any character.
 fn ends_with(module: &str, name: &str) -> bool {
     let (module, name) = (module.as_bytes(), name.as_bytes());
     let Some(start) = module.len().checked_sub(name.len()) else {
@@ -102,7 +102,7 @@ fn ends_with(module: &str, name: &str) -> bool {
 /// `target_modules` or `exclude_modules`.
 #[derive(Clone, Debug)]
 pub(super) enum ModuleNames {
-    /// Every linear but the output head.
+    /// Every linear except the output head.
     AllLinear,
     /// An expression for whole names.
     Pattern(ModulePattern),
@@ -162,7 +162,7 @@ mod tests {
             let pattern = ModulePattern::new(text, NamedBy::Whole).unwrap();
             assert_eq!(pattern.fits(MODULE), Ok(fits), "{text}");
         }
-        for text in ["(", &"a".repeat(LONGEST + 1)] {
+        for text in ["(", &"a".repeat(MAX_LENGTH + 1)] {
             assert!(ModulePattern::new(text, NamedBy::Whole).is_err());
         }
         let endless = ModulePattern::new(r"(?:(a|aa)+)(?!b)\1c", NamedBy::Whole).unwrap();

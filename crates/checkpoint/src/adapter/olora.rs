@@ -1,11 +1,11 @@
-//! The factors that OLoRA starts from, found again from the base.
+//! The factors that OLoRA initialises with, recomputed from the base.
 
 use burn::tensor::{DType, Tensor, TensorData};
 
 /// The first `rank` rows of R and columns of Q in the QR decomposition of a weight, as A and B. Q is an orthonormal basis of the
-/// weight's first columns, and R is what the weight is in it: their product is the same whatever signs a library chooses.
+/// weight's first columns, and R the weight's coordinates in it: their product does not depend on the signs that a library chooses.
 ///
-/// Nothing where the columns are not independent.
+/// `None` if the columns are not linearly independent.
 ///
 /// # Shapes
 /// - `weight`: `[output, input]`
@@ -23,7 +23,7 @@ pub(super) fn first_factors(weight: &Tensor<2>, rank: usize) -> Option<[Tensor<2
     for column in columns.chunks_exact(output) {
         let mut rest: Vec<f64> = column.iter().map(|&x| f64::from(x)).collect();
         let length = norm(&rest);
-        // Gram and Schmidt's way, twice: what the first pass leaves by rounding goes in the second.
+        // Gram-Schmidt, twice: the second pass removes the rounding error of the first.
         for _ in 0..2 {
             for earlier in &basis {
                 let share: f64 = earlier.iter().zip(&rest).map(|(a, b)| a * b).sum();

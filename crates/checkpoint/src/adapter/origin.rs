@@ -1,4 +1,4 @@
-//! What an adapter was trained on, carried beside it.
+//! What an adapter was trained on, written beside it.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::{
 /// What an adapter was trained on and with, written beside it as `gallery_gpt.json`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdapterOrigin {
-    /// The base, as the trainer was told it.
+    /// The base, as it was named to the trainer.
     pub base_model: String,
     /// The base's fingerprint, as of [`crate::LoadReport::fingerprint`].
     pub base_fingerprint: Option<String>,
@@ -23,7 +23,7 @@ pub struct AdapterOrigin {
     pub template: Option<String>,
     /// How pictures were made square.
     pub image_aspect_ratio: Option<String>,
-    /// Side of a picture in pixels.
+    /// Height and width of a picture in pixels.
     pub image_size: Option<usize>,
 }
 
@@ -38,7 +38,7 @@ impl From<&str> for AdapterOrigin {
 }
 
 impl AdapterOrigin {
-    /// Reads the record beside an adapter; nothing where there is none.
+    /// Reads the file beside an adapter; `None` if there is none.
     pub(crate) fn read(path: &Path) -> Result<Option<Self>, CheckpointError> {
         if !path.is_file() {
             return Ok(None);
@@ -46,7 +46,7 @@ impl AdapterOrigin {
         read_json_as(path, "record of an adapter's origin").map(Some)
     }
 
-    /// Where a use differs from the training, a sentence each; what either does not say is no difference.
+    /// The differences between this training and a use, a sentence each; fields that either does not have are not compared.
     #[must_use]
     pub fn differences(&self, here: &Self) -> Vec<String> {
         let mut differences = Vec::new();

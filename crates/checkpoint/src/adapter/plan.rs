@@ -1,4 +1,4 @@
-//! What an adapter does to a model: which of its tensors stay beside the weights, and which parameters of the base change.
+//! What an adapter does to a model: which of its tensors stay separate from the weights, and which parameters of the base change.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +19,7 @@ pub(super) struct LowRank {
     pub(super) a: AdapterTensor,
     pub(super) b: AdapterTensor,
     pub(super) lora: LoraConfig,
-    /// Whether A runs over the rows of an embedding.
+    /// Whether the weight is an embedding, for which the product is transposed.
     pub(super) is_embedding: bool,
     /// DoRA's magnitudes: the norms of the rows of the updated weight.
     pub(super) magnitude: Option<AdapterTensor>,
@@ -30,33 +30,33 @@ pub(super) struct LowRank {
 /// How one parameter of the base changes.
 #[derive(Debug, Default)]
 pub(super) struct Change {
-    /// It is replaced.
+    /// A tensor that replaces it.
     pub(super) whole: Option<AdapterTensor>,
-    /// An update is added to it.
+    /// An update that is added to it.
     pub(super) low_rank: Option<LowRank>,
-    /// Some of its rows are replaced.
+    /// Rows that replace some of its own, with their indices.
     pub(super) rows: Option<(AdapterTensor, Vec<usize>)>,
-    /// A scaled vector is added to it.
+    /// A vector that is added to it, with its scale.
     pub(super) added: Option<(AdapterTensor, f64)>,
 }
 
 /// How a model changes.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// LoRA of the decoder's blocks, which stays beside the weights.
+    /// LoRA of the decoder's blocks, which stays separate from the weights.
     pub(super) adapters: BTreeMap<(usize, LoraTarget), LowRank>,
     /// Parameters of the base that change, by hub name.
     pub(super) changes: BTreeMap<String, Change>,
-    /// Biases of linears that have none, by the hub name of the module, with their scale.
+    /// Biases for linears without one, by the hub name of the module, with their scale.
     pub(super) biases: BTreeMap<String, (AdapterTensor, f64)>,
-    /// The targets in the decoder, whether LoRA stays beside their weights or is merged into them.
+    /// The targets in the decoder, whether LoRA stays separate from their weights or is merged into them.
     pub(super) targets: BTreeSet<LoraTarget>,
     pub(super) used: Vec<(String, PathBuf)>,
     pub(super) problems: Vec<Problem>,
 }
 
 impl Plan {
-    /// Modules whose weights change.
+    /// Modules whose parameters change.
     pub(super) fn changed_modules(&self) -> Vec<String> {
         let weights = self.changes.keys();
         let weights = weights.filter_map(|key| key.rsplit_once('.').map(|(module, _)| module));

@@ -20,7 +20,7 @@ struct Planner<'a> {
     base: Base,
     rest: AdapterTensors,
     plan: Plan,
-    /// Whose names the trainer's modules have, and whether the tower's have a level `vision_model`.
+    /// Layout of the trainer's module names, and whether those of the tower have the level `vision_model`.
     naming: Layout,
     has_tower_level: bool,
 }
@@ -98,7 +98,8 @@ pub(super) fn plan_projector(model: &GalleryModel, mut tensors: AdapterTensors) 
     plan
 }
 
-/// Whether a tensor is a weight of a shape. Along `rows` it may be longer, as far as a vocabulary is filled up in the llava-hf layout.
+/// Checks that a tensor is a weight of the expected shape. The dimension `rows` may be longer, by as much as the llava-hf layout pads a
+/// vocabulary.
 fn fits(tensor: &AdapterTensor, expected: &[usize], rows: Option<usize>) -> Result<(), Problem> {
     let stored = &tensor.stored;
     let file = || stored.file.clone();
@@ -138,7 +139,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Takes a tensor for use, if it has the shape.
+    /// Takes a tensor to use it, if its shape is the expected one.
     fn take(
         &mut self,
         key: &AdapterKey,
@@ -160,14 +161,14 @@ impl Planner<'_> {
     }
 
     fn missing(&mut self, module: &str, part: Part) {
-        // A module that is there under another trainer's name is asked for by that name.
+        // The message uses the trainer's name of the module.
         let key = AdapterKey::new(module, part).name(AdapterLayout::Peft);
         let ours = module_name(Layout::LlavaHfNested, module);
         let key = key.replace(&ours, &self.trainers_name(module));
         self.plan.problems.push(Problem::Missing { key });
     }
 
-    /// Every module with LoRA, and every one that should have it.
+    /// Plans every module with LoRA, and reports those that should have it.
     fn low_rank(&mut self) -> Result<(), CheckpointError> {
         let keys = self.rest.tensors.iter();
         let modules: BTreeMap<String, String> = keys
@@ -188,7 +189,7 @@ impl Planner<'_> {
             let others: Vec<String> = others
                 .chain([EMBEDDINGS])
                 .filter(|&module| !modules.contains_key(module))
-                // Trainers of one part leave the others out, whatever the names they target would fit.
+                // An adapter of one part says nothing of the others, even if their modules match its target names.
                 .filter(|&module| {
                     [HEAD, EMBEDDINGS].contains(&module) || parts.contains(part_of(module))
                 })
@@ -235,7 +236,7 @@ impl Planner<'_> {
         let rows = (module == HEAD).then_some(0);
         let is_embedding = !self.base.linears.contains(module) && shape.len() == 2;
         let (a, b) = if is_embedding {
-            // An embedding is updated by the transposed product.
+            // The update of an embedding is the transposed product.
             let a = self.take(
                 &AdapterKey::new(module, Part::EmbeddingA),
                 &[lora.rank, output],
@@ -246,7 +247,7 @@ impl Planner<'_> {
         } else {
             let a: Vec<usize> = [lora.rank].iter().chain(input).copied().collect();
             let mut b = vec![output, lora.rank];
-            // Filters of a convolution.
+            // The weight of a convolution has two more dimensions.
             b.extend(input[1..].iter().map(|_| 1));
             let a = self.take(&AdapterKey::new(module, Part::LoraA), &a, None);
             (
@@ -259,8 +260,8 @@ impl Planner<'_> {
                 return Err(self.config.refusal(
                     "use_dora",
                     format!("true for the embedding {name}"),
-                    "false: its norms run over rows of the vocabulary that are not loaded; merge the adapter in PEFT \
-                     (merge_and_unload) and bring the merged model",
+                    "false: its norms need rows of the vocabulary that are not loaded; merge the adapter in PEFT \
+                     (merge_and_unload) and load the merged model",
                 ));
             }
             let magnitude = self.take(&AdapterKey::new(module, Part::Magnitude), &[output], rows);
@@ -276,7 +277,7 @@ impl Planner<'_> {
             return Err(self.config.refusal(
                 "init_lora_weights",
                 format!("\"olora\" for {name}"),
-                "a start that leaves this module as it is; merge the adapter in PEFT (merge_and_unload) and bring the merged model",
+                "an initialization that does not change this module; merge the adapter in PEFT (merge_and_unload) and load the merged model",
             ));
         }
         if self.config.lora_bias() && !is_embedding {
@@ -312,7 +313,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Names A or B where the files have only the other, or neither.
+    /// Reports A or B as missing if the files have only one of them, or neither.
     fn half_missing(&mut self, module: &str, is_embedding: bool) {
         let halves = if is_embedding {
             [Part::EmbeddingA, Part::EmbeddingB]
@@ -334,7 +335,7 @@ impl Planner<'_> {
         }
     }
 
-    /// The bias of B: added to the module's own, or a new one.
+    /// The bias of B: added to the module's bias, or a new one.
     fn bias_of_b(&mut self, module: &str, output: usize, scale: f64) {
         let rows = (module == HEAD).then_some(0);
         let key = AdapterKey::new(module, Part::LoraBBias);
@@ -350,7 +351,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Rows of embeddings that were trained alone.
+    /// Rows of embeddings (`trainable_token_indices`).
     fn rows(&mut self) -> Result<(), CheckpointError> {
         let config = self.config;
         for (name, ids) in config.saved_rows() {
@@ -374,7 +375,7 @@ impl Planner<'_> {
                     "trainable_token_indices",
                     format!("{id} for {name}"),
                     format!(
-                        "ids below {rows}, the rows that are loaded of the base; rows behind them belong to no word of its tokenizer"
+                        "ids below {rows}, the rows of the base that are loaded; later rows belong to no token of its tokenizer"
                     ),
                 ));
             }
@@ -386,7 +387,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// Parameters of the base that come whole.
+    /// Parameters of the base that are replaced (`modules_to_save`, and trained biases).
     fn whole(&mut self) -> Result<(), CheckpointError> {
         let keys = self.rest.tensors.keys();
         let has_projector = keys
@@ -404,7 +405,7 @@ impl Planner<'_> {
                 return Err(config.refusal(
                     "modules_to_save",
                     format!("\"{name}\""),
-                    "modules of this model; nothing in it has that name",
+                    "names of modules of this model",
                 ));
             }
         }

@@ -1,4 +1,4 @@
-//! Adapters and projectors, written.
+//! Writing adapters and projectors.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,10 +44,10 @@ pub fn save_projector(
     target.commit()
 }
 
-/// Whether [`save_adapter`] can write all that was learned on top of a base: asked before a training, it is not found out after it.
+/// Checks that [`save_adapter`] can write everything that was learned on top of a base, so that a training does not fail at its end.
 ///
 /// # Errors
-/// The model has no adapter, or one went into weights of the base that no adapter's folder here holds.
+/// The model has no adapter, or one was merged into weights that an adapter's folder does not hold.
 pub fn ensure_savable_adapter(model: &GalleryModel) -> Result<(), CheckpointError> {
     let changed = model.changed_base().iter();
     let modules: Vec<String> = changed
@@ -67,8 +67,8 @@ pub fn ensure_savable_adapter(model: &GalleryModel) -> Result<(), CheckpointErro
 /// the model's adapters.
 ///
 /// # Errors
-/// The model has no adapter or one that no folder holds ([`ensure_savable_adapter`]), or the folder holds what this library did not
-/// write or cannot be written.
+/// The model has no adapter or one that cannot be saved ([`ensure_savable_adapter`]), the folder has files that this library did not
+/// write, or it cannot be written.
 pub fn save_adapter(
     model: &GalleryModel,
     origin: &AdapterOrigin,
@@ -112,7 +112,7 @@ pub fn save_adapter(
     target.commit()
 }
 
-/// `adapter_config.json` of the adapters on a model, but for the base's name and what is saved whole.
+/// The `adapter_config.json` of a model's adapters, without the base's name and `modules_to_save`.
 fn config_json(model: &GalleryModel, layout: AdapterLayout) -> Map<String, Value> {
     let adapters: Vec<(usize, LoraTarget, &LoraConfig)> = model
         .language_model
@@ -122,7 +122,7 @@ fn config_json(model: &GalleryModel, layout: AdapterLayout) -> Map<String, Value
     let blocks = model.config().llama.num_hidden_layers;
     let targets: BTreeSet<LoraTarget> = adapters.iter().map(|&(_, target, _)| target).collect();
     let use_rslora = adapters.iter().all(|(_, _, lora)| lora.use_rslora);
-    // As one alpha for all ways to scale.
+    // alpha for the common way of scaling.
     let alpha = |lora: &LoraConfig| match lora.use_rslora == use_rslora {
         true => lora.alpha,
         false => lora.scale() * lora.rank as f64,
@@ -139,7 +139,7 @@ fn config_json(model: &GalleryModel, layout: AdapterLayout) -> Map<String, Value
         )
     };
     let targets_json = if adapters.len() < blocks * targets.len() {
-        // Some blocks only.
+        // Only some blocks have adapters.
         json!(
             adapters
                 .iter()
@@ -192,7 +192,7 @@ fn config_json(model: &GalleryModel, layout: AdapterLayout) -> Map<String, Value
     config.as_object().cloned().unwrap_or_default()
 }
 
-/// The value that most of some have; the smallest of those as frequent.
+/// The most frequent value; of several, the smallest.
 fn most_frequent(values: impl Iterator<Item = u64>) -> u64 {
     let mut counts: BTreeMap<u64, usize> = BTreeMap::new();
     for value in values {

@@ -1,4 +1,4 @@
-//! Configs of adapters: what is followed, what is refused, and that no text of one panics.
+//! Configs of adapters: fields that are supported and refused, and that no input panics.
 
 use gallery_gpt_llama::LoraConfig;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use super::*;
 
 const V_PROJ: &str = "model.language_model.layers.1.self_attn.v_proj";
 
-/// All fields that PEFT 0.21.2 writes, with the values it writes where nothing is asked for.
+/// All fields that PEFT 0.21.2 writes, with their default values.
 fn written_by_peft() -> Value {
     json!({
         "alora_invocation_tokens": null,
@@ -63,7 +63,7 @@ fn read(changes: &[(&str, Value)]) -> Result<PeftConfig, CheckpointError> {
 }
 
 #[test]
-fn fields_that_are_not_followed_are_refused_by_name() {
+fn unsupported_fields_are_refused_by_name() {
     assert!(read(&[]).is_ok());
     for (field, value, what_to_do) in [
         (
@@ -111,28 +111,28 @@ fn fields_that_are_not_followed_are_refused_by_name() {
         ),
         ("use_bdlora", json!({ "nblocks": 2 }), "merge_and_unload"),
         ("use_qalora", json!(true), "merge_and_unload"),
-        ("use_newlora", json!(true), "does not know"),
-        ("new_config", json!({ "x": null }), "does not know"),
-        ("new_number", json!(0), "does not know"),
+        ("use_newlora", json!(true), "the field is unknown"),
+        ("new_config", json!({ "x": null }), "the field is unknown"),
+        ("new_number", json!(0), "the field is unknown"),
         ("peft_type", json!("IA3"), "LORA"),
         ("bias", json!("some"), "lora_only"),
         ("bias", json!(1), "lora_only"),
-        ("r", json!("8"), "whole numbers"),
-        ("r", json!(-1), "whole numbers"),
-        ("r", json!(2.5), "whole numbers"),
+        ("r", json!("8"), "integers"),
+        ("r", json!(-1), "integers"),
+        ("r", json!(2.5), "integers"),
         ("r", Value::Null, "a number"),
         ("lora_alpha", json!("8"), "numbers"),
         ("lora_dropout", json!([]), "numbers"),
         ("use_rslora", json!("yes"), "true or false"),
         ("use_dora", json!(1), "true or false"),
-        ("rank_pattern", json!({ "v_proj": "8" }), "whole numbers"),
+        ("rank_pattern", json!({ "v_proj": "8" }), "integers"),
         ("rank_pattern", json!(["v_proj"]), "object"),
         ("alpha_pattern", json!({ "(": 8 }), "regular expressions"),
         ("target_modules", json!("("), "regular expressions"),
-        ("target_modules", json!({ "a": 1 }), "texts"),
-        ("target_modules", json!([1]), "texts"),
-        ("layers_to_transform", json!(["1"]), "whole numbers"),
-        ("modules_to_save", json!([null]), "texts"),
+        ("target_modules", json!({ "a": 1 }), "strings"),
+        ("target_modules", json!([1]), "strings"),
+        ("layers_to_transform", json!(["1"]), "integers"),
+        ("modules_to_save", json!([null]), "strings"),
         ("trainable_token_indices", json!("5"), "token ids"),
         (
             "trainable_token_indices",
@@ -163,7 +163,7 @@ fn fields_that_are_not_followed_are_refused_by_name() {
 }
 
 #[test]
-fn fields_that_change_no_number_pass() {
+fn fields_without_effect_pass() {
     for (field, value) in [
         ("init_lora_weights", json!(false)),
         ("init_lora_weights", json!("gaussian")),
@@ -211,7 +211,7 @@ fn ranks_and_scales_follow_patterns() {
         ),
         ("alpha_pattern", json!({ r"layers\.[12]\..*": 24 })),
     ];
-    // The first that fits, in the order of the file.
+    // The first that matches, in the order of the file.
     assert_eq!(of(&patterns, V_PROJ), (6, 4.0));
     assert_eq!(of(&patterns, &V_PROJ.replace(".1.", ".3.")), (6, 4.0 / 6.0));
     assert_eq!(

@@ -1,4 +1,4 @@
-//! The fields of a config, taken one by one, so that none is passed over: what is left over is known at the end.
+//! The fields of a config, taken one by one: those that nobody took are known at the end and noted.
 
 use std::path::{Path, PathBuf};
 
@@ -7,8 +7,8 @@ use serde_json::{Map, Value};
 
 use crate::CheckpointError;
 
-/// What each library writes into a config and a model's answers do not depend on: names, types, ids that the tokenizer says, and
-/// the settings of generating that transformers before 4.40 wrote into every config.
+/// Fields that libraries write into every config and that do not change a model's output: names, types, ids that the tokenizer
+/// defines, and the generation settings that transformers before 4.40 wrote into every config.
 const NO_MATTER: &[&str] = &[
     "_attn_implementation_autoset",
     "_name_or_path",
@@ -76,11 +76,11 @@ const NO_MATTER: &[&str] = &[
     "use_cache",
 ];
 
-/// The fields of one object of a config that have not been read yet.
+/// The fields of one object of a config that have not been taken yet.
 #[derive(Debug)]
 pub(crate) struct Fields {
     path: PathBuf,
-    /// What stands before a field's name in a message: `text_config.`, or nothing.
+    /// Prefix of a field's name in messages: `text_config.`, or nothing.
     part: &'static str,
     map: Map<String, Value>,
 }
@@ -125,12 +125,12 @@ impl Fields {
         self.map.get(name).is_some_and(|value| !value.is_null())
     }
 
-    /// A field's value; null is none.
+    /// Takes a field's value; null counts as missing.
     pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
         self.map.remove(name).filter(|value| !value.is_null())
     }
 
-    /// A whole number of at most `limit`.
+    /// Takes an integer from 1 to `limit`.
     pub(crate) fn size(
         &mut self,
         name: &str,
@@ -141,12 +141,12 @@ impl Fields {
         };
         let size = value.as_u64().filter(|size| (1..=limit).contains(size));
         let size = size.and_then(|size| usize::try_from(size).ok());
-        let expected = format!("a whole number from 1 to {limit}");
+        let expected = format!("an integer from 1 to {limit}");
         size.map(Some)
             .ok_or_else(|| self.unexpected(name, &value, &expected))
     }
 
-    /// A positive number.
+    /// Takes a positive number.
     pub(crate) fn positive(&mut self, name: &str) -> Result<Option<f64>, CheckpointError> {
         let Some(value) = self.take(name) else {
             return Ok(None);
@@ -161,11 +161,11 @@ impl Fields {
         match self.take(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
-            Some(other) => Err(self.unexpected(name, &other, "a text")),
+            Some(other) => Err(self.unexpected(name, &other, "a string")),
         }
     }
 
-    /// Refuses a field that is there and has none of the values that this library's models have.
+    /// Takes a field and refuses any value but those supported.
     pub(crate) fn only(&mut self, name: &str, supported: &[Value]) -> Result<(), CheckpointError> {
         match self.take(name) {
             Some(value) if !supported.contains(&value) => {
@@ -185,7 +185,7 @@ impl Fields {
         }
     }
 
-    /// Refuses quantized weights, by the name of their method.
+    /// Refuses a config of quantized weights, with the name of the method.
     pub(crate) fn refuse_quantized(&mut self) -> Result<(), CheckpointError> {
         for name in ["quantization_config", "compression_config", "quantization"] {
             let Some(value) = self.take(name) else {
@@ -210,14 +210,14 @@ impl Fields {
             return Err(self.wrong(
                 name,
                 &format!(
-                    "says that the weights are quantized by {method}{bits}, which is not read; take the 16-bit model (where the weights beside it are in 16 bits, remove {name} from the file)"
+                    "says that the weights are quantized by {method}{bits}, which is not supported; use the 16-bit model (where the weights beside it are in 16 bits, remove {name} from the file)"
                 ),
             ));
         }
         Ok(())
     }
 
-    /// What a user should know of fields that have no part in a use and might in a training.
+    /// Notes dropout, which matters to training alone and is not supported outside of adapters.
     pub(crate) fn note_dropout(&mut self, notes: &mut Vec<String>) {
         for name in ["attention_dropout", "dropout"] {
             if let Some(value) = self.take(name)
@@ -233,18 +233,18 @@ impl Fields {
         }
     }
 
-    /// Drops fields that answers do not depend on.
+    /// Drops fields that do not matter.
     pub(crate) fn ignore(&mut self, names: &[&str]) {
         self.map.retain(|name, _| !names.contains(&name.as_str()));
     }
 
-    /// Drops fields whose names begin so.
+    /// Drops fields whose names have one of the prefixes.
     pub(crate) fn ignore_prefixed(&mut self, prefixes: &[&str]) {
         self.map
             .retain(|name, _| !prefixes.iter().any(|prefix| name.starts_with(prefix)));
     }
 
-    /// A sentence about what is left.
+    /// Notes the fields that are left.
     pub(crate) fn note_rest(mut self, notes: &mut Vec<String>) {
         const SHOWN: usize = 8;
         self.ignore(NO_MATTER);
@@ -262,13 +262,13 @@ impl Fields {
             names.push_str(&format!(" and {more} more"));
         }
         notes.push(format!(
-            "{} has fields that are not known here and not followed: {names}",
+            "{} has unknown fields, which are ignored: {names}",
             self.path.display()
         ));
     }
 }
 
-/// A value as it stands in the file, cut if it is long.
+/// A value as JSON, truncated if it is long.
 pub(crate) fn shown(value: &Value) -> String {
     const LONGEST: usize = 80;
     let text = value.to_string();

@@ -14,16 +14,16 @@ use super::{
 };
 use crate::{CheckpointError, file::json::read_json};
 
-/// What a `config.json` says.
+/// A `config.json`.
 #[derive(Debug)]
 pub(crate) struct ConfigFile {
-    /// Whose it is, and what only that one says.
+    /// The family, with its settings.
     pub(crate) family: Family,
-    /// What a user should know, a sentence each.
+    /// Remarks for the user, a sentence each.
     pub(crate) notes: Vec<String>,
 }
 
-/// Whose config it is.
+/// The family of a config.
 #[derive(Debug)]
 pub(crate) enum Family {
     /// Transformers' LLaVA.
@@ -66,7 +66,7 @@ mod tests {
     use super::{super::vision::vision_config_of, *};
     use crate::mutations::{self, Random, mutated};
 
-    /// A value in the place of one of a config's.
+    /// A value to put in place of one in a config.
     fn absurd(random: &mut Random) -> Value {
         let values = [
             json!(null),
@@ -114,7 +114,7 @@ mod tests {
         let mut taken = 0;
         let mut read = |json: &Value| {
             match config_of(path, json.clone()) {
-                // Nothing that is taken overflows when its sizes are multiplied.
+                // No accepted config overflows when its sizes are multiplied.
                 Ok(ConfigFile {
                     family: Family::LlavaHf(LlavaHfConfig { model, .. }),
                     ..

@@ -1,4 +1,4 @@
-//! `config.json` of what is written: llava-hf's, the original's, and a vision tower's.
+//! The `config.json` files that are written: llava-hf's, the original's, and a vision tower's.
 
 use gallery_gpt_model::{GalleryModelConfig, ReservedRows};
 use gallery_gpt_vision::{FeatureSelect, HiddenAct, VisionConfig};
@@ -58,8 +58,8 @@ fn merged(mut into: Value, more: Value) -> Value {
     into
 }
 
-/// The `config.json` of llava-hf, for a model whose vocabulary was widened to `stored_rows`. The picture and padding tokens are the
-/// first of the new rows, unless they are among the model's already.
+/// The `config.json` of llava-hf, for a model whose vocabulary was extended to `stored_rows`. The image and padding tokens are the first
+/// of the new rows, unless the model has them already.
 pub(crate) fn llava_hf_json(config: &GalleryModelConfig, stored_rows: usize, dtype: &str) -> Value {
     let rows = config.llama.vocab_size;
     let ReservedRows { image, pad } = config.reserved.unwrap_or(ReservedRows {
@@ -89,7 +89,7 @@ pub(crate) fn llava_hf_json(config: &GalleryModelConfig, stored_rows: usize, dty
     })
 }
 
-/// The original's `config.json`, with the place of the tower.
+/// The original's `config.json`, with the path of the tower.
 pub(crate) fn llava_json(config: &GalleryModelConfig, tower: &str, dtype: &str) -> Value {
     let llama = llama_json(config, config.llama.vocab_size, dtype);
     let llava = json!({

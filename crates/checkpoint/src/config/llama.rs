@@ -50,7 +50,7 @@ pub(super) fn llama_config(fields: &mut Fields) -> Result<LlamaConfig, Checkpoin
     Ok(config)
 }
 
-/// The base of the rotary frequencies: a field of its own, or since transformers 5 one of `rope_parameters`.
+/// The base of the rotary frequencies: a field of its own, or since transformers 5 a field of `rope_parameters`.
 fn rope_theta(fields: &mut Fields) -> Result<f64, CheckpointError> {
     let mut theta = fields.positive("rope_theta")?;
     for name in ["rope_scaling", "rope_parameters"] {

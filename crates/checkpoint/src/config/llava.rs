@@ -15,7 +15,7 @@ use super::{
 };
 use crate::CheckpointError;
 
-/// The original's `config.json`: all but the tower.
+/// The original's `config.json`, without the tower's settings.
 #[derive(Clone, Debug)]
 pub(crate) struct LlavaConfig {
     path: PathBuf,
@@ -29,7 +29,7 @@ pub(crate) struct LlavaConfig {
     pub(crate) mm_vision_tower: Option<String>,
 }
 
-/// What the original adds to a LLaMA config, with the defaults its code falls back to.
+/// Reads the fields that the original adds to a LLaMA config, with the defaults of its code.
 pub(super) fn llava(
     path: &Path,
     mut fields: Fields,
@@ -42,9 +42,9 @@ pub(super) fn llava(
     fields.only("mm_resampler_type", &[])?;
     fields.only("use_mm_proj", &[json!(true)])?;
     fields.only("s2", &[json!(false)])?;
-    // Only `anyres` uses the one; the other adds a token that no prompt has.
+    // The first is for `anyres` alone; the second adds a token that no prompt has.
     fields.ignore(&["image_grid_pinpoints", "mm_use_im_patch_token"]);
-    // Settings of the training it came from.
+    // Settings of the training that made it.
     fields.ignore(&[
         "mm_projector_lr",
         "mm_vision_tower_lr",
@@ -57,7 +57,7 @@ pub(super) fn llava(
     let select_layer = match fields.take("mm_vision_select_layer") {
         None => SelectLayer(-2),
         Some(value) => SelectLayer(value.as_i64().ok_or_else(|| {
-            let what = format!("is {}, expected a whole number", shown(&value));
+            let what = format!("is {}, expected an integer", shown(&value));
             fields.wrong("mm_vision_select_layer", &what)
         })?),
     };
@@ -88,7 +88,7 @@ pub(super) fn llava(
 }
 
 impl LlavaConfig {
-    /// The model's config, with the tower's.
+    /// The whole model's config.
     pub(crate) fn with_vision(
         self,
         vision: VisionConfig,

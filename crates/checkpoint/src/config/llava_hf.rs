@@ -18,18 +18,18 @@ use crate::CheckpointError;
 /// The `config.json` of transformers' LLaVA.
 #[derive(Debug)]
 pub(crate) struct LlavaHfConfig {
-    /// All parts; the vocabulary counts all stored rows.
+    /// All parts, with all stored rows as the vocabulary.
     pub(crate) model: GalleryModelConfig,
-    /// Id of the image token, which is also the number of rows that are words; rows from here on are the image token, the padding
-    /// token and filling.
+    /// Id of the image token, which is also the number of rows before it; from there on rows are the image token, the padding token
+    /// and padding to a multiple of 64.
     pub(crate) image_token_index: usize,
-    /// Whether it says how pictures become square.
+    /// Whether the file says how pictures are made square.
     pub(crate) names_aspect_ratio: bool,
-    /// Tokens of a picture, where it says them.
+    /// Tokens of a picture, if the file says so.
     pub(crate) image_seq_length: Option<usize>,
 }
 
-/// Which hidden state of the tower: a number, or a list of one, as transformers takes.
+/// Which hidden state of the tower is used: an integer or a list of one, as in transformers.
 fn select_layer(fields: &mut Fields) -> Result<SelectLayer, CheckpointError> {
     const NAME: &str = "vision_feature_layer";
     let value = fields.take(NAME);
@@ -39,7 +39,7 @@ fn select_layer(fields: &mut Fields) -> Result<SelectLayer, CheckpointError> {
             [layer] => layer.as_i64(),
             _ => {
                 let what = format!(
-                    "is {}: features of several layers, one after the other, are not supported; expected one layer",
+                    "is {}: concatenated features of several layers are not supported; expected one layer",
                     shown(&json!(layers))
                 );
                 return Err(fields.wrong(NAME, &what));
@@ -49,7 +49,7 @@ fn select_layer(fields: &mut Fields) -> Result<SelectLayer, CheckpointError> {
     };
     layer.map(SelectLayer).ok_or_else(|| {
         let found = shown(&value.unwrap_or_default());
-        fields.wrong(NAME, &format!("is {found}, expected a whole number"))
+        fields.wrong(NAME, &format!("is {found}, expected an integer"))
     })
 }
 
@@ -87,7 +87,7 @@ pub(super) fn llava_hf(
     }
     fields.only("tie_word_embeddings", &[json!(false)])?;
     let bad_name = |error| invalid(path, ModelConfigError::Vision(error));
-    // Ours, not the library's: how pictures become square.
+    // A field of this library, not of transformers: how pictures are made square.
     let aspect_ratio = fields.text("image_aspect_ratio")?;
     let strategy = fields.text("vision_feature_select_strategy")?;
     let model = GalleryModelConfig {
@@ -118,7 +118,7 @@ pub(super) fn llava_hf(
         return Err(fields.wrong("image_token_index", &what));
     }
     let image_seq_length = fields.size("image_seq_length", limit::ROWS)?;
-    // The same id once more, and the number of rows as the decoder's part says it.
+    // The same id again, and the number of rows as in text_config.
     fields.ignore(&["image_token_id", "vocab_size"]);
     fields.note_rest(notes);
     Ok(LlavaHfConfig {

@@ -1,4 +1,4 @@
-//! The JSON files beside a model's weights: read in every family's form, written in ours.
+//! The JSON files beside a model's weights: read from either family, and written.
 
 mod fields;
 pub(crate) mod file;

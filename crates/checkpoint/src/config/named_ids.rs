@@ -1,4 +1,4 @@
-//! Ids that a model's folder names: what ends an answer, what pads, and how many rows of the vocabulary are words.
+//! Token ids in a model's configs: those that end an answer and the padding id, and how many rows of the vocabulary are tokens.
 
 use std::path::Path;
 
@@ -8,12 +8,12 @@ use serde_json::Value;
 
 use crate::{CheckpointError, file::json::read_json};
 
-/// Characters of a value in a note.
+/// Longest value in a note, in characters.
 const SHOWN: usize = 40;
-/// Fields in a note.
-const MOST_FIELDS: usize = 16;
+/// Most fields in a note.
+const MAX_FIELDS: usize = 16;
 
-/// Fields of `generation_config.json` that change no answer here, whatever they say.
+/// Fields of `generation_config.json` that have no effect here, whatever their values.
 const WITHOUT_EFFECT: [&str; 14] = [
     "bos_token_id",
     "cache_config",
@@ -31,7 +31,7 @@ const WITHOUT_EFFECT: [&str; 14] = [
     "use_cache",
 ];
 
-/// What the files name.
+/// The ids in the configs of a folder.
 #[derive(Debug)]
 pub(crate) struct NamedIds {
     /// Ids that end an answer.
@@ -40,8 +40,8 @@ pub(crate) struct NamedIds {
 }
 
 impl NamedIds {
-    /// Reads the folder's `generation_config.json` and, for what that does not say, its `config.json`, as transformers does.
-    /// Notes what the former sets beyond that.
+    /// Reads the folder's `generation_config.json` and, for ids that are missing there, its `config.json`, as transformers does. Notes
+    /// the other settings of the former.
     pub(crate) fn read(folder: &Path, notes: &mut Vec<String>) -> Result<Self, CheckpointError> {
         let config_path = folder.join("config.json");
         let config = read_json(&config_path)?;
@@ -72,8 +72,8 @@ impl NamedIds {
         })
     }
 
-    /// Keeps the rows of a llava-hf vocabulary that are words: those before the picture token, and what the folder's tokenizer adds
-    /// behind it.
+    /// Keeps the rows of a llava-hf vocabulary that are tokens: those before the image token, and those that the folder's tokenizer adds
+    /// after it.
     pub(crate) fn keep_words(
         &self,
         folder: &Path,
@@ -101,7 +101,7 @@ fn wrong(path: &Path, reason: impl Into<String>) -> CheckpointError {
     }
 }
 
-/// The ids of `eos_token_id`: one, several, or null for none named.
+/// The ids of `eos_token_id`: one, several, or null.
 fn end_ids(path: &Path, named: &Value) -> Result<Option<Vec<u32>>, CheckpointError> {
     let one = |value: &Value| {
         let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
@@ -124,7 +124,7 @@ fn end_ids(path: &Path, named: &Value) -> Result<Option<Vec<u32>>, CheckpointErr
     Ok((!ids.is_empty()).then_some(ids))
 }
 
-/// Which of a generation config's settings would change an answer, and are not followed.
+/// A note on the settings of a generation config that would change an answer and are ignored.
 fn note(path: &Path, generation: &Value) -> Option<String> {
     let fields = generation.as_object()?.iter();
     let mut fields: Vec<String> = fields
@@ -141,21 +141,21 @@ fn note(path: &Path, generation: &Value) -> Option<String> {
             }
         })
         .collect();
-    let more = fields.len().saturating_sub(MOST_FIELDS);
-    fields.truncate(MOST_FIELDS);
+    let more = fields.len().saturating_sub(MAX_FIELDS);
+    fields.truncate(MAX_FIELDS);
     if more > 0 {
         fields.push(format!("{more} more"));
     }
     (!fields.is_empty()).then(|| {
         format!(
-            "{} sets {}: not applied, a generation has the settings it is given",
+            "{} sets {}: these are ignored, generation uses the settings it is given",
             path.display(),
             fields.join(", ")
         )
     })
 }
 
-/// Whether a setting is off or as the library has it without the file.
+/// Whether a setting is off or transformers' default.
 fn is_neutral(name: &str, value: &Value) -> bool {
     let number = match name {
         "temperature"

@@ -1,4 +1,4 @@
-//! How a model's folder wants its pictures: `preprocessor_config.json`, and `processor_config.json`, which says some of it again.
+//! The image processor's settings: `preprocessor_config.json`, and `processor_config.json`, which may repeat or replace them.
 
 use std::path::{Path, PathBuf};
 
@@ -12,21 +12,21 @@ use crate::{CheckpointError, file::json::read_json};
 const PREPROCESSOR: &str = "preprocessor_config.json";
 const PROCESSOR: &str = "processor_config.json";
 
-/// Which file says how pictures are made, and what it says.
+/// The file with the image processor's settings, and the settings.
 pub(crate) struct Pictures {
-    /// Nothing where there is no such file.
+    /// `None` if there is no such file.
     found: Option<(PathBuf, PreprocessorConfig)>,
 }
 
 impl Pictures {
-    /// Reads the files of a model's folder, or the one in its tower's, as the original has it.
+    /// Reads the files of a model's folder, or else the one in its tower's folder, where the original has it.
     pub(crate) fn read(
         folder: &Path,
         tower: &Path,
         model: &GalleryModelConfig,
         notes: &mut Vec<String>,
     ) -> Result<Self, CheckpointError> {
-        // As in transformers: the part of the one file before the other file.
+        // As in transformers, `processor_config.json` takes precedence.
         if let Some(found) = read_processor(folder, model, notes)? {
             return Ok(Self { found: Some(found) });
         }
@@ -40,13 +40,13 @@ impl Pictures {
             }
         }
         notes.push(format!(
-            "{} has no {PREPROCESSOR}: pictures are normalised with CLIP's means and deviations",
+            "{} has no {PREPROCESSOR}: pictures are normalised with CLIP's mean and standard deviation",
             folder.display()
         ));
         Ok(Self { found: None })
     }
 
-    /// How pictures become square, where the model's config does not say it.
+    /// How pictures are made square, if the model's config does not say so.
     pub(crate) fn aspect_ratio(&self, notes: &mut Vec<String>) -> AspectRatio {
         let found = self.found.as_ref();
         match found.and_then(|(_, config)| config.do_pad) {
@@ -54,7 +54,7 @@ impl Pictures {
             Some(false) => AspectRatio::CenterCrop,
             None => {
                 notes.push(
-                    "neither config.json (image_aspect_ratio) nor preprocessor_config.json (do_pad) says how pictures become square: they are padded, as LLaVA-1.5 was trained; transformers would cut out the middle"
+                    "neither config.json (image_aspect_ratio) nor preprocessor_config.json (do_pad) says how pictures are made square: they are padded, as LLaVA-1.5 was trained; transformers would crop the center"
                         .to_owned(),
                 );
                 AspectRatio::Pad
@@ -62,7 +62,7 @@ impl Pictures {
         }
     }
 
-    /// The settings for a model.
+    /// The settings, checked against a model.
     pub(crate) fn config(
         self,
         model: &GalleryModelConfig,
@@ -76,7 +76,7 @@ impl Pictures {
             return Err(CheckpointError::Config {
                 path,
                 reason: format!(
-                    "pictures are made {} pixels wide, the vision tower takes {expected}; the file belongs to another model",
+                    "pictures are resized to {} pixels, but the vision tower takes {expected}; the file belongs to another model",
                     file.image_size
                 ),
             });
@@ -86,7 +86,7 @@ impl Pictures {
     }
 }
 
-/// What `processor_config.json` says of tokens must hold of the model; what it says of pictures is returned.
+/// Reads `processor_config.json`: checks its settings of tokens against the model and returns those of the image processor.
 fn read_processor(
     folder: &Path,
     model: &GalleryModelConfig,

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{CheckpointError, file::json::read_json};
 
-/// The tower's part; `large` gives the sizes of the tower that transformers' LLaVA has without a word, else `CLIPVisionConfig`'s.
+/// The tower's part. Defaults are those of transformers' `LlavaConfig` if `large`, else those of `CLIPVisionConfig`.
 pub(super) fn vision_config(
     path: &Path,
     fields: &mut Fields,
@@ -71,7 +71,7 @@ pub(super) fn vision_config_of(
     let mut fields = Fields::new(path, "", json)?;
     fields.refuse_quantized()?;
     if let Some(vision) = fields.take("vision_config") {
-        // The rest is the text part's.
+        // The other fields are of the text model.
         fields = Fields::new(path, "vision_config.", vision)?;
     }
     if !fields.has("patch_size") {

@@ -15,10 +15,10 @@ pub(crate) fn write_error(path: &Path) -> impl FnOnce(std::io::Error) -> Checkpo
     }
 }
 
-/// How the names begin of what is being written; a killed process may leave some behind.
+/// Prefix of the names of files and folders that are being written; a killed process may leave some behind.
 pub(crate) const PARTIAL: &str = ".partial-";
 
-/// Writes a whole file: readers see the old contents or the new ones, never a part.
+/// Writes a file atomically: readers see the old contents or the new ones, never a part.
 ///
 /// # Errors
 /// The folder cannot be made or the file not be written.
@@ -39,8 +39,8 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
     sync_folder(folder)
 }
 
-/// What makes partial files and folders: temporary ones are private unless told otherwise, and these become the finished ones, so
-/// they get the mode that the process's umask leaves.
+/// Makes the temporary files and folders. They become the finished ones, so they get the mode that the umask leaves instead of a
+/// private one.
 #[cfg_attr(
     not(unix),
     allow(unused_variables, reason = "other systems have no modes")

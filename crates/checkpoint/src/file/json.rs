@@ -50,7 +50,7 @@ pub(crate) fn read_json(path: &Path) -> Result<Value, CheckpointError> {
     })
 }
 
-/// Reads a JSON file of a known form straight into it.
+/// Reads a JSON file into a type.
 pub(crate) fn read_json_as<T: DeserializeOwned>(
     path: &Path,
     expected: &'static str,
@@ -63,7 +63,7 @@ pub(crate) fn read_json_as<T: DeserializeOwned>(
     })
 }
 
-/// Writes a JSON file as a whole.
+/// Writes a JSON file atomically.
 pub(crate) fn write_json(path: &Path, value: &Value) -> Result<(), CheckpointError> {
     write_file(path, format!("{value:#}\n").as_bytes())
 }

@@ -1,4 +1,4 @@
-//! Single files: opened only where they are regular, JSON and checksums of them, and written whole or not at all.
+//! Single files: opened only if they are regular, read and written as JSON, hashed, and written atomically.
 
 pub(crate) mod atomic;
 pub(crate) mod checksum;

@@ -1,4 +1,4 @@
-//! Writing a folder so that it is never half there: beside its place, synced, then renamed.
+//! Writing a folder atomically: beside its place, synced, then renamed.
 
 use std::{
     ffi::OsString,
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// Lets two folders change places in one step, where the system can. No moment is left in which neither is there.
+/// Swaps two folders in one step, where the system can, so that the target exists at every moment.
 #[cfg(target_os = "linux")]
 fn exchange(a: &Path, b: &Path) -> bool {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -42,11 +42,11 @@ fn finish_folder(folder: &Path) -> Result<(), CheckpointError> {
     sync_folder(folder)
 }
 
-/// A folder that appears whole or not at all, with a list of its files in `gallery_gpt.json` by which it is known as ours later.
+/// A folder that is written atomically, with a list of its files in `gallery_gpt.json` by which it is later recognised as ours.
 ///
-/// Files are written into a sibling; [`AtomicFolder::commit`] moves it into place. Dropped before that, it leaves nothing. An
-/// existing folder that cannot change places with a sibling (where another disk is mounted, below which the process stands, or
-/// whose parent is closed to it) gets its files one by one, the list last.
+/// Files are written into a sibling folder; [`AtomicFolder::commit`] moves it into place. Dropped before that, it leaves nothing. An
+/// existing folder that cannot be swapped with a sibling (a mount point, the working directory or one above it, or a folder whose
+/// parent is not writable) gets its files one by one, the list last.
 #[derive(Debug)]
 pub struct AtomicFolder {
     target: PathBuf,
@@ -78,13 +78,13 @@ impl AtomicFolder {
         Ok(Self { target, partial })
     }
 
-    /// Where a file goes until then.
+    /// Where a file of the folder is written until the commit.
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
         self.partial.path().join(name)
     }
 
-    /// A folder inside it, made now.
+    /// Makes a folder inside it.
     ///
     /// # Errors
     /// It cannot be made.
@@ -110,7 +110,7 @@ impl AtomicFolder {
         let parent = partial.parent().unwrap_or(Path::new(".")).to_owned();
         if self.target.exists() && exchange(partial, &self.target) {
             sync_folder(&parent)?;
-            // What is dropped now is the older folder.
+            // The older folder is now the partial one, and is removed when that is dropped.
             return Ok(());
         }
         let old = self.target.exists().then(|| {
@@ -143,8 +143,8 @@ impl AtomicFolder {
         Ok(())
     }
 
-    /// Moves the files up into the folder, in place of what is there. The list goes first and comes last: in between the folder does
-    /// not look whole.
+    /// Moves the files up into the folder, in place of those that are there. The list is removed first and added last: in between
+    /// the folder is recognisably incomplete.
     fn move_files(self) -> Result<(), CheckpointError> {
         let partial = self.partial.path();
         let target = &self.target;
@@ -174,7 +174,7 @@ impl AtomicFolder {
     }
 }
 
-/// Whether a folder has to stay the one it is: another disk is mounted there, or the process stands in it.
+/// Whether a folder cannot be replaced by another: it is a mount point, or the working directory is in it.
 fn is_fixed(folder: &Path) -> bool {
     folder.is_dir()
         && (is_mounted(folder)

@@ -1,4 +1,4 @@
-//! Where a folder is to be written: what someone else put there is not lost, and an input is never an output.
+//! Where a folder is to be written: files of others are never replaced, and an input is never an output.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -7,10 +7,10 @@ use same_file::is_same_file;
 use super::marker::foreign;
 use crate::CheckpointError;
 
-/// Where a folder is to be written, and what may be replaced there. Every path is one.
+/// Where a folder is to be written, and what may be replaced there. Every path converts to one.
 ///
-/// A folder that is missing or empty is written, and one that this library wrote is replaced as long as it holds nothing else: what
-/// was written stands in its `gallery_gpt.json`. Any other folder is refused.
+/// A folder that is missing or empty is written. One that this library wrote, by the list in its `gallery_gpt.json`, is replaced as
+/// long as it holds nothing else. Any other folder is refused.
 ///
 /// ```
 /// use gallery_gpt_checkpoint::{AtomicFolder, CheckpointError, Destination};
@@ -40,7 +40,7 @@ impl<P: AsRef<Path>> From<P> for Destination {
 }
 
 impl Destination {
-    /// A place that is free, or holds what this library wrote there.
+    /// A destination that is free, or holds only what this library wrote there.
     pub fn new(path: impl AsRef<Path>) -> Self {
         Self {
             path: path.as_ref().to_owned(),
@@ -49,15 +49,15 @@ impl Destination {
         }
     }
 
-    /// Whether a folder is replaced whoever wrote it, with everything in it.
+    /// Whether a folder is replaced with everything in it, whoever wrote it.
     #[must_use]
     pub fn overwriting(mut self, overwriting: bool) -> Self {
         self.overwriting = overwriting;
         self
     }
 
-    /// Files and folders that are read. The destination is refused when it is one of them, holds one or lies in one, by whatever
-    /// path or link, even when it may be overwritten.
+    /// Adds inputs. The destination is refused if it is one of them, contains one or is inside one, by whatever path or link, even if
+    /// it may be overwritten.
     #[must_use]
     pub fn apart_from<P: AsRef<Path>>(mut self, inputs: impl IntoIterator<Item = P>) -> Self {
         let inputs = inputs.into_iter();
@@ -66,7 +66,7 @@ impl Destination {
         self
     }
 
-    /// The place, as it was given.
+    /// The path, as it was given.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -76,10 +76,10 @@ impl Destination {
         self.overwriting
     }
 
-    /// Whether it can be written, and its path without links. Nothing is changed; a long work asks before it begins.
+    /// Checks that it can be written, and returns its path without links. Nothing is changed; call it before a long computation.
     ///
     /// # Errors
-    /// It is an input or overlaps one, a file is in its place, or a folder that holds what this library did not write.
+    /// It is an input or overlaps one, a file is in its place, or a folder with files that this library did not write.
     pub fn check(&self) -> Result<PathBuf, CheckpointError> {
         let real = self.real()?;
         if real.is_dir() && !self.overwriting {
@@ -94,7 +94,7 @@ impl Destination {
         Ok(real)
     }
 
-    /// Whether a single file can be written here: it may be replaced, but is no input.
+    /// Checks that a single file can be written here: an existing file may be replaced, but not an input.
     ///
     /// # Errors
     /// It is an input, by whatever path or link, or a folder.
@@ -123,7 +123,7 @@ impl Destination {
         Ok(())
     }
 
-    /// The path without links, of a folder or of nothing yet, and apart from the inputs.
+    /// The path without links. It is a folder or does not exist yet, and overlaps no input.
     pub(crate) fn real(&self) -> Result<PathBuf, CheckpointError> {
         let unreadable = |path: &Path, source| CheckpointError::Read {
             path: path.to_owned(),
@@ -148,10 +148,10 @@ impl Destination {
     }
 }
 
-/// Checks that a run, which adds files over hours, has a folder of its own to begin in.
+/// Checks that a folder is free for a run: it does not exist or is empty.
 ///
 /// # Errors
-/// The folder holds anything, or is a file.
+/// The folder is not empty, or is a file.
 pub fn ensure_free(folder: impl AsRef<Path>) -> Result<(), CheckpointError> {
     let folder = Destination::new(folder);
     let real = folder.real()?;
@@ -171,7 +171,7 @@ pub fn ensure_free(folder: impl AsRef<Path>) -> Result<(), CheckpointError> {
     })
 }
 
-/// The absolute path without links or `..`; what does not exist yet is taken as it will be made.
+/// The absolute path without links or `..`; components that do not exist yet are kept as they are.
 fn real_path(path: &Path) -> std::io::Result<PathBuf> {
     let mut real = PathBuf::new();
     for component in std::path::absolute(path)?.components() {
@@ -185,13 +185,13 @@ fn real_path(path: &Path) -> std::io::Result<PathBuf> {
     Ok(real)
 }
 
-/// Whether two places are the same, or one lies in the other.
+/// Whether two paths are the same, or one is inside the other.
 fn overlap(a: &Path, b: &Path) -> bool {
     a.ancestors().any(|above| is_same(above, b)) || b.ancestors().any(|above| is_same(above, a))
 }
 
-/// Whether two places are the same. Those that exist are told by what they are, not by their spelling: a file system may not tell
-/// upper from lower case, and a folder may be mounted twice.
+/// Whether two paths are the same. Existing ones are compared by the file they refer to, not by their spelling: a file system may ignore
+/// case, and a folder may be mounted twice.
 fn is_same(a: &Path, b: &Path) -> bool {
     a == b || is_same_file(a, b).unwrap_or(false)
 }

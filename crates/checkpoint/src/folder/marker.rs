@@ -1,4 +1,4 @@
-//! `gallery_gpt.json`: the list by which a folder is known as written by this library.
+//! `gallery_gpt.json`: the list of files by which a folder is recognised as written by this library.
 
 use std::{
     collections::BTreeSet,
@@ -16,25 +16,25 @@ use crate::{
     },
 };
 
-/// Its name. What else the writer has to say about the folder stands in the same object.
+/// Its name. The same JSON object also holds other fields of the writer, such as an adapter's origin.
 pub(crate) const MARKER: &str = "gallery_gpt.json";
 
 const FILES: &str = "files";
 
-/// The object in a folder's marker; an empty one where there is none that can be read.
+/// The object in a folder's marker; an empty one if there is none or it cannot be read.
 fn read(folder: &Path) -> Map<String, Value> {
     read_json_as(&folder.join(MARKER), "list of files").unwrap_or_default()
 }
 
-/// The files that the marker of a folder lists, as paths in it with `/`; none where there is no marker.
+/// The files that the marker of a folder lists, as paths in it with `/`; none without a marker.
 pub(crate) fn listed(folder: &Path) -> BTreeSet<String> {
     let marker = read(folder);
     let files = marker.get(FILES).and_then(Value::as_object);
     files.into_iter().flat_map(Map::keys).cloned().collect()
 }
 
-/// Writes a list of files, the marker among them, into the marker of a folder; what else stands in it stays. With a file stands its
-/// SHA-256, where it is written once and for all.
+/// Writes a list of files, the marker among them, into the marker of a folder; its other fields are kept. Each file has its SHA-256,
+/// if it will not be written again.
 pub(crate) fn list(
     folder: &Path,
     files: impl IntoIterator<Item = (String, Option<String>)>,
@@ -60,7 +60,7 @@ pub(crate) fn files(folder: &Path) -> Result<BTreeSet<String>, CheckpointError> 
     Ok(found)
 }
 
-/// What a folder holds that its marker does not list; folders of which it lists nothing are named alone.
+/// Files of a folder that its marker does not list. A folder with no listed file is named without its contents.
 pub(crate) fn foreign(folder: &Path) -> Result<Vec<String>, CheckpointError> {
     let listed = listed(folder);
     let mut found = Vec::new();
@@ -91,8 +91,7 @@ fn collect_foreign(
     Ok(())
 }
 
-/// The names in a folder, their paths, and whether each is a folder itself (a link to one is not). What a killed process left behind
-/// is not counted.
+/// The entries of a folder: name, path, and whether it is a folder (a link to one is not). Leftovers of a killed process are skipped.
 fn entries(folder: &Path) -> Result<Vec<(String, PathBuf, bool)>, CheckpointError> {
     let unreadable = |source| CheckpointError::Read {
         path: folder.to_owned(),

@@ -1,4 +1,4 @@
-//! Folders that this library writes: in a place that holds nobody else's files, whole or not at all, with a list of their files.
+//! Folders that this library writes: atomically, with a list of their files, and never over files of others.
 
 mod atomic;
 mod destination;

@@ -1,4 +1,4 @@
-//! A folder that grows file by file, and holds nobody else's.
+//! A folder that grows file by file and never overwrites files of others.
 
 use std::{
     collections::BTreeSet,
@@ -9,8 +9,8 @@ use std::{
 use super::{Destination, marker};
 use crate::CheckpointError;
 
-/// A folder to which a program adds files, run after run. Every file stands in the folder's `gallery_gpt.json` before it is written, so
-/// that the next run knows it as its own.
+/// A folder to which a program adds files, run after run. Every file is listed in the folder's `gallery_gpt.json` before it is
+/// written, so that the next run may replace it.
 ///
 /// ```
 /// use gallery_gpt_checkpoint::OwnFolder;
@@ -30,7 +30,7 @@ pub struct OwnFolder {
 }
 
 impl OwnFolder {
-    /// Opens a folder, or makes it. A folder that [`OwnFolder`] wrote may hold files of others by now; they are left alone.
+    /// Opens a folder, or makes it. Files that others added to a folder that [`OwnFolder`] wrote are left as they are.
     ///
     /// # Errors
     /// The destination is refused ([`Destination::check`]), or cannot be made.
@@ -59,10 +59,10 @@ impl OwnFolder {
         &self.path
     }
 
-    /// The path of a file that will be written, or written over, now.
+    /// The path of a file that is about to be written or replaced.
     ///
     /// # Errors
-    /// Somebody else's file of this name is there and may not be overwritten, or the list cannot be written.
+    /// A file of this name that this library did not write may not be overwritten, or the list cannot be written.
     pub fn claim(&mut self, name: &str) -> Result<PathBuf, CheckpointError> {
         let file = self.path.join(name);
         if !self.files.contains(name) {
@@ -93,7 +93,7 @@ mod tests {
         let mut folder = OwnFolder::open(&path).unwrap();
         fs::write(folder.claim("scores.json").unwrap(), "1").unwrap();
         fs::write(path.join("report.html"), "mine").unwrap();
-        // Beside ours it may lie, but not be written over.
+        // It may be there beside ours, but is not overwritten.
         let mut folder = OwnFolder::open(&path).unwrap();
         folder.claim("scores.json").unwrap();
         assert!(matches!(
@@ -102,7 +102,7 @@ mod tests {
         ));
         let mut folder = OwnFolder::open(Destination::new(&path).overwriting(true)).unwrap();
         folder.claim("report.html").unwrap();
-        // In a folder that is not ours at all nothing is begun.
+        // A folder of others is not used at all.
         let other = root.path().join("other");
         fs::create_dir(&other).unwrap();
         fs::write(other.join("thesis.txt"), "mine").unwrap();

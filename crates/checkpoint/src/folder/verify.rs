@@ -1,4 +1,4 @@
-//! Whether the files of a folder that this library wrote are still what was written.
+//! Compares the files of a folder that this library wrote with their checksums.
 
 use std::{
     collections::BTreeMap,
@@ -14,23 +14,23 @@ use crate::{
     file::{checksum::sha256_file, json::read_json_as},
 };
 
-/// The part of `gallery_gpt.json` that says what files the folder was written with.
+/// The part of `gallery_gpt.json` that lists the folder's files with their SHA-256.
 #[derive(Deserialize)]
 struct Marker {
     #[serde(default)]
     files: BTreeMap<String, Option<String>>,
 }
 
-/// Compares every file of a folder that this library wrote with the checksum it was written with. A folder without checksums, such
-/// as another program's, has nothing to compare. Reads all bytes, in parallel over the files.
+/// Compares every file of a folder that this library wrote with the checksum in its list. A folder without checksums, such as another
+/// program's, passes. Reads all bytes, in parallel over the files.
 ///
 /// # Errors
-/// [`CheckpointError::Checksum`] for a file that is missing or not what was written; or a file cannot be read.
+/// [`CheckpointError::Checksum`] if a file is missing or has changed; or a file cannot be read.
 pub fn verify_folder(folder: impl AsRef<Path>) -> Result<(), CheckpointError> {
     verify_files(folder.as_ref(), |_| true)
 }
 
-/// As [`verify_folder`], of the files that are `wanted` by their names.
+/// As [`verify_folder`], for the files whose names `wanted` accepts.
 pub(crate) fn verify_files(
     folder: &Path,
     wanted: impl Fn(&str) -> bool,

@@ -11,7 +11,7 @@ use crate::{
     CheckpointError, LazyTensor, StoredTensor, TensorDtype, file::regular, tensor::Values,
 };
 
-/// Longest header: room for some twenty thousand tensors. Read, it takes sixteen times as much memory.
+/// Longest header: room for some twenty thousand tensors. Parsed, it takes sixteen times as much memory.
 const MAX_HEADER: u64 = 2 << 20;
 
 fn weight_dtype(dtype: Dtype) -> Option<TensorDtype> {
@@ -59,7 +59,7 @@ pub(crate) fn open(path: &Path) -> Result<BTreeMap<String, StoredTensor>, Checkp
         .collect())
 }
 
-/// Writes a safetensors file in place; write it into an [`AtomicFolder`](crate::AtomicFolder) to have it whole or not at all.
+/// Writes a safetensors file in place; inside an [`AtomicFolder`](crate::AtomicFolder) it appears atomically.
 ///
 /// # Errors
 /// The file cannot be written.
@@ -70,7 +70,7 @@ pub fn write_tensors(
     serialize(path, tensors, None)
 }
 
-/// As [`write_tensors`], marked as PyTorch's, as transformers demand of a model's weights.
+/// As [`write_tensors`], with the metadata `format: pt`, which transformers require of a model's weights.
 pub(crate) fn write_weights(
     path: &Path,
     tensors: Vec<(String, LazyTensor)>,

@@ -3,10 +3,10 @@
 use burn::{module::Param, tensor::Tensor};
 use gallery_gpt_model::{GalleryModel, ParamVisitor, visit_params};
 
-/// How a tensor lies in a file, compared with the parameter.
+/// Whether a file has a tensor as the parameter is or transposed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
-    /// As the parameter.
+    /// As the parameter is.
     Same,
     /// Transposed: PyTorch's linears are `[output, input]`, Burn's `[input, output]`.
     Transposed,
@@ -17,11 +17,11 @@ pub enum Placement {
 pub struct CheckpointKey {
     /// Name in the `llava-hf` hub layout.
     pub key: String,
-    /// How it lies there.
+    /// Whether it is transposed there.
     pub placement: Placement,
 }
 
-/// The tensor of a parameter, by its path in [`GalleryModel`]; nothing for adapters, which have files of their own.
+/// The tensor of a parameter, by its path in [`GalleryModel`]; `None` for adapters, which have files of their own.
 #[must_use]
 pub fn checkpoint_key(path: &str) -> Option<CheckpointKey> {
     use Placement::{Same, Transposed};
@@ -73,7 +73,7 @@ pub fn checkpoint_key(path: &str) -> Option<CheckpointKey> {
     Some(CheckpointKey { key, placement })
 }
 
-/// Path and tensor name of every parameter that a checkpoint holds, in the model's order.
+/// Path and tensor name of every parameter in a checkpoint, in the model's order.
 #[must_use]
 pub fn checkpoint_keys(model: &GalleryModel) -> Vec<(String, CheckpointKey)> {
     let mut paths = ParameterPaths::default();

@@ -1,7 +1,6 @@
-//! Whose names the tensors of a checkpoint have.
+//! Layouts: how the tensors of a checkpoint are named.
 //!
-//! Every layout is turned into one set of names, the one of the `llava-hf` hub checkpoints; a further layout is a further
-//! variant here.
+//! All names are mapped to those of the `llava-hf` checkpoints on the hub, the hub names. A new layout is a new variant here.
 
 mod key_map;
 
@@ -20,7 +19,7 @@ pub enum Layout {
 }
 
 impl std::fmt::Display for Layout {
-    /// Whose it is, in words.
+    /// As it stands in messages.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::LlavaHf => "llava-hf's",
@@ -46,7 +45,7 @@ impl std::str::FromStr for Layout {
     }
 }
 
-/// A name of no layout.
+/// A name that is not one of a layout.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown layout `{name}`, expected llava_hf, llava_hf_nested or llava")]
 pub struct UnknownLayoutName {
@@ -55,7 +54,7 @@ pub struct UnknownLayoutName {
 }
 
 impl Layout {
-    /// The layout that a name can only be of.
+    /// The layout that a tensor's name belongs to, if that is certain.
     pub(crate) fn of(key: &str) -> Option<Self> {
         let prefixes = [
             ("language_model.", Self::LlavaHf),
@@ -72,13 +71,13 @@ impl Layout {
         prefixes.find_map(|(prefix, layout)| key.starts_with(prefix).then_some(layout))
     }
 
-    /// Whether a name is of a buffer that old libraries saved and every reader computes anew.
+    /// Whether a name is that of a buffer that old libraries saved and every reader recomputes.
     #[must_use]
     pub fn is_ignored(key: &str) -> bool {
         key.ends_with("rotary_emb.inv_freq") || key.ends_with("embeddings.position_ids")
     }
 
-    /// The hub name of a tensor, or nothing for a buffer that every reader ignores.
+    /// The hub name of a tensor; `None` for a buffer that every reader ignores.
     #[must_use]
     pub fn hub_key(self, key: &str) -> Option<String> {
         if Self::is_ignored(key) {
@@ -133,7 +132,7 @@ impl Layout {
             Self::Llava => match language {
                 Some(rest) => rest.to_owned(),
                 None => match hub_key.strip_prefix("multi_modal_projector.linear_") {
-                    // Odd places of the original's sequence are the activations between the linears.
+                    // Odd indices of the original's `nn.Sequential` are the activations between the linears.
                     Some(rest) => match rest.split_once('.') {
                         Some((nth, leaf)) => {
                             let at = 2 * nth.parse::<usize>().unwrap_or(1).saturating_sub(1);
@@ -151,8 +150,8 @@ impl Layout {
 /// Name of the file that a projector trained alone is saved as.
 pub(crate) const PROJECTOR_FILE: &str = "mm_projector.bin";
 
-/// The hub name of a tensor of the original's projector, whatever stands before `mm_projector`: a sequence of linears at its even
-/// places, or a single linear.
+/// The hub name of a tensor of the original's projector, with any prefix before `mm_projector`: an `nn.Sequential` with linears at its
+/// even indices, or a single linear.
 pub(crate) fn projector_hub_key(key: &str) -> Option<String> {
     let rest = &key[key.find("mm_projector.")? + "mm_projector.".len()..];
     let (at, leaf) = rest.split_once('.').unwrap_or(("0", rest));

@@ -6,16 +6,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{CheckpointError, sha256_file};
 
-/// What a base consists of, so that it can be told whether a later one is the same: SHA-256 by name, of its weights (one for all
-/// tensors, whatever files they are in) and of each file beside them.
+/// What a base consists of, to compare it with a later one: the SHA-256 of its weights (one for all tensors, whatever files they are
+/// in) and of each file beside them, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BaseIdentity {
-    /// `weights`, and the names of the files in the base's folder; those of a vision tower that lies elsewhere begin with
+    /// `weights`, and the names of the files in the base's folder; those of a vision tower in another folder begin with
     /// `vision_tower/`.
     pub files: BTreeMap<String, String>,
 }
 
-/// Files beside a model's weights that say what it does.
+/// Files beside a model's weights that change what it computes.
 const BESIDE: [&str; 9] = [
     "added_tokens.json",
     "config.json",
@@ -29,7 +29,7 @@ const BESIDE: [&str; 9] = [
 ];
 
 impl BaseIdentity {
-    /// Of the weights' fingerprint and the files beside them.
+    /// Made of the weights' fingerprint and the files beside them.
     pub(crate) fn new(
         weights: Option<&str>,
         folder: &Path,
@@ -55,7 +55,7 @@ impl BaseIdentity {
         Ok(Self { files })
     }
 
-    /// What differs from an earlier identity, a sentence each.
+    /// The differences from an earlier identity, a sentence each.
     #[must_use]
     pub fn differences(&self, earlier: &Self) -> Vec<String> {
         let names = self.files.keys().chain(earlier.files.keys());

@@ -1,4 +1,4 @@
-//! A checkpoint, opened: what it is and what it holds is known, none of its numbers is read.
+//! An opened checkpoint: its config and the names, shapes and dtypes of its tensors are known, but no values are read.
 
 use std::{
     collections::BTreeMap,
@@ -43,10 +43,10 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a folder of any layout: reads its config, and the names, shapes and places of its tensors.
+    /// Opens a folder of any layout: reads its config, and the names and shapes of its tensors.
     ///
     /// # Errors
-    /// A file is missing or damaged, the names are nobody's, or the vision tower that the config names is not to be found.
+    /// A file is missing or damaged, the layout is not known, or the vision tower that the config names is not found.
     pub fn open(folder: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, CheckpointError> {
         let folder = folder.as_ref();
         model_folder::check(folder)?;
@@ -73,7 +73,7 @@ impl Checkpoint {
             None => tower::config_of_shapes(|key| opened.get(key), &mut notes).ok_or_else(|| {
                 CheckpointError::Config {
                     path: folder.join("config.json"),
-                    reason: "no mm_vision_tower, and no whole vision tower among the weights; name the tower's folder"
+                    reason: "no mm_vision_tower, and no complete vision tower among the weights; name the tower's folder"
                         .to_owned(),
                 }
             })?,
@@ -118,19 +118,19 @@ impl Checkpoint {
         &self.folder
     }
 
-    /// Whose names its tensors have.
+    /// How its tensors are named.
     #[must_use]
     pub fn layout(&self) -> Layout {
         self.layout
     }
 
-    /// The model it is of.
+    /// The config of its model.
     #[must_use]
     pub fn config(&self) -> &GalleryModelConfig {
         &self.config
     }
 
-    /// How its pictures are made.
+    /// The settings of its image processor.
     #[must_use]
     pub fn image_processor(&self) -> &ImageProcessorConfig {
         &self.pictures
@@ -142,14 +142,14 @@ impl Checkpoint {
         &self.tower
     }
 
-    /// Its tensors: hub name, name in the file, and what is stored.
+    /// Its tensors: hub name, name in the file, and the stored tensor.
     pub fn tensors(&self) -> impl Iterator<Item = (&str, &str, &StoredTensor)> {
         self.tensors
             .iter()
             .map(|(hub_key, (key, tensor))| (hub_key.as_str(), key.as_str(), tensor))
     }
 
-    /// Numbers in all its tensors.
+    /// Number of values in all its tensors.
     #[must_use]
     pub fn parameters(&self) -> u64 {
         let sizes = self.tensors.values();
@@ -157,7 +157,7 @@ impl Checkpoint {
         sizes.sum()
     }
 
-    /// Asks for another number type than the options it was opened with.
+    /// Sets the dtype to load in, in place of the one in the options it was opened with.
     #[must_use]
     pub fn with_dtype(mut self, dtype: Option<TensorDtype>) -> Self {
         self.options.dtype = dtype;
@@ -165,7 +165,7 @@ impl Checkpoint {
     }
 }
 
-/// The model's config with all rows of the vocabulary, and whether it says how pictures become square.
+/// The model's config with all rows of the vocabulary, and whether it says how pictures are made square.
 fn whole_config(
     family: &Family,
     vision: VisionConfig,
@@ -196,7 +196,7 @@ fn whole_config(
             }
             Ok((model, *names_aspect_ratio))
         }
-        // Without a word of it the original cuts.
+        // The original's default is to crop.
         Family::Llava(config) => Ok((config.clone().with_vision(vision)?, true)),
     }
 }

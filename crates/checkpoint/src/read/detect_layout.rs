@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::{CheckpointError, Layout};
 
 impl Layout {
-    /// Tells the layout from the names.
+    /// Detects the layout from the names of a checkpoint's tensors.
     ///
     /// # Errors
     /// The names are of no known layout, or of two.

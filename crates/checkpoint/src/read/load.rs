@@ -33,20 +33,19 @@ pub fn load_model(
 }
 
 impl Checkpoint {
-    /// What loading would do, without doing it. Every number is read once, for the fingerprint and to find those that are none.
+    /// Reports what loading would do, without loading. Every value is read once, for the fingerprint and to find infinities and NaN.
     #[must_use]
     pub fn check(&self, device: &Device) -> LoadReport {
         let (_, report) = self.fill(device, false);
         report
     }
 
-    /// Loads the model, tensor by tensor, in the stored number type unless the options say another.
+    /// Loads the model, tensor by tensor, in the stored dtype unless the options set another.
     ///
     /// # Errors
-    /// The weights do not match the config, a tensor cannot be read, or a file of a folder that this library wrote is not what was
-    /// written.
+    /// The weights do not match the config, a tensor cannot be read, or a file of a folder that this library wrote has changed.
     pub fn load(self, device: &Device) -> Result<(GalleryModel, LoadReport), CheckpointError> {
-        // Where another tower was chosen, the folder's own is not used.
+        // The folder's own tower is not used if another was chosen.
         verify_files(&self.folder, |name| {
             !(self.tower.chosen && name.starts_with("vision_tower/"))
         })?;
@@ -81,7 +80,7 @@ impl Checkpoint {
                 parameters: 0,
             },
         };
-        // A model's parameters are made when first used: the ones replaced here never are.
+        // Burn initialises parameters lazily: those replaced here are never initialised.
         let model = map_params(self.config.init(device), &mut filler);
         let Filler {
             taken, mut report, ..
@@ -121,12 +120,12 @@ impl Checkpoint {
 struct Filler<'a> {
     checkpoint: &'a Checkpoint,
     read: bool,
-    /// By hub name: bytes used, or nothing where a tensor does not fit.
+    /// By hub name: bytes used; `None` if a tensor does not fit.
     taken: BTreeMap<String, Option<usize>>,
     report: LoadReport,
 }
 
-/// The digest of the part of a tensor that is used, once its values are known to be finite.
+/// Checks that the part of a tensor that is used is finite, and returns its digest.
 fn examine(key: &str, tensor: &StoredTensor, used: usize) -> Result<[u8; 32], Problem> {
     let bytes = tensor.readable(key)?.slice(..used);
     tensor.check_finite(key, &bytes)?;
@@ -139,7 +138,7 @@ fn examine(key: &str, tensor: &StoredTensor, used: usize) -> Result<[u8; 32], Pr
 }
 
 impl Filler<'_> {
-    /// What is used of a tensor, and its values if they are read.
+    /// The part of a tensor that is used, and its values if they are to be read.
     fn value<const D: usize>(
         &self,
         hub_key: &str,
@@ -154,7 +153,7 @@ impl Filler<'_> {
             dtype,
             bytes: (count * dtype.size()) as u64,
         };
-        // Whether the values are finite is found for all tensors in parallel, with their digests.
+        // Whether the values are finite is checked later for all tensors in parallel, with their digests.
         let value = self.read.then(|| tensor.load_unchecked(slot)).transpose()?;
         Ok((used, value))
     }

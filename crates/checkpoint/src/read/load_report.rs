@@ -1,4 +1,4 @@
-//! What a load did.
+//! The report of a load.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -14,29 +14,29 @@ pub struct UsedTensor {
     pub hub_key: String,
     /// The file.
     pub file: PathBuf,
-    /// Number type it is stored in.
+    /// Dtype it is stored in.
     pub dtype: TensorDtype,
     /// Bytes of it that are used.
     pub bytes: u64,
 }
 
 impl UsedTensor {
-    /// Numbers in it.
+    /// Number of values in it.
     #[must_use]
     pub fn parameters(&self) -> u64 {
         self.bytes / self.dtype.size() as u64
     }
 }
 
-/// Every tensor of a checkpoint and what became of it.
+/// How every tensor of a checkpoint was used.
 #[derive(Clone, Debug)]
 pub struct LoadReport {
-    /// Where it came from.
+    /// The checkpoint's folder.
     pub folder: PathBuf,
-    /// Whose names it has.
+    /// Its layout.
     pub layout: Layout,
-    /// Tells one base from another, whatever layout and files it is in: `sha256:` and the SHA-256 over the hub name, the number
-    /// type and every byte of each tensor used. Nothing if a tensor could not be read.
+    /// Identifies the weights, whatever layout and files they are in: `sha256:` and the SHA-256 over the hub name, the dtype and every
+    /// byte of each tensor used. `None` if a tensor could not be read.
     pub fingerprint: Option<String>,
     /// Where the vision tower came from.
     pub tower: TowerSource,
@@ -44,17 +44,16 @@ pub struct LoadReport {
     pub used: Vec<UsedTensor>,
     /// Tensors not used.
     pub unused: Vec<String>,
-    /// Tensors that are not of this model and need not be: buffers computed anew, the text part of a CLIP, a tower that
-    /// another was chosen over.
+    /// Tensors that are not of this model and need not be: recomputed buffers, the text model of a CLIP, a tower
+    /// that another was chosen in place of.
     pub ignored: Vec<String>,
-    /// Files that hold the same tensors once more and were left alone.
+    /// Files with the same tensors in the other format, which were not read.
     pub unread: Vec<PathBuf>,
     /// Parameters that kept their initial value. Only a partial load has any.
     pub missing: Vec<String>,
     /// Everything that did not match, in a partial load.
     pub problems: Vec<Problem>,
-    /// What a user should know of how the files were read, a sentence each: fields that are not followed, and what was assumed
-    /// where a file says nothing.
+    /// Remarks for the user, a sentence each: fields of configs that were ignored, and defaults that were assumed.
     pub notes: Vec<String>,
     /// Bytes of the tensors used.
     pub bytes: u64,
@@ -73,7 +72,7 @@ impl LoadReport {
         })
     }
 
-    /// What the base consists of: its weights' fingerprint, and the SHA-256 of its configs and its tokenizer's files.
+    /// Identity of the base: its weights' fingerprint, and the SHA-256 of its configs and its tokenizer's files.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -112,7 +111,7 @@ impl std::fmt::Display for LoadReport {
             write!(f, "\n{} tensors of other parts ignored", self.ignored.len())?;
         }
         for path in &self.unread {
-            write!(f, "\nleft unread: {}", path.display())?;
+            write!(f, "\nnot read: {}", path.display())?;
         }
         for note in &self.notes {
             write!(f, "\nnote: {note}")?;

@@ -1,4 +1,4 @@
-//! What was named as a model: its folder, a name in the hub's cache, or something else that is said.
+//! Finding the folder of a model by its path or its name on the hub, and saying what a path is that is not one.
 
 use std::{
     fs,
@@ -7,11 +7,11 @@ use std::{
 
 use crate::CheckpointError;
 
-/// Finds the folder of a model: the folder itself, or for a name such as `llava-hf/llava-1.5-7b-hf` that is no folder, the snapshot
-/// in the hub's cache that `main` stands for, or the only one. Nothing is downloaded.
+/// Finds the folder of a model: the path itself if it exists, else for a name such as `llava-hf/llava-1.5-7b-hf` the snapshot in the
+/// hub's cache that `main` refers to, or the only one. Nothing is downloaded.
 ///
 /// # Errors
-/// There is neither, or several snapshots and none that `main` stands for.
+/// There is neither, or there are several snapshots and `main` refers to none of them.
 pub fn find_model(
     name: impl AsRef<Path>,
     hub_cache: Option<&Path>,
@@ -46,7 +46,7 @@ pub fn find_model(
     }
 }
 
-/// The snapshots of a model in the hub's cache: the one that `main` stands for, or all where that is not known.
+/// The snapshots of a model in the hub's cache: the one that `main` refers to, or all if that is not known.
 pub(crate) fn snapshots(cache: &Path, name: &str) -> Vec<PathBuf> {
     // `models--ORG--NAME/snapshots/REVISION`, and the revision's name in `refs/main`.
     let model = cache.join(format!("models--{}", name.replace('/', "--")));
@@ -76,7 +76,7 @@ fn is_hub_name(path: &Path) -> bool {
         })
 }
 
-/// Refuses what is no model's folder, with what it is.
+/// Refuses a path that is recognisably something other than a model's folder.
 pub(crate) fn check(folder: &Path) -> Result<(), CheckpointError> {
     let not_a_model = |found, instead: String| CheckpointError::NotAModel {
         path: folder.to_owned(),
@@ -113,7 +113,7 @@ pub(crate) fn check(folder: &Path) -> Result<(), CheckpointError> {
     if has("checkpoints") || (has("adapter") && has("log.jsonl")) {
         return Err(not_a_model(
             "the folder of a training run",
-            "name the base that was trained, and as the adapter the folder adapter in this one"
+            "name the base that was trained, and the folder adapter in this one as the adapter"
                 .to_owned(),
         ));
     }

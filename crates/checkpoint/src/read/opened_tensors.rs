@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{CheckpointError, StoredTensor, config::vision::read_vision_config};
 
-/// Tensors by hub name, while a checkpoint is opened.
+/// Tensors by their hub names.
 #[derive(Default)]
 pub(super) struct OpenedTensors {
     pub(super) tensors: BTreeMap<String, (String, StoredTensor)>,
@@ -43,7 +43,7 @@ impl OpenedTensors {
         self.tensors.keys().any(|key| key.starts_with(prefix))
     }
 
-    /// Adds the tower's tensors if they are elsewhere. The config is its folder's, where there is such a folder.
+    /// Adds the tower's tensors if they are in another folder. The config is that of the tower's folder, if there is one.
     pub(super) fn tower(
         &mut self,
         folder: &Path,
@@ -52,11 +52,11 @@ impl OpenedTensors {
         notes: &mut Vec<String>,
     ) -> Result<(TowerSource, Option<VisionConfig>), CheckpointError> {
         let has_tower = self.has("vision_tower.");
-        // A chosen tower before the checkpoint's own, and that before the one its config names.
+        // A tower in the options comes first, then the checkpoint's own, then the one that its config names.
         let tower_folder = match (&options.vision_tower, has_tower, &named) {
             (Some(chosen), _, _) => Some(chosen.clone()),
             (None, false, Some(name)) => Some(tower::find(folder, name)?),
-            // Its numbers are here; only its config is looked for.
+            // Its weights are here; only its config is needed.
             (None, true, Some(name)) => tower::find(folder, name).ok(),
             (None, _, None) => None,
         };
@@ -78,14 +78,14 @@ impl OpenedTensors {
         Ok((tower, Some(vision)))
     }
 
-    /// Rows of the embedding.
+    /// Number of rows of the embedding.
     pub(super) fn vocab_rows(&self) -> Option<usize> {
         let embedding = self.get("language_model.model.embed_tokens.weight")?;
         embedding.shape.first().copied()
     }
 
-    /// Refuses more layers than there are tensors, as the model would be built first and only then be found wanting, and more
-    /// rows of the vocabulary than the embedding has.
+    /// Refuses a config with more layers than there are tensors, before a model of that size is built, or with a larger vocabulary than
+    /// the embedding has rows.
     pub(super) fn check_sizes(
         &self,
         folder: &Path,

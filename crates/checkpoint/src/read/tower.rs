@@ -7,14 +7,14 @@ use gallery_gpt_vision::{HiddenAct, VisionConfig};
 use super::{fingerprint::short, model_folder::snapshots};
 use crate::{CheckpointError, StoredTensor};
 
-/// Where a model's vision tower came from.
+/// Where a model's vision tower was loaded from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TowerSource {
     /// The folder its weights are in.
     pub folder: PathBuf,
-    /// What the model's config calls it, if it names one.
+    /// Its name in the model's config, if there is one.
     pub named: Option<String>,
-    /// Whether the folder was given by the caller, against the config or without its word.
+    /// Whether the caller chose the folder, whatever the config names.
     pub chosen: bool,
     /// Fingerprint of its weights alone, made as [`crate::LoadReport::fingerprint`].
     pub fingerprint: Option<String>,
@@ -37,8 +37,8 @@ impl std::fmt::Display for TowerSource {
     }
 }
 
-/// Finds the folder that a config means by the name of a tower: a path, a folder beside the model or in it, or a neighbour in
-/// the hub's cache. Never another tower.
+/// Finds the folder of the tower that a config names: a path, a folder beside the model or in it, or another model in the same hub
+/// cache. A tower of another name is never used.
 pub(crate) fn find(folder: &Path, name: &str) -> Result<PathBuf, CheckpointError> {
     let last = Path::new(name).file_name().unwrap_or_default();
     let beside = folder.join("..");
@@ -77,8 +77,8 @@ pub(crate) fn hub_key(key: &str) -> Option<String> {
     Some(format!("vision_tower.vision_model.{rest}"))
 }
 
-/// The config of a tower whose folder is not there, from the shapes of its tensors. Heads are 64 wide and the activation is CLIP's,
-/// as in every CLIP tower that LLaVA was built on; a note says so.
+/// The config of a tower without a `config.json`, from the shapes of its tensors. A head dimension of 64 and CLIP's activation are
+/// assumed, as in every CLIP tower that LLaVA uses; a note says so.
 pub(crate) fn config_of_shapes<'a>(
     get: impl Fn(&str) -> Option<&'a StoredTensor>,
     notes: &mut Vec<String>,
@@ -110,7 +110,7 @@ pub(crate) fn config_of_shapes<'a>(
     };
     config.validate().ok()?;
     notes.push(
-        "the vision tower has no config.json: heads of 64, quick_gelu and layer_norm_eps 1e-5 are taken, as in OpenAI's CLIP"
+        "the vision tower has no config.json: a head dimension of 64, quick_gelu and layer_norm_eps 1e-5 are assumed, as in OpenAI's CLIP"
             .to_owned(),
     );
     Some(config)

@@ -1,4 +1,4 @@
-//! The weights of a folder: one file or shards, safetensors or PyTorch's, told by what is in them.
+//! The weights of a folder: one file or shards, safetensors or PyTorch's, recognised by their contents.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,16 +30,16 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// A file or an index that holds a model, under the name every library gives it.
+/// The usual names of a file of weights and of an index of shards.
 const SAFETENSORS: [&str; 2] = ["model.safetensors", "model.safetensors.index.json"];
 const PYTORCH: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
 
 impl WeightFiles {
-    /// Opens the weights of a model's folder. Where a folder has the same tensors as safetensors and as PyTorch files, the
-    /// safetensors are taken; [`WeightFiles::unread`] names the others.
+    /// Opens the weights of a model's folder. If the folder has the same tensors in both formats, safetensors are read;
+    /// [`WeightFiles::unread`] names the others.
     ///
     /// # Errors
-    /// The folder has no weights, or two kinds that differ; a file is damaged; or the index and the shards contradict each
+    /// The folder has no weights, or different tensors in the two formats; a file is damaged; or the index and the shards contradict each
     /// other.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self, CheckpointError> {
         let folder = folder.as_ref();
@@ -76,7 +76,7 @@ impl WeightFiles {
         })
     }
 
-    /// Opens one file of either kind.
+    /// Opens one file of either format.
     ///
     /// # Errors
     /// The file cannot be read or is damaged.
@@ -95,7 +95,7 @@ impl WeightFiles {
         &self.folder
     }
 
-    /// Files that hold the same tensors once more and were left alone.
+    /// Files with the same tensors in the other format, which were not read.
     #[must_use]
     pub fn unread(&self) -> &[PathBuf] {
         &self.unread
@@ -129,7 +129,7 @@ impl WeightFiles {
 
 type Tensors = BTreeMap<String, StoredTensor>;
 
-/// The tensors of one kind of file with the path they were found under, if the folder has that kind.
+/// The tensors in one format, with the path of the file or index, if the folder has it.
 fn open_kind(
     folder: &Path,
     [single, index]: [&str; 2],
@@ -158,7 +158,7 @@ pub(crate) fn folder_listing(folder: &Path) -> Result<String, CheckpointError> {
         .collect();
     names.sort();
     if names.iter().any(|name| name.starts_with("adapter_model.")) {
-        return Ok("an adapter; it goes on top of a base, which has to be named too".to_owned());
+        return Ok("an adapter; it needs its base, which has to be named too".to_owned());
     }
     Ok(if names.is_empty() {
         "an empty folder".to_owned()
@@ -167,7 +167,7 @@ pub(crate) fn folder_listing(folder: &Path) -> Result<String, CheckpointError> {
     })
 }
 
-/// Opens a file as what it is, whatever its name says.
+/// Opens a file by its contents, whatever its name.
 pub(crate) fn open_file(path: &Path) -> Result<Tensors, CheckpointError> {
     let read = |source| CheckpointError::Read {
         path: path.to_owned(),
@@ -200,7 +200,7 @@ pub(crate) fn open_file(path: &Path) -> Result<Tensors, CheckpointError> {
             Err(malformed("a tar archive, as of PyTorch before 0.1.10"))
         }
         _ if head.trim_ascii_start().starts_with(b"<") => Err(malformed(
-            "a web page or XML; the download was answered with something else",
+            "a web page or XML; the server answered the download with something else",
         )),
         _ => safetensors::open(path),
     }
@@ -238,7 +238,7 @@ fn open_shards(folder: &Path, index_path: &Path) -> Result<Tensors, CheckpointEr
             .ok_or_else(|| contradiction(key, shard, "which does not have it"))?;
         tensors.insert(key.clone(), tensor);
     }
-    // A tensor that a shard has and the index does not name would otherwise vanish without a word.
+    // A tensor in a shard that the index does not name would otherwise be dropped silently.
     for (name, rest) in &shards {
         if let Some(key) = rest.keys().find(|key| !Layout::is_ignored(key)) {
             return Err(contradiction(

@@ -1,4 +1,4 @@
-//! A tensor to be written, whose values leave their device only then.
+//! A tensor to be written, whose values are copied from their device only then.
 
 use std::borrow::Cow;
 
@@ -8,8 +8,8 @@ use safetensors::{Dtype, View};
 use super::TensorDtype;
 use crate::Placement;
 
-/// A tensor to be written. Its values leave their device when they are written, not before, so that a file of any size needs the
-/// memory of one tensor.
+/// A tensor to be written. Its values are copied from their device when it is written, so that a file of any size takes the memory of
+/// one tensor.
 pub struct LazyTensor {
     shape: Vec<usize>,
     dtype: Dtype,
@@ -24,7 +24,7 @@ impl std::fmt::Debug for LazyTensor {
 }
 
 impl LazyTensor {
-    /// A float tensor, stored as it is or transposed, in its own dtype (in f32 where a file has no such dtype) or in another.
+    /// A float tensor, stored as it is or transposed, in the given dtype, or in its own (f32 if files have no such dtype).
     #[must_use]
     pub fn new<const D: usize>(
         value: Tensor<D>,
@@ -48,7 +48,7 @@ impl LazyTensor {
         }
     }
 
-    /// A row of integers, stored as `I64`.
+    /// A vector of integers, stored as `I64`.
     #[must_use]
     pub fn integers(values: Vec<i64>) -> Self {
         Self {

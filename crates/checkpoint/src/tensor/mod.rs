@@ -1,4 +1,4 @@
-//! Tensors of files: stored ones that are read, and those that are to be written.
+//! Tensors in files: stored ones, read when they are needed, and those to be written.
 
 mod dtype;
 mod finite;

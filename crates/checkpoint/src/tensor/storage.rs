@@ -8,7 +8,7 @@ use bytes::Bytes;
 #[derive(Debug)]
 pub(crate) struct Storage {
     pub(crate) bytes: Bytes,
-    /// The checksum that the file has of it; files of before PyTorch 1.6 have none.
+    /// Its checksum in the file; files written before PyTorch 1.6 have none.
     pub(crate) crc32: Option<u32>,
     intact: OnceLock<bool>,
 }
@@ -22,7 +22,7 @@ impl Storage {
         }
     }
 
-    /// Whether it is what was saved, as far as that can be known; computed once.
+    /// Whether it matches its checksum, if it has one; computed once.
     pub(super) fn is_intact(&self) -> bool {
         *self.intact.get_or_init(|| {
             self.crc32
@@ -31,18 +31,18 @@ impl Storage {
     }
 }
 
-/// How the elements of a PyTorch tensor lie in its storage.
+/// Shape and strides of a PyTorch tensor in its storage.
 #[derive(Clone, Debug)]
 pub(crate) struct Strided {
     /// Bytes of an element.
     pub(crate) element: usize,
     pub(crate) shape: Vec<usize>,
-    /// Steps to the next element, in elements.
+    /// In elements.
     pub(crate) strides: Vec<usize>,
 }
 
 impl Strided {
-    /// Bytes from the first element to the end of the last, for a tensor that is not empty; nothing if they cannot be counted.
+    /// Bytes from the first element to the end of the last, for a tensor that is not empty; `None` on overflow.
     pub(crate) fn extent(&self) -> Option<usize> {
         let mut last = 0_usize;
         for (&size, &stride) in self.shape.iter().zip(&self.strides) {
@@ -51,7 +51,7 @@ impl Strided {
         last.checked_add(1)?.checked_mul(self.element)
     }
 
-    /// Whether the elements lie row by row without gaps.
+    /// Whether the elements are contiguous, row by row.
     pub(crate) fn is_in_order(&self) -> bool {
         let mut expected = 1_usize;
         let dimensions = self.shape.iter().zip(&self.strides).rev();
@@ -65,7 +65,7 @@ impl Strided {
                 })
     }
 
-    /// The elements row by row.
+    /// Copies the elements into row-major order.
     pub(super) fn gather(&self, bytes: &[u8]) -> Vec<u8> {
         let count: usize = self.shape.iter().product();
         let mut gathered = Vec::with_capacity(count * self.element);

@@ -26,12 +26,12 @@ pub struct StoredTensor {
     pub(crate) values: Values,
 }
 
-/// Where the values of a tensor are, in a mapped file.
+/// Where the values of a tensor are in a mapped file.
 #[derive(Clone, Debug)]
 pub(crate) enum Values {
-    /// Row by row.
+    /// Contiguous, row by row.
     Mapped(Bytes),
-    /// A part of a storage of a PyTorch file.
+    /// In a part of a storage of a PyTorch file.
     InStorage(Arc<Storage>, Range<usize>, Strided),
 }
 
@@ -42,9 +42,9 @@ pub struct Slot<'a> {
     pub key: &'a str,
     /// Shape of the parameter.
     pub shape: &'a [usize],
-    /// How the tensor lies in the file, compared with the parameter.
+    /// Whether the file has the tensor as it is or transposed.
     pub placement: Placement,
-    /// Whether the file may have more rows than the parameter, which then takes the first ones.
+    /// Whether the file may have more rows than the parameter, of which the first are used.
     pub more_rows: bool,
     /// Dtype of the parameter; the stored one by default.
     pub dtype: Option<TensorDtype>,
@@ -53,7 +53,7 @@ pub struct Slot<'a> {
 }
 
 impl Slot<'_> {
-    /// Shape of the values that are used, as the file lays them out.
+    /// Shape of the values that are used, in the file's order of dimensions.
     fn stored_shape(&self) -> Vec<usize> {
         let mut shape = self.shape.to_vec();
         if self.placement == Placement::Transposed {
@@ -85,11 +85,11 @@ impl StoredTensor {
         Ok((dtype, expected.iter().product()))
     }
 
-    /// The value of a parameter: dtype, shape and values are checked, then it is transposed, placed and cast as the parameter wants
-    /// it. On a CPU it stays in the mapped file where it can.
+    /// The value of a parameter: dtype, shape and values are checked, then it is transposed, moved to the device and cast as the slot
+    /// says. On a CPU it stays in the mapped file where it can.
     ///
     /// # Errors
-    /// What does not fit: [`Problem::Dtype`], [`Problem::Shape`], [`Problem::Unreadable`] or [`Problem::NotFinite`].
+    /// [`Problem::Dtype`], [`Problem::Shape`], [`Problem::Unreadable`] or [`Problem::NotFinite`].
     pub fn load<const D: usize>(&self, slot: &Slot<'_>) -> Result<Tensor<D>, Problem> {
         let (dtype, count) = self.fits(slot)?;
         let used = self.readable(slot.key)?.slice(..count * dtype.size());
@@ -106,7 +106,7 @@ impl StoredTensor {
         let used = self.readable(slot.key)?.slice(..count * dtype.size());
         let mut value = tensor_of(used, &slot.stored_shape(), dtype.burn(), slot.device);
         if slot.placement == Placement::Transposed {
-            // A view: the values stay as PyTorch lays them out.
+            // A view: the values stay in PyTorch's layout.
             value = value.swap_dims(0, D - 1);
         }
         Ok(match slot.dtype {
@@ -115,7 +115,7 @@ impl StoredTensor {
         })
     }
 
-    /// All values, in a shape with as many.
+    /// All values, reshaped.
     ///
     /// # Errors
     /// [`Problem::Dtype`], [`Problem::Unreadable`] or [`Problem::NotFinite`].
@@ -139,7 +139,7 @@ impl StoredTensor {
         })
     }
 
-    /// [`StoredTensor::bytes`], with what goes wrong as a problem of the tensor.
+    /// [`StoredTensor::bytes`], with errors as a problem of the tensor.
     pub(crate) fn readable(&self, key: &str) -> Result<Bytes, Problem> {
         self.bytes().map_err(|error| Problem::Unreadable {
             key: key.to_owned(),
@@ -148,7 +148,7 @@ impl StoredTensor {
         })
     }
 
-    /// Checks that its first values, as bytes, are finite.
+    /// Checks that values of it, given as bytes, are finite.
     pub(crate) fn check_finite(&self, key: &str, bytes: &[u8]) -> Result<(), Problem> {
         match self.dtype.and_then(|dtype| first_not_finite(bytes, dtype)) {
             None => Ok(()),
@@ -160,10 +160,10 @@ impl StoredTensor {
         }
     }
 
-    /// The bytes, little endian, row by row: the mapped file itself, or for a view in a PyTorch file a copy in order.
+    /// The bytes, little endian, row by row: a slice of the mapped file, or a copy for a PyTorch tensor that is not contiguous.
     ///
     /// # Errors
-    /// A storage of a PyTorch file does not have the checksum that the file says.
+    /// A storage of a PyTorch file does not match its checksum.
     pub fn bytes(&self) -> Result<Bytes, CheckpointError> {
         match &self.values {
             Values::Mapped(bytes) => Ok(bytes.clone()),
@@ -171,7 +171,7 @@ impl StoredTensor {
                 Err(CheckpointError::Malformed {
                     path: self.file.clone(),
                     expected: "PyTorch file of tensors",
-                    found: "values that do not have the checksum (CRC-32) they were saved with: the file is damaged"
+                    found: "values that do not match their checksum (CRC-32): the file is damaged"
                         .to_owned(),
                 })
             }
@@ -187,7 +187,7 @@ impl StoredTensor {
     }
 }
 
-/// A tensor on a device. On a CPU it uses the bytes where they are, if they are aligned for its dtype.
+/// A tensor on a device. On a CPU it uses the given bytes without a copy, if they are aligned for its dtype.
 fn tensor_of<const D: usize>(
     bytes: Bytes,
     shape: &[usize],

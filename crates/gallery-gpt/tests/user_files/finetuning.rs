@@ -256,7 +256,7 @@ fn records_are_checked_before_the_first_step() {
     assert_eq!(first.index, 2);
     assert!(error.to_string().contains("missing.jpg"), "{error}");
 
-    let error = finetune(OnBadRecord::Skip { most: 1 })
+    let error = finetune(OnBadRecord::Skip { max: 1 })
         .unwrap()
         .run(&run, |_| {})
         .unwrap_err();
@@ -267,7 +267,7 @@ fn records_are_checked_before_the_first_step() {
         ),
         "{error}"
     );
-    let finetuned = finetune(OnBadRecord::Skip { most: 2 })
+    let finetuned = finetune(OnBadRecord::Skip { max: 2 })
         .unwrap()
         .run(&run, |_| {})
         .unwrap();
@@ -276,7 +276,7 @@ fn records_are_checked_before_the_first_step() {
     assert_eq!(list.lines().count(), 2, "{list}");
 
     // Validation records are never left out.
-    let error = finetune(OnBadRecord::Skip { most: 2 })
+    let error = finetune(OnBadRecord::Skip { max: 2 })
         .unwrap()
         .validation(&file)
         .unwrap_err();

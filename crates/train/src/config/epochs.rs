@@ -34,7 +34,7 @@ impl Epochs<'_> {
         self.config.max_steps.map_or(steps, |max| steps.min(max))
     }
 
-    /// The order in which records of some lengths are trained on.
+    /// The sampler of the records' order, by their lengths.
     pub(crate) fn sampler(&self, lengths: Vec<RecordLength>) -> Sampler {
         Sampler::new(
             lengths,

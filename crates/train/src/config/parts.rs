@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Trainable {
-    /// Nothing; it stores no activations and gets no gradients.
+    /// Nothing: it keeps no activations and gets no gradients.
     Frozen,
-    /// Its adapters only. A part without adapters is frozen by it.
+    /// Its adapters only; a part without adapters is frozen.
     Lora,
     /// Everything.
     Full,
@@ -32,13 +32,13 @@ impl TrainableParts {
         projector: Trainable::Full,
         language_model: Trainable::Lora,
     };
-    /// Everything, as when a base is made.
+    /// Everything, as in pretraining.
     pub const FULL: Self = Self {
         vision_tower: Trainable::Full,
         projector: Trainable::Full,
         language_model: Trainable::Full,
     };
-    /// Decoder and projector, as the original without `lora_enable`; its tower never learns.
+    /// Decoder and projector, as in the original without `lora_enable`, where the tower is always frozen.
     pub const FULL_FINETUNE: Self = Self {
         vision_tower: Trainable::Frozen,
         ..Self::FULL
@@ -50,7 +50,7 @@ impl TrainableParts {
         language_model: Trainable::Frozen,
     };
 
-    /// Whether an adapter's folder holds all that is trained: adapters of the decoder, and the projector.
+    /// Whether an adapter's folder can hold everything that is trained: adapters of the decoder, and the projector.
     #[must_use]
     pub fn fit_an_adapter(self) -> bool {
         self.language_model == Trainable::Lora && self.vision_tower == Trainable::Frozen

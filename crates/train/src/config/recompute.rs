@@ -1,24 +1,24 @@
-//! Activation checkpointing: which blocks the backward pass recomputes.
+//! Activation checkpointing: which blocks are recomputed in the backward pass.
 
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What the backward pass computes again.
+/// What is recomputed in the backward pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Recompute {
-    /// Nothing: fastest, most memory.
+    /// Nothing: fastest, with the most memory.
     #[default]
     Off,
-    /// The decoder's blocks, one at a time: a third more work, least memory.
+    /// All blocks of the decoder, one at a time: a third more computation, with the least memory.
     Blocks,
-    /// The first so many of them; what the others compute is kept. As few as the memory allows are the fastest.
+    /// This number of blocks, the first ones; activations of the others are kept. The fewer, the faster.
     First(usize),
 }
 
 impl Recompute {
-    /// Blocks that are run again, of so many.
+    /// The number of recomputed blocks of a decoder with `layers` blocks.
     #[must_use]
     pub fn blocks(self, layers: usize) -> usize {
         match self {

@@ -1,21 +1,21 @@
-//! Which learning-rate schedule a training follows, under the names of `transformers`.
+//! Learning-rate schedules, under the names of transformers.
 
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// How the rate goes on after its peak (`lr_scheduler_type`).
+/// The learning-rate schedule after the warm-up (`lr_scheduler_type`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SchedulerType {
-    /// Half a cosine down to 0.
+    /// Cosine decay to 0.
     #[default]
     Cosine,
-    /// A line down to 0.
+    /// Linear decay to 0.
     Linear,
-    /// It stays, after a warm-up.
+    /// Constant after the warm-up.
     ConstantWithWarmup,
-    /// It stays, from the first step on.
+    /// Constant from the first step, without warm-up.
     Constant,
 }
 

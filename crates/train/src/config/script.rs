@@ -1,5 +1,4 @@
-//! What the original's script says beside the numbers of the training: where things are, how the model is read, and what its
-//! launcher does.
+//! The other arguments of the original's script: paths, settings of the model, and of its launcher.
 
 use std::{
     fs::{self, File},
@@ -17,54 +16,54 @@ use crate::TrainError;
 /// Largest DeepSpeed config. Those in use are a few kilobytes.
 const MAX_DEEPSPEED: u64 = 1 << 20;
 
-/// Arguments of `finetune_task_lora.sh`, under their names. [`Trainer`](crate::Trainer) is given a model and records, so it reads none
-/// of them; the example `finetune` does, and notes them in the run's `config.json`.
+/// Arguments of `finetune_task_lora.sh`, under their names. [`Trainer`](crate::Trainer) is given a model and records, so it uses none of
+/// them; the command `finetune` does, and they are recorded in the run's `config.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScriptArguments {
     /// Folder of the base.
     pub model_name_or_path: PathBuf,
-    /// Template of the conversations.
+    /// Conversation template.
     pub version: String,
     /// Training records.
     pub data_path: PathBuf,
-    /// Folder that their picture paths start from.
+    /// Folder that their picture paths are relative to.
     pub image_folder: PathBuf,
     /// Folder of the run; `None` takes the first free one.
     pub output_dir: Option<PathBuf>,
-    /// Folder of the tower, in place of the one that the base names.
+    /// Folder of the vision tower, in place of the one that the base names.
     pub vision_tower: Option<PathBuf>,
-    /// What the base's projector has to be (`mlp2x_gelu`).
+    /// Expected kind of the base's projector (`mlp2x_gelu`).
     pub mm_projector_type: Option<String>,
-    /// Which hidden state of the tower the base has to take.
+    /// Expected hidden state of the tower that the base uses.
     pub mm_vision_select_layer: Option<i64>,
-    /// How the base has to make pictures square (`pad`).
+    /// Expected way of making pictures square (`pad`).
     pub image_aspect_ratio: Option<String>,
-    /// Marks around a picture; only `false` is known here.
+    /// Tokens around a picture; only `false` is supported.
     pub mm_use_im_start_end: bool,
-    /// A token of its own for patches; only `false` is known here.
+    /// A token for patches; only `false` is supported.
     pub mm_use_im_patch_token: bool,
     /// Longest record in tokens, pictures expanded.
     pub model_max_length: usize,
-    /// Frozen weights in bf16. On a CPU, where that is slower than f32, the example leaves them as they are stored.
+    /// Frozen weights in bf16. On a CPU, where that is slower than f32, `finetune` leaves them as they are stored.
     pub bf16: bool,
-    /// Lets GPUs round the factors of f32 products to TF32.
+    /// Lets GPUs use TF32 in f32 matrix products.
     pub tf32: bool,
-    /// Records are made ready when their batch is due; only `true` is known here.
+    /// Records are preprocessed when their batch is needed; only `true` is supported.
     pub lazy_preprocess: bool,
-    /// Where the log goes beside the run folder.
+    /// Where the log is sent, beside the run folder.
     pub report_to: ReportTo,
-    /// A DeepSpeed file: its clipping is taken ([`deepspeed_clipping`]), its sharding has nothing to shard on one device.
+    /// A DeepSpeed config: its clipping is used ([`deepspeed_clipping`]), its sharding is not.
     pub deepspeed: Option<PathBuf>,
 }
 
-/// A log elsewhere.
+/// Where a log is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReportTo {
-    /// The run folder has it all.
+    /// Nowhere; the run folder has the log.
     #[default]
     None,
-    /// The original's choice. Nothing is sent from here: `log.jsonl` can be.
+    /// Weights & Biases, as in the original. Nothing is sent by this library; `log.jsonl` can be uploaded.
     Wandb,
 }
 
@@ -83,7 +82,7 @@ impl FromStr for ReportTo {
 }
 
 impl Default for ScriptArguments {
-    /// The sample and the base that come with the project, in their number type.
+    /// The sample and the base that come with the project, in the base's dtype.
     fn default() -> Self {
         Self {
             model_name_or_path: "datasets/tiny-base".into(),
@@ -108,7 +107,7 @@ impl Default for ScriptArguments {
 }
 
 impl ScriptArguments {
-    /// What the script says.
+    /// The values in the script.
     #[must_use]
     pub fn gallery_gpt() -> Self {
         Self {
@@ -129,10 +128,10 @@ impl ScriptArguments {
         }
     }
 
-    /// Holds what is said of the model against the model.
+    /// Compares the arguments about the model with a model.
     ///
     /// # Errors
-    /// An argument that the model does not have, or that is not known here.
+    /// An argument that contradicts the model, or that is not supported.
     pub fn check(&self, model: &GalleryModelConfig) -> Result<(), TrainError> {
         let found = [
             (
@@ -179,12 +178,12 @@ impl ScriptArguments {
     }
 }
 
-/// What a DeepSpeed file makes of `max_grad_norm`. The trainer of `transformers` hands clipping to DeepSpeed, which clips only if its file
-/// has `gradient_clipping`: by the number there, or by `max_grad_norm` if it says `auto`. The original's `zero3.json` and `zero2.json` have
-/// no such entry, so nothing is clipped; `zero3_offload.json` says `auto`.
+/// The clipping that results from `max_grad_norm` and a DeepSpeed config. The trainer of transformers leaves clipping to DeepSpeed, which
+/// clips only if its config has `gradient_clipping`: to the number there, or to `max_grad_norm` if it is `auto`. The original's
+/// `zero3.json` and `zero2.json` have no such entry, so nothing is clipped; `zero3_offload.json` has `auto`.
 ///
 /// # Errors
-/// The file cannot be read, is no JSON object, or its entry is neither a number nor `auto`.
+/// The file cannot be read, is not a JSON object, or its entry is neither a number nor `auto`.
 pub fn deepspeed_clipping(
     path: &std::path::Path,
     max_grad_norm: f64,
@@ -194,7 +193,7 @@ pub fn deepspeed_clipping(
         found,
     };
     let read = || {
-        // Asked before it is opened: a pipe would wait for a writer.
+        // Checked before it is opened: a pipe would wait for a writer.
         if !fs::metadata(path)?.is_file() {
             return Err(Error::new(ErrorKind::InvalidInput, "not a file"));
         }
@@ -213,7 +212,7 @@ pub fn deepspeed_clipping(
     }
     let file: Value = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
     if !file.is_object() {
-        return Err(damaged("no JSON object".to_owned()));
+        return Err(damaged("not a JSON object".to_owned()));
     }
     match &file["gradient_clipping"] {
         Value::Null => Ok(None),
@@ -249,7 +248,7 @@ mod tests {
             fs::write(&path, text).unwrap();
             let error = deepspeed_clipping(&path, 0.7).unwrap_err().to_string();
             assert!(
-                error.contains("zero.json is no DeepSpeed config"),
+                error.contains("zero.json is not a DeepSpeed config"),
                 "{error}"
             );
         }

@@ -9,27 +9,27 @@ use serde::{Deserialize, Serialize};
 use super::{Recompute, SchedulerType, ScriptArguments, TrainableParts};
 use crate::TrainingConfigError;
 
-/// How the micro-batches of a step are computed. The sum of their gradients is the same either way.
+/// How the micro-batches of a step are computed. Their gradients sum up to the same either way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MicroBatches {
-    /// One after the other: the memory of one at a time.
+    /// One after the other, with the memory of one at a time.
     #[default]
     OneByOne,
-    /// Side by side on the threads of the pool, with more threads than micro-batches in parts of a micro-batch. On a CPU and at
-    /// small sizes, where one operation is too small for several threads.
+    /// In parallel on the threads of the pool; micro-batches are split if there are more threads. For a CPU and small models, where one
+    /// operation is too small for several threads.
     InParallel,
 }
 
-/// What the loss of a step is a mean of.
+/// What the loss of a step is averaged over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LossMean {
-    /// The supervised tokens of the step: the same however the step is cut into micro-batches, on however many devices, as in
-    /// transformers since 4.46.
+    /// The supervised tokens of the step, as in transformers since 4.46: the same however the step is divided into micro-batches and
+    /// over devices.
     #[default]
     Step,
-    /// The means of its micro-batches, as in the original: a token of a micro-batch with few supervised tokens counts for more.
+    /// The means of its micro-batches, as in the original: a token in a micro-batch with few supervised tokens has more weight.
     MicroBatches,
 }
 
@@ -47,99 +47,98 @@ impl FromStr for LossMean {
     }
 }
 
-/// What to do about a record that cannot be used: its picture is broken, or its conversation has no label mask.
+/// What to do about a bad record: its picture cannot be decoded, or its conversation has no label mask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnBadRecord {
-    /// End the run with its name.
+    /// End the run with an error that names it.
     #[default]
     Fail,
-    /// Leave it out and note it in the run folder.
+    /// Skip it and list it in the run folder.
     Skip {
-        /// More than so many end the run.
-        most: usize,
+        /// How many may be skipped; one more ends the run.
+        #[serde(alias = "most")]
+        max: usize,
     },
 }
 
-/// Settings of a training, under the names of the original's script where it has one. What it says in several arguments is one typed
-/// field here: `lora_enable` and `tune_mm_mlp_adapter` are `parts`, `group_by_modality_length` is `order`, `save_strategy` is `save_steps`,
+/// Settings of a training, named as in the original's script where it has them. Several arguments of the script are one typed field
+/// here: `lora_enable` and `tune_mm_mlp_adapter` are `parts`, `group_by_modality_length` is `order`, `save_strategy` is `save_steps`,
 /// and `evaluation_strategy` is whether the trainer has validation records; `lora_r`, `lora_alpha` and `lora_dropout` are the
 /// [`LoraConfig`](gallery_gpt_llama::LoraConfig) beside it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingConfig {
     /// What is trained.
     pub parts: TrainableParts,
-    /// Peak rate of everything but the projector.
+    /// Peak learning rate of everything except the projector.
     pub learning_rate: f64,
-    /// Peak rate of the projector; `learning_rate` by default.
+    /// Peak learning rate of the projector; `learning_rate` by default.
     pub mm_projector_lr: Option<f64>,
-    /// Decoupled decay of weights; norms and biases are never decayed.
+    /// Decoupled weight decay; norms and biases are never decayed.
     pub weight_decay: f64,
-    /// Decay of the gradient's mean.
+    /// Adam's decay of the first moment.
     pub adam_beta1: f64,
-    /// Decay of the gradient's mean square.
+    /// Adam's decay of the second moment.
     pub adam_beta2: f64,
-    /// Added to its root.
+    /// Added to the root of the second moment.
     pub adam_epsilon: f64,
-    /// Share of the steps over which the rate rises from 0.
+    /// Fraction of the steps over which the learning rate warms up from 0.
     pub warmup_ratio: f64,
-    /// How the rate goes on after its peak.
+    /// The learning-rate schedule after the warm-up.
     pub lr_scheduler_type: SchedulerType,
-    /// Gradients are scaled down to this global norm; `None` leaves them, as the original's DeepSpeed setting does.
+    /// Gradients are clipped to this global norm; `None` does not clip, as in the original with its DeepSpeed config.
     pub max_grad_norm: Option<f64>,
-    /// Times over the data; a last one may be a part.
+    /// Epochs; the last may be a fraction of one.
     pub num_train_epochs: f64,
-    /// Stops after so many steps, if sooner.
+    /// The training stops after this number of steps, if its epochs are longer.
     pub max_steps: Option<usize>,
     /// Records of a micro-batch.
     pub per_device_train_batch_size: usize,
-    /// Validation records that are looked at together.
+    /// Validation records in a batch.
     pub per_device_eval_batch_size: usize,
-    /// Threads that decode pictures ahead; 0 shares those of the step.
+    /// Threads that prefetch batches; 0 shares those of the step.
     pub dataloader_num_workers: usize,
-    /// Seconds that each of several devices may take to answer before the run ends with its name.
+    /// Seconds that each of several devices may take to reply before the run ends with an error that names it.
     pub ddp_timeout: f64,
     /// Steps between lines of the log.
     pub logging_steps: usize,
-    /// Most operations a second of the device, in 10^12, if known: the log then has the model FLOPs utilization.
+    /// Peak of the device in TFLOP/s, if known: the log then has the model FLOPs utilization.
     pub peak_tflops: Option<f64>,
-    /// Micro-batches of a step.
+    /// Micro-batches in a step of each device.
     pub gradient_accumulation_steps: usize,
     /// How they are computed.
     pub micro_batches: MicroBatches,
-    /// What the loss of a step is a mean of.
+    /// What the loss of a step is averaged over.
     pub loss_mean: LossMean,
-    /// How the conversations of a micro-batch are laid out. Off, they are padded to the longest; in one row they are not, which
-    /// changes the speed and nothing else.
+    /// Whether the conversations of a micro-batch are padded to the longest or packed into one row. Changes the speed and nothing else.
     pub packing: Packing,
-    /// Lengths of rows are padded to a multiple of this; `None` is 1, but see [`TrainingConfig::on_gpu`]. Changes the speed and nothing
-    /// else.
+    /// Row lengths are padded to a multiple of this; `None` is 1, but see [`TrainingConfig::on_gpu`]. Changes the speed and nothing else.
     pub pad_to_multiple_of: Option<usize>,
-    /// Whether the decoder's blocks are run again in the backward pass instead of keeping what they computed.
+    /// Which of the decoder's blocks are recomputed in the backward pass instead of keeping their activations.
     pub gradient_checkpointing: Recompute,
     /// Order of the records.
     pub order: Order,
-    /// What to do about a record that cannot be used.
+    /// What to do about a bad record.
     pub on_bad_record: OnBadRecord,
-    /// Seed of the order and of dropout.
+    /// Seed of the records' order and of dropout.
     pub seed: u64,
-    /// Steps between looks at the validation records, if the trainer has any, and at the sample paintings; there is one at the end
-    /// too, and with 0 there alone.
+    /// Steps between evaluations on the validation records, if the trainer has any, and captions of the sample paintings. Both also
+    /// happen at the end; with 0 only there.
     pub eval_steps: usize,
-    /// Ends the training after so many looks that were no better than the best; `None` never does.
+    /// Number of evaluations without improvement after which the training stops; `None` never stops early.
     pub early_stopping_patience: Option<usize>,
-    /// Steps between checkpoints; `None` writes none but when the training is asked to stop. There is one before the first step
-    /// too, and one at the end.
+    /// Steps between checkpoints; one is also written before the first step and at the end. With `None` one is written only if the
+    /// training is cancelled.
     pub save_steps: Option<usize>,
-    /// Checkpoints that are kept, the newest.
+    /// Number of checkpoints that are kept, the newest ones.
     pub save_total_limit: usize,
-    /// The rest of the script.
+    /// The other arguments of the script.
     #[serde(flatten)]
     pub script: ScriptArguments,
 }
 
 impl TrainingConfig {
-    /// LoRA with sound defaults: one epoch, cosine with 3 % warm-up, global norm 1, shuffled.
+    /// Defaults for LoRA: one epoch, cosine schedule with 3 % warm-up, gradients clipped to norm 1, shuffled.
     #[must_use]
     pub fn lora(learning_rate: f64) -> Self {
         Self {
@@ -178,8 +177,9 @@ impl TrainingConfig {
         }
     }
 
-    /// `finetune_task_lora.sh` as it runs: two epochs of 16 records at 2e-5, recompute, no clipping, no shuffling, the mean over
-    /// micro-batches, a checkpoint every 2810 steps of which ten are kept. The adapter that goes with it is `LoraConfig::gallery_gpt()`.
+    /// The settings that `finetune_task_lora.sh` results in: two epochs of micro-batches of 16 at 2e-5, recompute, no clipping, no
+    /// shuffling, the mean over micro-batches, a checkpoint every 2810 steps, of which ten are kept. The matching adapter is
+    /// `LoraConfig::gallery_gpt()`.
     #[must_use]
     pub fn gallery_gpt() -> Self {
         Self {
@@ -197,8 +197,8 @@ impl TrainingConfig {
         }
     }
 
-    /// The same on a GPU, where a step's micro-batches run one by one, and lengths are multiples of 64 unless they were given: its kernels
-    /// are tuned for each shape.
+    /// The same settings for a GPU: micro-batches run one by one, and row lengths are padded to multiples of 64 unless set otherwise,
+    /// because kernels are autotuned for each shape.
     #[must_use]
     pub fn on_gpu(mut self) -> Self {
         self.micro_batches = MicroBatches::OneByOne;
@@ -206,7 +206,7 @@ impl TrainingConfig {
         self
     }
 
-    /// Checks numbers that came from a user.
+    /// Checks that every setting is in range.
     ///
     /// # Errors
     /// A setting out of range.
@@ -294,5 +294,18 @@ impl TrainingConfig {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_former_name_of_a_limit_is_read() {
+        let read = |json: &str| serde_json::from_str::<OnBadRecord>(json).ok();
+        let expected = Some(OnBadRecord::Skip { max: 3 });
+        assert_eq!(read(r#"{"skip": {"most": 3}}"#), expected);
+        assert_eq!(read(r#"{"skip": {"max": 3}}"#), expected);
     }
 }

@@ -1,17 +1,17 @@
-//! Bytes that this process may still take: the lowest of what the machine has free, what its container's control groups leave it,
-//! and its own limits.
+//! Memory that this process can still allocate: the smallest of the machine's free memory, the limits of its control groups, and the
+//! limits of the process.
 
 use std::{
     fmt,
     path::{Path, PathBuf},
 };
 
-/// Memory that this process may still take, and what bounds it.
+/// Memory that this process can still allocate, and what limits it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AvailableMemory {
     /// Bytes.
     pub bytes: u64,
-    /// What says so: `MemAvailable`, a control group's file, or a limit of the process.
+    /// The limit: `MemAvailable`, a control group's file, or a limit of the process.
     pub bound: String,
 }
 
@@ -27,7 +27,7 @@ impl fmt::Display for AvailableMemory {
 }
 
 impl AvailableMemory {
-    /// Of this process now, where the system says so (Linux). On other systems nothing is known.
+    /// That of this process now. `None` on systems other than Linux.
     #[must_use]
     pub fn now() -> Option<Self> {
         Self::under(Path::new("/"))
@@ -53,7 +53,7 @@ impl AvailableMemory {
             ("Max data size", "RLIMIT_DATA", "VmData:"),
         ] {
             let limit = limits.lines().find_map(|line| line.strip_prefix(limit));
-            // The soft limit; without one it says `unlimited`.
+            // The soft limit; `unlimited` does not parse.
             let limit = limit.and_then(|columns| columns.split_whitespace().next()?.parse().ok());
             if let Some(limit) = limit {
                 let taken = kilobytes(&status, taken).unwrap_or(0);
@@ -72,7 +72,7 @@ fn kilobytes(text: &str, name: &str) -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
-/// What a control group and those above it leave, from a line of `/proc/self/cgroup`: `0::/path` in version 2,
+/// Memory left by a control group and its parents, from a line of `/proc/self/cgroup`: `0::/path` in version 2,
 /// `9:memory:/path` in version 1.
 fn of_group(root: &Path, line: &str) -> Vec<(u64, String)> {
     let mut fields = line.splitn(3, ':').skip(1);
@@ -92,7 +92,7 @@ fn of_group(root: &Path, line: &str) -> Vec<(u64, String)> {
         return Vec::new();
     };
     let top = root.join(folder);
-    // In a container the path may be that of the host, of which only the container's own part, or its top, can be seen.
+    // In a container the path may be that of the host, of which only a part is visible.
     let mut groups: Vec<PathBuf> = path.ancestors().map(|part| top.join(part)).collect();
     groups.dedup();
     groups
@@ -103,8 +103,8 @@ fn of_group(root: &Path, line: &str) -> Vec<(u64, String)> {
                 text.trim().parse().ok()
             };
             // Without a limit: `max`, or a number near 2^63.
-            let most = number(limit).filter(|&most| most < 1 << 62)?;
-            // Cached files are given back when memory is short.
+            let max = number(limit).filter(|&max| max < 1 << 62)?;
+            // The page cache is reclaimed when memory is short.
             let statistics = std::fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
             let cached = statistics.lines().find_map(|line| {
                 let cached = line.strip_prefix("total_inactive_file ");
@@ -117,7 +117,7 @@ fn of_group(root: &Path, line: &str) -> Vec<(u64, String)> {
                 .unwrap_or(0)
                 .saturating_sub(cached.unwrap_or(0));
             let name = group.strip_prefix(root).unwrap_or(group).join(limit);
-            Some((most.saturating_sub(taken), format!("/{}", name.display())))
+            Some((max.saturating_sub(taken), format!("/{}", name.display())))
         })
         .collect()
 }
@@ -178,7 +178,7 @@ mod tests {
             ("proc/self/status", "VmSize:\t  100000 kB\nVmData:\t 5 kB\n"),
         ];
         assert_eq!(found(&limits), (297_600_000, "RLIMIT_AS".to_owned()));
-        // What is taken already is more than the limit.
+        // More is allocated already than the limit.
         let over = [limits[0], ("proc/self/status", "VmSize: 900000 kB\n")];
         assert_eq!(found(&over).0, 0);
         assert_eq!(of(&[]), None);

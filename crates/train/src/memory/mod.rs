@@ -1,4 +1,4 @@
-//! What a training will need of memory, and what there is.
+//! The memory that a training will need, and the memory that is available.
 
 mod available;
 mod out_of_memory;

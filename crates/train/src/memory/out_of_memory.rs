@@ -1,4 +1,4 @@
-//! A device that has no memory left: said as an error, with the settings that help.
+//! Out of memory: an error with the settings that help.
 
 use std::{
     any::Any,
@@ -9,7 +9,7 @@ use gallery_gpt_model::Packing;
 
 use crate::{Recompute, TrainError, TrainingConfig};
 
-/// Runs a step. Burn panics where a device has no memory left; that is an error here, any other panic goes on.
+/// Runs a step. Burn panics when a device is out of memory; that becomes an error, any other panic is resumed.
 pub(crate) fn catch<T>(
     step: usize,
     config: &TrainingConfig,
@@ -26,13 +26,13 @@ pub(crate) fn catch<T>(
     })
 }
 
-/// What a panic says.
+/// The message of a panic.
 pub(crate) fn message(payload: &(dyn Any + Send)) -> Option<&str> {
     let text = payload.downcast_ref::<String>().map(String::as_str);
     text.or_else(|| payload.downcast_ref::<&str>().copied())
 }
 
-/// `CubeCL`'s words, and the driver's.
+/// Whether it is a message of `CubeCL` or of the driver about memory.
 fn is_out_of_memory(cause: &str) -> bool {
     let words = [
         "outofmemory",
@@ -44,12 +44,12 @@ fn is_out_of_memory(cause: &str) -> bool {
     words.iter().any(|word| cause.contains(word))
 }
 
-/// Settings that make a training need less memory, those that cost least first, under the names of [`TrainingConfig`].
+/// Settings that reduce the memory of a training, the cheapest first, under the names of [`TrainingConfig`].
 #[must_use]
 pub fn memory_saving_options(config: &TrainingConfig) -> Vec<String> {
     let mut options = Vec::new();
     if config.packing == Packing::Off && config.per_device_train_batch_size > 1 {
-        options.push("packing one_row leaves out the padding".to_owned());
+        options.push("packing one_row removes the padding".to_owned());
     }
     if config.gradient_checkpointing == Recompute::Off {
         options.push("gradient_checkpointing blocks keeps one hidden state per block".to_owned());
@@ -57,7 +57,7 @@ pub fn memory_saving_options(config: &TrainingConfig) -> Vec<String> {
     if config.per_device_train_batch_size > 1 {
         let half = config.per_device_train_batch_size.div_ceil(2);
         options.push(format!(
-            "per_device_train_batch_size {half} with gradient_accumulation_steps {} has half as much at a time",
+            "per_device_train_batch_size {half} with gradient_accumulation_steps {} computes half as many records at a time",
             2 * config.gradient_accumulation_steps
         ));
     }
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "another")]
-    fn another_panic_goes_on() {
+    fn another_panic_is_resumed() {
         let _ = catch::<()>(1, &TrainingConfig::lora(1e-4), || panic!("another"));
     }
 }

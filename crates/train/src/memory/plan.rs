@@ -1,4 +1,4 @@
-//! What is planned for, and what a plan says.
+//! The input and the result of planning a training.
 
 use std::fmt;
 
@@ -8,59 +8,59 @@ use serde::Serialize;
 
 use crate::Trainable;
 
-/// What attention keeps for the backward pass.
+/// Whether attention keeps its scores for the backward pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttentionMemory {
-    /// Every score: Burn's attention on a CPU.
+    /// It does: Burn's attention on a CPU.
     Scores,
-    /// No score: fused attention on a GPU.
+    /// It does not: fused attention on a GPU.
     Fused,
 }
 
-/// What is planned for, beside the settings of the training.
+/// The model and the device of a plan.
 #[derive(Clone, Copy, Debug)]
 pub struct PlannedModel<'a> {
     /// The model's sizes.
     pub config: &'a GalleryModelConfig,
-    /// Its adapters, if it gets any.
+    /// Its adapters, if it has any.
     pub lora: Option<&'a LoraConfig>,
-    /// Bytes of a number of the frozen weights and of activations.
+    /// Bytes per value of the frozen weights and of activations.
     pub bytes: usize,
-    /// What attention keeps.
+    /// Whether attention keeps its scores.
     pub attention: AttentionMemory,
     /// Threads that share a step ([`MicroBatches::InParallel`](crate::MicroBatches::InParallel)).
     pub threads: usize,
 }
 
-/// Bytes of the parts of a training at the step that needs most.
+/// Bytes of the parts of a training, at the step that needs most.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MemoryPlan {
     /// The base.
     pub weights: u64,
-    /// New parameters: the adapters.
+    /// The adapters.
     pub adapters: u64,
-    /// Adam's two moments of everything that is trained.
+    /// Adam's two moments of all trained parameters.
     pub optimizer: u64,
-    /// Gradients of everything that is trained, while they are summed up.
+    /// Gradients of all trained parameters, while they are accumulated.
     pub gradients: u64,
-    /// What is kept for the backward pass, and what the pass itself needs beside.
+    /// Activations kept for the backward pass, and its own temporary tensors.
     pub activations: u64,
     /// Logits and their gradients, a chunk of rows at a time.
     pub logits: u64,
-    /// The tower's own at work, before the decoder begins.
+    /// Temporary tensors of the tower, before the decoder begins.
     pub tower: u64,
-    /// Pictures of the step and of the steps decoded ahead.
+    /// Pictures of the step and of prefetched steps.
     pub pictures: u64,
-    /// The largest sum at one time: not all of the above are there together.
+    /// The highest sum at any time: not all of the above are in memory at once.
     pub peak: u64,
 }
 
-/// What a training needs.
+/// A plan of a training's memory and computation.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TrainingPlan {
-    /// Parameters that are trained.
+    /// Trained parameters.
     pub trainable_parameters: u64,
-    /// Parameters that are not.
+    /// Frozen parameters.
     pub frozen_parameters: u64,
     /// Records.
     pub records: usize,
@@ -72,14 +72,14 @@ pub struct TrainingPlan {
     pub steps: usize,
     /// Operations of an epoch ([`flops_per_token`]).
     pub flops_per_epoch: f64,
-    /// Memory when everything is kept for the backward pass.
+    /// Memory without recompute.
     pub without_recompute: MemoryPlan,
-    /// Memory when the decoder's blocks are run again.
+    /// Memory if all of the decoder's blocks are recomputed.
     pub with_recompute: MemoryPlan,
-    /// Memory of the settings: one of the two, or between them.
+    /// Memory with the settings of the training.
     pub memory: MemoryPlan,
-    /// Blocks that the settings run again.
-    pub blocks_run_again: usize,
+    /// Blocks that are recomputed with the settings of the training.
+    pub recomputed_blocks: usize,
 }
 
 impl fmt::Display for TrainingPlan {
@@ -107,7 +107,7 @@ impl fmt::Display for TrainingPlan {
             ("gradients", |plan| plan.gradients),
             ("activations", |plan| plan.activations),
             ("logits", |plan| plan.logits),
-            ("tower at work", |plan| plan.tower),
+            ("tower", |plan| plan.tower),
             ("pictures", |plan| plan.pictures),
             ("peak", |plan| plan.peak),
         ];
@@ -120,18 +120,18 @@ impl fmt::Display for TrainingPlan {
         }
         write!(
             formatter,
-            "the settings run {} blocks again",
-            self.blocks_run_again
+            "the settings recompute {} blocks",
+            self.recomputed_blocks
         )
     }
 }
 
-/// Operations of the decoder for a token of a training, without those that recompute: with `n` parameters in blocks and head, `4n`
+/// Floating-point operations of the decoder per token of a training, without recompute: with `n` parameters in blocks and head, `4n`
 /// where weights are frozen (forward and the gradient of the input take `2n` each) and `6n` where they are trained (their own
 /// gradient takes `2n` more). Attention's products and the tower are left out, as in the rule of Kaplan et al. 2020
 /// (<https://arxiv.org/abs/2001.08361>, section 2.1).
 ///
-/// The model FLOPs utilization of a step is this times its tokens per second, divided by what the device can do at most.
+/// The model FLOPs utilization of a step is this times its tokens per second, divided by the device's peak.
 #[must_use]
 pub fn flops_per_token(config: &GalleryModelConfig, language_model: Trainable) -> f64 {
     let llama = &config.llama;

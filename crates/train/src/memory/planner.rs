@@ -1,4 +1,4 @@
-//! What a training will need, from its settings and the lengths of its records: no weight is read and nothing is computed.
+//! Plans a training from its settings and the lengths of its records, without reading a weight or computing anything.
 
 use gallery_gpt_data::RecordSize;
 
@@ -8,18 +8,18 @@ use super::{
 };
 use crate::config::Epochs;
 
-/// Plans a training before it begins.
+/// Plans a training.
 pub(crate) struct Planner<'a>(pub(crate) Epochs<'a>);
 
 impl Planner<'_> {
-    /// What the training will need.
+    /// The plan of the training.
     pub(crate) fn plan(&self, model: &PlannedModel<'_>, records: &[RecordSize]) -> TrainingPlan {
         let config = self.0.config;
         let counts = Counts::of(model, config);
         let layers = model.config.llama.num_hidden_layers;
-        let blocks_run_again = config.gradient_checkpointing.blocks(layers);
-        let [without_recompute, with_recompute, memory] =
-            [0, layers, blocks_run_again].map(|again| self.memory(model, records, again));
+        let recomputed_blocks = config.gradient_checkpointing.blocks(layers);
+        let [without_recompute, with_recompute, memory] = [0, layers, recomputed_blocks]
+            .map(|recomputed| self.memory(model, records, recomputed));
         let tokens: usize = records.iter().map(|record| record.tokens).sum();
         let padded = self
             .first_epoch(records)
@@ -37,12 +37,12 @@ impl Planner<'_> {
             without_recompute,
             with_recompute,
             memory,
-            blocks_run_again,
+            recomputed_blocks,
         }
     }
 
-    /// The fewest blocks that have to be run again for a training to need no more than some bytes; nothing if it needs more however many
-    /// are.
+    /// The smallest number of recomputed blocks with which a training needs at most `bytes`; `None` if it needs more even when all are
+    /// recomputed.
     pub(crate) fn least_recompute(
         &self,
         model: &PlannedModel<'_>,
@@ -50,17 +50,22 @@ impl Planner<'_> {
         bytes: u64,
     ) -> Option<usize> {
         let layers = model.config.llama.num_hidden_layers;
-        (0..=layers).find(|&again| self.memory(model, records, again).peak <= bytes)
+        (0..=layers).find(|&recomputed| self.memory(model, records, recomputed).peak <= bytes)
     }
 
-    /// At the step that needs most, with so many blocks run again.
-    fn memory(&self, model: &PlannedModel<'_>, records: &[RecordSize], again: usize) -> MemoryPlan {
+    /// The memory of the step that needs most, with `recomputed` blocks.
+    fn memory(
+        &self,
+        model: &PlannedModel<'_>,
+        records: &[RecordSize],
+        recomputed: usize,
+    ) -> MemoryPlan {
         let config = self.0.config;
         let step = StepMemory {
             model,
             config,
             counts: &Counts::of(model, config),
-            again,
+            recomputed,
         };
         self.first_epoch(records)
             .map(|records| step.bytes(&records))

@@ -1,14 +1,14 @@
-//! The memory of one step, counted from what its operations keep.
+//! The memory of one step, counted from the activations that its operations keep.
 //!
-//! What a block keeps for its backward pass is counted from what its operations keep, in numbers per token: with `h` wide hidden
-//! states, an MLP `m` wide, keys and values `k` wide together and adapters of rank `r` on all seven linears,
+//! Values per token that a block keeps for its backward pass, with hidden states of size `h`, an MLP of size `m`, keys and values of
+//! size `k` together, and adapters of rank `r` on all seven linears:
 //!
 //! ```text
-//! 6h + k + 5m + 7r + 3 heads * keys        (the last on a CPU alone: fused attention keeps no scores)
+//! 6h + k + 5m + 7r + 3 heads * keys        (the last term on a CPU only: fused attention keeps no scores)
 //! ```
 //!
-//! `5h` and one `m` of it are inputs of linears, kept for the gradients of adapters or weights. The test `plan` holds this to what
-//! an allocator counts, in f32 on the CPU.
+//! `5h` and one `m` of it are inputs of linears, kept for the gradients of adapters or weights. The test `plan` compares this
+//! with an allocator's count, in f32 on the CPU.
 
 use gallery_gpt_data::{RecordSize, balance};
 use gallery_gpt_llama::{CPU_QUERY_BLOCK, LoraTarget, cpu_attention_scores};
@@ -21,7 +21,7 @@ use crate::{
     config::{LOGIT_ROWS, PART_TOKENS, PREFETCHED_STEPS},
 };
 
-/// Slots that some rows take, and how long attention's rows are.
+/// The number of tokens with padding, and the padded length of attention's rows.
 pub(super) fn laid_out(config: &TrainingConfig, rows: &[RecordSize]) -> (usize, usize) {
     let multiple = config.pad_to_multiple_of.unwrap_or(1);
     let longest = rows.iter().map(|row| row.tokens).max().unwrap_or_default();
@@ -36,12 +36,12 @@ pub(super) fn laid_out(config: &TrainingConfig, rows: &[RecordSize]) -> (usize, 
     (slots, longest)
 }
 
-/// Numbers of parameters.
+/// Parameter counts.
 pub(super) struct Counts {
     pub(super) base: usize,
     pub(super) adapters: usize,
     pub(super) trainable: usize,
-    /// Those of it that are adapters' numbers.
+    /// Trainable parameters in adapters.
     trained_adapters: usize,
 }
 
@@ -78,16 +78,16 @@ impl Counts {
     }
 }
 
-/// Numbers, not bytes, of one thread at work.
+/// Values (not bytes) in memory while one thread computes a part.
 #[derive(Clone, Copy, Default)]
 struct Work {
-    /// When the forward pass is done, without the head.
+    /// At the end of the forward pass, without the head.
     forward: usize,
-    /// What the backward pass needs when it begins.
+    /// At the beginning of the backward pass.
     backward: usize,
-    /// What is left when it ends, gradients not counted.
+    /// At its end, without gradients.
     end: usize,
-    /// Of the head.
+    /// Logits of the head.
     logits: usize,
     tower: usize,
 }
@@ -97,14 +97,14 @@ pub(super) struct StepMemory<'a> {
     pub(super) model: &'a PlannedModel<'a>,
     pub(super) config: &'a TrainingConfig,
     pub(super) counts: &'a Counts,
-    /// Blocks that the backward pass recomputes.
-    pub(super) again: usize,
+    /// Blocks that are recomputed.
+    pub(super) recomputed: usize,
 }
 
 impl StepMemory<'_> {
     /// The memory of some micro-batches.
     pub(super) fn bytes(&self, micro_batches: &[Vec<RecordSize>]) -> MemoryPlan {
-        // What is at work at the same time.
+        // Parts that are computed at the same time.
         let (waves, at_once): (Vec<Vec<Work>>, usize) = match self.config.micro_batches {
             MicroBatches::OneByOne => {
                 let each = micro_batches.iter().map(|batch| vec![self.work(batch)]);
@@ -129,7 +129,7 @@ impl StepMemory<'_> {
         };
         let sum = |wave: &[Work], of: fn(&Work) -> usize| wave.iter().map(of).sum::<usize>() as u64;
         let gradient = 4 * self.counts.trainable as u64;
-        // Sums from what was before, and those of each thread.
+        // The sum so far, beside the gradients of each thread.
         let summed = if waves.len() > 1 || at_once > 1 {
             gradient
         } else {
@@ -139,7 +139,7 @@ impl StepMemory<'_> {
         let pictures: usize = micro_batches.iter().flatten().map(|row| row.pictures).sum();
         let side = self.model.config.vision.image_size;
         let mut plan = MemoryPlan {
-            // What is trained is f32.
+            // Trained parameters are f32.
             weights: bytes * (self.counts.base - trained) as u64 + 4 * trained as u64,
             adapters: 4 * self.counts.adapters as u64,
             optimizer: 2 * gradient,
@@ -159,16 +159,16 @@ impl StepMemory<'_> {
             plan.activations = plan.activations.max(forward.max(backward).max(end));
             plan.logits = plan.logits.max(logits);
             plan.tower = plan.tower.max(tower);
-            let most = (carried + forward + logits)
+            let highest = (carried + forward + logits)
                 .max(carried + backward)
                 .max(plan.gradients + end)
                 .max(carried + tower);
-            plan.peak = plan.peak.max(always + most);
+            plan.peak = plan.peak.max(always + highest);
         }
         plan
     }
 
-    /// As the step divides a micro-batch.
+    /// Splits a micro-batch as the step does.
     fn parts(&self, rows: &[RecordSize], micro_batches: usize) -> Vec<Vec<RecordSize>> {
         let lengths: Vec<usize> = rows.iter().map(|row| row.tokens).collect();
         let tokens: usize = lengths.iter().sum();
@@ -186,7 +186,7 @@ impl StepMemory<'_> {
         let slots = rows.len() * longest;
         let layers = llama.num_hidden_layers;
         let block = self.block(tokens, slots, rows);
-        // Gradients of the MLP's inner states, of which two are there at a time.
+        // Gradients of the MLP's intermediate states, of which two are in memory at a time.
         let passing = 2 * m * tokens;
         let pictures: usize = rows.iter().map(|row| row.pictures).sum();
         let before = self.before_the_blocks(tokens, pictures);
@@ -194,10 +194,10 @@ impl StepMemory<'_> {
         let logits = 2 * supervised.min(LOGIT_ROWS) * llama.vocab_size;
         // The last hidden state and its gradient.
         let last = 2 * h * tokens;
-        let kept = before + self.again * h * tokens + (layers - self.again) * block;
+        let kept = before + self.recomputed * h * tokens + (layers - self.recomputed) * block;
         let forward = kept + last;
-        // Either the kept blocks are still all there, or the first that is run again is.
-        let backward = if self.again < layers {
+        // Either all kept blocks are still in memory, or the first recomputed one is.
+        let backward = if self.recomputed < layers {
             kept + passing
         } else {
             kept + block + passing
@@ -228,7 +228,7 @@ impl StepMemory<'_> {
                     .lora
                     .is_some_and(|lora| lora.targets.contains(target))
         };
-        // Whether the input of some linears is kept for gradients of theirs.
+        // The input of some linears is kept if their weights or adapters are trained.
         let input = |targets: &[LoraTarget], width: usize| {
             let kept = full || targets.iter().any(|&target| adapted(target));
             if kept { width } else { 0 }
@@ -243,21 +243,21 @@ impl StepMemory<'_> {
             + input(&[T::GateProj, T::UpProj], h)
             + input(&[T::DownProj], m)
             + adapters * rank
-            // Both norms keep what they scale.
+            // Both norms keep their normalised input.
             + if full { 2 * h } else { 0 };
         let scores = match self.model.attention {
             AttentionMemory::Fused => 0,
             AttentionMemory::Scores => {
                 let (_, seq) = laid_out(self.config, rows);
                 let kept = cpu_attention_scores(seq);
-                // Scores, their softmax and its input; and the masks of the blocks on the diagonal.
+                // Scores, their softmax and its input, and the masks of the blocks on the diagonal.
                 3 * heads * rows.len() * kept + seq * seq.min(CPU_QUERY_BLOCK) * 8 / 5
             }
         };
         tokens * per_token + slots * (h + 2 * kv) + scores
     }
 
-    /// What the projector and the splice keep.
+    /// Values that the projector and the splice keep.
     fn before_the_blocks(&self, tokens: usize, pictures: usize) -> usize {
         if self.config.parts.projector == Trainable::Frozen || pictures == 0 {
             return 0;
@@ -272,7 +272,7 @@ impl StepMemory<'_> {
         tokens * h + pictures * config.tokens_per_picture() * of_patch
     }
 
-    /// The tower keeps nothing where it is frozen; this is what one block has at work.
+    /// Temporary values of one block of the tower, which keeps nothing as it is frozen.
     fn tower(&self, pictures: usize) -> usize {
         let vision = &self.model.config.vision;
         let tokens = vision.num_patches() + 1;

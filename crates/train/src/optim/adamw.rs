@@ -1,7 +1,7 @@
-//! AdamW over all that is trained, with a rate for each group: Burn's, a parameter at a time.
+//! AdamW over all trained parameters, with a learning rate for each group. It applies Burn's AdamW to one parameter at a time.
 //!
-//! Burn also has a container for a whole module. It reads a state onto the default device, whatever device the parameter is on, and
-//! writes in the order of a hash map; here a state goes straight to its parameter, and a file depends on nothing but the states.
+//! Burn's optimizer for a whole module loads states onto the default device, whatever device the parameter is on, and writes them in
+//! the order of a hash map. Here a state is loaded onto its parameter's device, and equal states give equal files.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -23,12 +23,12 @@ use gallery_gpt_model::{GalleryModel, ParamVisitor, visit_params};
 use super::{ParamGroups, Rates};
 use crate::{TrainError, TrainingConfig};
 
-/// Moments of every trained parameter.
+/// AdamW with the moments of every trained parameter.
 pub(crate) struct Optimizer {
     decayed: AdamW,
-    /// Of norms and biases.
+    /// For norms and biases.
     not_decayed: AdamW,
-    /// In one row, whatever the parameter's shape.
+    /// Flattened, whatever the parameter's shape.
     states: HashMap<ParamId, AdamWState<1>>,
 }
 
@@ -49,7 +49,7 @@ impl Optimizer {
         }
     }
 
-    /// Moves every parameter that has a gradient.
+    /// Updates every parameter that has a gradient.
     pub(crate) fn step(
         &mut self,
         model: GalleryModel,
@@ -65,7 +65,7 @@ impl Optimizer {
         })
     }
 
-    /// Writes the moments into a safetensors file, under the paths of their parameters and PyTorch's names (`exp_avg`, `exp_avg_sq`,
+    /// Writes the moments into a safetensors file, named by the paths of their parameters and PyTorch's names (`exp_avg`, `exp_avg_sq`,
     /// `step`).
     ///
     /// # Errors
@@ -79,7 +79,7 @@ impl Optimizer {
         Ok(write_tensors(path, collector.tensors)?)
     }
 
-    /// Replaces the moments by those of a file, on the devices of their parameters.
+    /// Loads the moments from a file, onto the devices of their parameters.
     ///
     /// # Errors
     /// The file is damaged, or does not fit the model.
@@ -147,7 +147,7 @@ const MEAN: &str = "exp_avg";
 const SQUARE: &str = "exp_avg_sq";
 const STEP: &str = "step";
 
-/// Collects the moments of all parameters to be written.
+/// Collects the moments of all parameters for writing.
 struct Collector<'a> {
     states: &'a HashMap<ParamId, AdamWState<1>>,
     tensors: Vec<(String, LazyTensor)>,
@@ -169,12 +169,12 @@ impl ParamVisitor for Collector<'_> {
     }
 }
 
-/// Takes the moments of every trained parameter from a file.
+/// Loads the moments of every trained parameter from a file.
 struct Filler<'a> {
-    /// Those that no parameter has taken yet.
+    /// Tensors that no parameter has taken yet.
     tensors: BTreeMap<&'a str, &'a StoredTensor>,
     states: HashMap<ParamId, AdamWState<1>>,
-    /// The first one.
+    /// The first problem.
     problem: Option<String>,
 }
 
@@ -187,7 +187,7 @@ impl ParamVisitor for Filler<'_> {
             Ok(Some(state)) => {
                 self.states.insert(param.id, state);
             }
-            // No step has moved it yet.
+            // No step has updated it yet.
             Ok(None) => {}
             Err(problem) => {
                 self.problem.get_or_insert(problem);
@@ -206,7 +206,11 @@ impl Filler<'_> {
         let (mean, square, step) = match (take(MEAN), take(SQUARE), take(STEP)) {
             (Some(mean), Some(square), Some(step)) => (mean, square, step),
             (None, None, None) => return Ok(None),
-            _ => return Err(format!("{path} has not all of {MEAN}, {SQUARE} and {STEP}")),
+            _ => {
+                return Err(format!(
+                    "{path} does not have all of {MEAN}, {SQUARE} and {STEP}"
+                ));
+            }
         };
         let shape = param.lazy_shape();
         let device = param.val().inner().device();

@@ -1,4 +1,4 @@
-//! The update of a step: which parameters are trained, at which rate, clipping, AdamW.
+//! The update of a step: parameter groups, learning rates, clipping, AdamW.
 
 mod adamw;
 mod param_group;

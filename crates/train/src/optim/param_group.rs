@@ -1,4 +1,4 @@
-//! What is trained, what is decayed, and the norm of all gradients together.
+//! Parameter groups, and the global norm of their gradients.
 
 use burn::{
     module::{Module, ModuleVisitor, Param, ParamId},
@@ -13,13 +13,13 @@ use crate::{Trainable, TrainableParts};
 /// Ids of the trained parameters, sorted as the optimizer wants them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ParamGroups {
-    /// Of the projector.
+    /// Those of the projector.
     pub projector: Vec<ParamId>,
-    /// Of all other parts.
+    /// Those of all other parts.
     pub others: Vec<ParamId>,
-    /// Norms and biases of any part, which are not decayed.
+    /// Those without weight decay: norms and biases of any part.
     pub no_decay: Vec<ParamId>,
-    /// Trained numbers.
+    /// Number of trained parameters.
     pub parameters: usize,
 }
 
@@ -61,7 +61,7 @@ fn part_of(path: &str) -> &str {
     path.split('.').next().unwrap_or(path)
 }
 
-/// Marks what is trained, casts it to f32 whatever the base is stored in (in 16 bits small updates would be rounded away), and gives
+/// Marks the trained parameters, casts them to f32 whatever the base's dtype (in 16 bits small updates would be rounded away), and gives
 /// every parameter an id made from its path, so that a restored optimizer state finds its parameter in another process.
 pub(crate) fn mark_trainable(model: GalleryModel, parts: TrainableParts) -> GalleryModel {
     map_params(model, &mut Marker { parts })
@@ -101,7 +101,7 @@ fn id_of_path(path: &str) -> ParamId {
     ParamId::from(u64::from_le_bytes(*first))
 }
 
-/// The root of the sum of squares of all gradients, `[1]` in f32, left on the device.
+/// The L2 norm of all gradients together, `[1]` in f32, left on the device.
 #[must_use]
 pub fn global_norm(model: &GalleryModel, grads: &GradientsParams) -> Option<Tensor<1>> {
     let mut squares = Squares { grads, total: None };
@@ -156,10 +156,10 @@ impl ModuleVisitor for Scale<'_> {
     }
 }
 
-/// Gives the projector gradients of zero where it has none.
+/// Gives the projector zero gradients where it has none.
 ///
-/// A batch without a picture does not touch the projector. The original feeds it a dummy picture, so that its gradients
-/// are zero, not absent, and Adam's moments still move it.
+/// A batch without a picture does not use the projector. The original feeds it a dummy picture, so that its gradients are zero instead
+/// of missing, and AdamW still updates it by its moments.
 pub(crate) fn fill_projector(model: &GalleryModel, grads: &mut GradientsParams) {
     model.projector.visit(&mut ZeroFiller { grads });
 }

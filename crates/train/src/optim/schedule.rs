@@ -1,15 +1,15 @@
-//! The learning rate's way, as `get_scheduler` of `transformers` has it.
+//! The learning-rate schedule, as in transformers' `get_scheduler`.
 
 use crate::{SchedulerType, TrainingConfig};
 
-/// Scale of the peak rate at each step: it rises linearly from 0, then goes its kind's way.
+/// Factor of the peak learning rate at each step: a linear warm-up from 0, then the schedule of its kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
-    /// The way after the peak.
+    /// The schedule after the warm-up.
     pub kind: SchedulerType,
     /// Steps of the whole training.
     pub total_steps: usize,
-    /// Steps over which the scale rises; the first step has scale 0.
+    /// Steps of the warm-up; the first step has factor 0.
     pub warmup_steps: usize,
 }
 
@@ -27,7 +27,7 @@ impl Schedule {
         }
     }
 
-    /// The scale at a zero-based step.
+    /// The factor at a zero-based step.
     #[must_use]
     pub fn scale(&self, step: usize) -> f64 {
         if step < self.warmup_steps {
@@ -48,9 +48,9 @@ impl Schedule {
 /// Learning rates of a step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rates {
-    /// Of everything but the projector.
+    /// That of everything except the projector.
     pub(crate) learning_rate: f64,
-    /// Of the projector.
+    /// That of the projector.
     pub(crate) mm_projector_lr: f64,
 }
 

@@ -1,4 +1,4 @@
-//! Records that a run leaves out, and how many it may.
+//! Bad records that a run skips, up to a limit.
 
 use std::{collections::HashSet, fs, path::PathBuf};
 
@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::json_lines::append;
 use crate::{OnBadRecord, TrainError};
 
-/// The records that a run leaves out, and the file that lists them.
+/// The records that a run skips, and the file that lists them.
 #[derive(Debug)]
 pub(crate) struct BadRecords {
     list: PathBuf,
-    /// Their positions in the data.
+    /// Their indices in the data.
     indices: HashSet<usize>,
 }
 
@@ -33,7 +33,7 @@ impl BadRecords {
         }
     }
 
-    /// Reads the list. Its last line may be cut off: that record will be found bad again.
+    /// Reads the list. Its last line may be incomplete: that record will be found again.
     pub(super) fn read(&mut self) {
         let text = fs::read_to_string(&self.list).unwrap_or_default();
         let lines = text
@@ -46,7 +46,7 @@ impl BadRecords {
         self.indices.len()
     }
 
-    /// Leaves a record out and lists it, unless it is listed already.
+    /// Skips a record and lists it, unless it is listed already.
     ///
     /// # Errors
     /// `policy` does not allow it, or the list cannot be written.
@@ -55,7 +55,7 @@ impl BadRecords {
         record: BadRecord,
         policy: OnBadRecord,
     ) -> Result<(), TrainError> {
-        let OnBadRecord::Skip { most } = policy else {
+        let OnBadRecord::Skip { max } = policy else {
             return Err(record.into());
         };
         if self.indices.insert(record.index) {
@@ -66,10 +66,10 @@ impl BadRecords {
             };
             append(&self.list, &line, true)?;
         }
-        if self.count() > most {
+        if self.count() > max {
             return Err(TrainError::TooManyBadRecords {
                 count: self.count(),
-                most,
+                max,
                 list: self.list.clone(),
                 last: Box::new(record),
             });

@@ -1,8 +1,8 @@
-//! Checkpoints of a training on disk: folders of files that appear whole or not at all, and are read only if no byte has changed.
+//! Checkpoints of a training on disk: folders that are written atomically and verified by checksums when they are read.
 //!
-//! What the files hold is not known here. `state.json` beside them has the step, the length and digest of the log at that step, and
-//! the SHA-256 of every file, its own included. With the settings of the run that is all of a training: the learning rate, the order
-//! of the records and the dropout masks are functions of the settings and the step.
+//! The contents of their files are not known here. `state.json` beside them has the step, the length and digest of the log at that step,
+//! and the SHA-256 of every file, its own included. Together with the settings of the run that is the whole state of a training: the
+//! learning rate, the order of the records and the dropout masks are functions of the settings and the step.
 
 use std::{
     collections::BTreeMap,
@@ -20,13 +20,13 @@ use super::{
 };
 use crate::TrainError;
 
-/// What a checkpoint says of itself.
+/// The state in a checkpoint's `state.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckpointState {
     /// Steps done.
     pub step: usize,
-    /// Whether it was written between two of the steps that `save_steps` asks for, because the training was asked to stop. The next
-    /// checkpoint replaces it.
+    /// Whether it was written because the training was cancelled, at a step that `save_steps` does not ask for. The next checkpoint
+    /// replaces it.
     pub interim: bool,
     /// The log at that step.
     pub log: LogState,
@@ -63,7 +63,7 @@ impl StateFile {
         let file = parse().map_err(|error| damaged(error.to_string()))?;
         let text = parse().and_then(Self::text);
         if text.map_err(|error| damaged(error.to_string()))?.as_bytes() != bytes {
-            let found = "it does not have the SHA-256 that it was written with".to_owned();
+            let found = "its SHA-256 is not the one that it was written with".to_owned();
             return Err(damaged(found));
         }
         Ok(file)
@@ -75,20 +75,20 @@ impl StateFile {
 pub struct TrainingCheckpoint {
     /// Its folder. What is trained is in it, as [`TrainState::save`](crate::TrainState::save) writes it.
     pub path: PathBuf,
-    /// What it says of itself.
+    /// Its state.
     pub state: CheckpointState,
 }
 
 const STATE: &str = "state.json";
-/// The list of files that marks a folder as written by this library; it says nothing of the training.
+/// The list of files of every folder that this library writes; it is not part of the training's state.
 const LIST: &str = "gallery_gpt.json";
 
 impl TrainingCheckpoint {
-    /// The newest checkpoint in a folder of checkpoints. One that was not finished does not count: a checkpoint is moved into place
-    /// when it is whole.
+    /// The newest checkpoint in a folder of checkpoints. Incomplete ones do not count: a checkpoint is moved into place when it is
+    /// complete.
     ///
     /// # Errors
-    /// The newest one cannot be read, or one of its files is not what was written, to the byte.
+    /// The newest one cannot be read, or one of its files has changed.
     pub fn newest(folder: &Path) -> Result<Option<Self>, TrainError> {
         let Some((_, path)) = checkpoints(folder)?.pop() else {
             return Ok(None);
@@ -107,9 +107,9 @@ impl TrainingCheckpoint {
                 return Err(TrainError::Damaged {
                     path: path.join(name),
                     found: match (expected, found) {
-                        (_, None) => "it is not there any more",
+                        (_, None) => "it is missing",
                         (None, _) => "the checkpoint was written without it",
-                        _ => "it does not have the SHA-256 that it was written with",
+                        _ => "its SHA-256 is not the one that it was written with",
                     }
                     .to_owned(),
                 });
@@ -124,8 +124,8 @@ impl TrainingCheckpoint {
         files.map(|(_, path)| bytes_of(&path)).sum()
     }
 
-    /// Writes a checkpoint of the files that `save` writes into the folder it is given. Then removes interim checkpoints, and the
-    /// oldest of the others beyond `keep`.
+    /// Writes a checkpoint with the files that `save` writes into the folder it is given. Then removes interim checkpoints, and the oldest
+    /// of the others beyond `keep`.
     ///
     /// # Errors
     /// A file cannot be written, or `save` fails.
@@ -166,7 +166,7 @@ fn checkpoint_name(step: usize) -> String {
     format!("step-{step:08}")
 }
 
-/// A folder inside the run folder, which replaces whatever has its name.
+/// A destination inside the run folder, which replaces whatever is there.
 pub(crate) fn replacing(path: &Path) -> Destination {
     Destination::new(path).overwriting(true)
 }
@@ -230,7 +230,7 @@ fn checkpoints(folder: &Path) -> Result<Vec<(usize, PathBuf)>, TrainError> {
     Ok(found)
 }
 
-/// Removes a checkpoint, renaming it first: half removed, it must not be taken for a whole one.
+/// Removes a checkpoint. It is renamed first, so that a half removed one is not taken for a complete one.
 fn remove(path: &Path) -> Result<(), TrainError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let hidden = path.with_file_name(format!(".old-{name}"));
@@ -245,7 +245,7 @@ fn remove(path: &Path) -> Result<(), TrainError> {
     fs::remove_dir_all(&hidden).map_err(write_error)
 }
 
-/// Removes what a killed process left of the files and folders it was writing or removing.
+/// Removes files and folders that a killed process was writing or removing.
 pub(super) fn clear_leftovers(folder: &Path) -> Result<(), TrainError> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Ok(());

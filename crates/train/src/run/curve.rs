@@ -1,4 +1,4 @@
-//! Curves as pictures: the loss on a logarithmic axis, and single lines over the steps.
+//! Charts as SVG: the loss on a logarithmic axis, and single lines over the steps.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ pub struct CurvePoint {
     pub loss: f64,
 }
 
-/// Draws the loss of every step, its running mean, and what was found on validation records, as an SVG file.
+/// Draws the loss of every step, its running mean, and the validation losses, as an SVG file.
 ///
 /// # Errors
 /// The file cannot be written.
@@ -33,7 +33,7 @@ pub fn write_curve(
     Ok(write_file(path, svg.as_bytes())?)
 }
 
-/// As [`write_curve`] draws it.
+/// The chart of [`write_curve`].
 pub(crate) fn loss_chart(
     title: &str,
     points: &[CurvePoint],
@@ -44,21 +44,21 @@ pub(crate) fn loss_chart(
     Ok(svg)
 }
 
-/// Pixels of a drawing to one of its intended size: lines between whole pixels would be stairs without.
+/// Oversampling: plotters draws at whole pixels, which would make lines jagged at the intended size.
 const FINE: i32 = 3;
 
 fn font(size: i32) -> (&'static str, i32) {
     ("sans-serif", size * FINE)
 }
 
-/// A drawing for a page of light or dark paper: its paper is the page's, its ink the text's.
+/// A chart for a page in light or dark mode: no background, and lines in the colour of the text.
 pub(crate) fn on_page(svg: &str) -> String {
     svg.replace("fill=\"#FFFFFF\"", "fill=\"none\"")
         .replace("\"#000000\"", "\"currentColor\"")
         .replace("\"#F0F0F0\"", "\"currentColor\" stroke-opacity=\"0.12\"")
 }
 
-/// One line over the steps; nothing where there is nothing to draw.
+/// One line over the steps; `None` without points.
 pub(crate) fn line_chart(
     title: &str,
     points: impl Iterator<Item = (usize, f64)>,
@@ -157,7 +157,7 @@ fn draw(
         .draw()?;
     let legend =
         |style: ShapeStyle| move |(x, y)| PathElement::new([(x, y), (x + 20 * FINE, y)], style);
-    // What is not above zero has no place on a logarithmic axis.
+    // Only positive values can be drawn on a logarithmic axis.
     let drawn = |point: &&CurvePoint| point.loss.is_finite() && point.loss > 0.0;
     let pale = PALE.stroke_width(3);
     chart

@@ -1,21 +1,21 @@
-//! Whether a disk has room for all that a run will keep, before its first step.
+//! Checks before the first step that the disk has room for everything that a run will write.
 
 use std::path::Path;
 
 use super::{RunFolder, TrainingCheckpoint, checkpoint::bytes_of};
 use crate::TrainError;
 
-/// Logs, settings, curve and page of a small run.
+/// Bytes of settings, curve and page.
 const PAGES: u64 = 1 << 20;
-/// Of a step, in both logs.
+/// Bytes of a step in both logs.
 const LINES: u64 = 600;
 
-/// What a run will keep.
+/// The size of what a run keeps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kept {
-    /// Numbers that are trained, in f32.
+    /// Number of trained parameters, in f32.
     pub(crate) trained: u64,
-    /// Numbers of the whole model where it is the result, none where its trained part is.
+    /// Parameters of the whole model if that is the result; 0 if the trained part is.
     pub(crate) result: u64,
     /// Checkpoints at a time.
     pub(crate) checkpoints: u64,
@@ -26,12 +26,12 @@ pub(crate) struct Kept {
 }
 
 impl Kept {
-    /// Bytes on disk at the moment that needs most.
+    /// Bytes on disk at the moment that needs the most.
     fn bytes(&self) -> u64 {
         let weights = 4 * self.trained;
         // With Adam's two moments.
         let checkpoint = 3 * weights;
-        // One more of each is there in full before it takes the place of an older one.
+        // A new one is complete before an old one is removed.
         let checkpoints = match self.checkpoints {
             0 => 0,
             kept => (kept + 1) * checkpoint,
@@ -46,10 +46,10 @@ impl Kept {
     }
 }
 
-/// Refuses to begin a run that its disk has no room for.
+/// Refuses to begin a run if the disk has no room for it.
 ///
 /// # Errors
-/// Less is free than the run will add to what it holds.
+/// Less is free than the run will add to what is there.
 pub(crate) fn ensure_room(run: &RunFolder, kept: Kept) -> Result<(), TrainError> {
     let there = TrainingCheckpoint::bytes(&run.checkpoints())
         + bytes_of(&run.best())
@@ -65,7 +65,7 @@ pub(crate) fn ensure_room(run: &RunFolder, kept: Kept) -> Result<(), TrainError>
     }
 }
 
-/// Bytes that may still be written under a folder, where the system says so.
+/// Free bytes of the disk of a folder, if the system says so.
 #[cfg(unix)]
 fn free(folder: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(folder).ok()?;

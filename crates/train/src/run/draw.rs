@@ -1,4 +1,4 @@
-//! The files that people look at: the loss curve and the page.
+//! The files for people: the loss curve and the page.
 
 use std::fs;
 
@@ -28,7 +28,7 @@ impl RunFolder {
     }
 
     /// Writes the page: the result if the folder has one in `test.json`, curves, settings, machine, and the captions of the sample
-    /// paintings. It is one file that needs no other, and reloads itself until the training is `finished`.
+    /// paintings. It is one self-contained file, and reloads itself until the training is `finished`.
     ///
     /// # Errors
     /// It cannot be written.

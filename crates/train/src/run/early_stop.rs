@@ -1,11 +1,11 @@
-//! Whether a training ends before its last step.
+//! Early stopping.
 
 use super::{EvaluationLine, history::Evaluations};
 
 /// Ends a training whose validation loss no longer improves.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct EarlyStop {
-    /// Evaluations that may follow the best one; without, a training never ends early.
+    /// Evaluations without improvement after which a training stops; `None` never stops early.
     patience: Option<usize>,
 }
 
@@ -14,7 +14,7 @@ impl EarlyStop {
         Self { patience }
     }
 
-    /// The best evaluation, if as many as the patience allows have followed it.
+    /// The best evaluation, if `patience` evaluations without improvement have followed it.
     pub(crate) fn check(self, evaluations: &Evaluations) -> Option<EvaluationLine> {
         let patience = self.patience?;
         let best = evaluations.best()?;

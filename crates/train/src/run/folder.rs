@@ -1,4 +1,4 @@
-//! A run folder: its files, who may use it, and how a run begins and resumes in it.
+//! A run folder: its files, its lock, and how a run begins and resumes in it.
 
 use std::{
     fs,
@@ -35,15 +35,15 @@ pub struct RunFolder {
 const BAD: &str = "bad_records.jsonl";
 const CHECKPOINTS: &str = "checkpoints";
 
-/// Files that a run may leave that ended before it began.
+/// Files that may be left by a run that ended before it began.
 const BEFORE_IT_BEGINS: [&str; 4] = [LOCK, BAD, LOG, SPEED];
 
 impl RunFolder {
-    /// Makes the folder and locks it. A run begins in it when the trainer writes its settings; a folder whose run never came that far
-    /// counts as new.
+    /// Makes the folder and locks it. A run begins when the trainer writes its settings; a folder whose run never got that far counts as
+    /// new.
     ///
     /// # Errors
-    /// The folder cannot be written, another process has it, or it holds an earlier run or anything else.
+    /// The folder cannot be written, another process has locked it, or it holds an earlier run or other files.
     pub fn create(path: impl Into<PathBuf>) -> Result<Self, TrainError> {
         let path = path.into();
         Self::ensure_free(&path)?;
@@ -52,7 +52,7 @@ impl RunFolder {
             source,
         })?;
         let run = Self::take(path)?;
-        // A process that had it until now may have begun a run in it.
+        // Another process may have begun a run in it before the lock was taken.
         if run.path.join(SETTINGS).exists() {
             return Err(TrainError::HoldsRun {
                 whole: true,
@@ -71,11 +71,11 @@ impl RunFolder {
         Ok(run)
     }
 
-    /// Checks that a run can begin in a folder: it does not exist, or is empty but for what a run leaves that never began. Nothing is
+    /// Checks that a run can begin in a folder: it does not exist, or is empty except for files of a run that never began. Nothing is
     /// created.
     ///
     /// # Errors
-    /// The folder holds an earlier run or anything else.
+    /// The folder holds an earlier run or other files.
     pub fn ensure_free(path: impl AsRef<Path>) -> Result<(), TrainError> {
         let path = path.as_ref();
         let entries = match fs::read_dir(path) {
@@ -112,11 +112,11 @@ impl RunFolder {
         .into())
     }
 
-    /// Locks the folder of a run that has begun; [`Trainer`](crate::Trainer) then resumes from its newest checkpoint, or starts again
-    /// if it has none.
+    /// Locks the folder of a run that has begun; [`Trainer`](crate::Trainer) then resumes from its newest checkpoint, or starts from the
+    /// beginning if it has none.
     ///
     /// # Errors
-    /// There is no run, or another process has it.
+    /// There is no run, or another process has locked it.
     pub fn resume(path: impl Into<PathBuf>) -> Result<Self, TrainError> {
         let path = path.into();
         RunSettings::read(&path)?;
@@ -139,7 +139,7 @@ impl RunFolder {
         })
     }
 
-    /// Arguments that resume the run in the program that begins it; they are written into the settings.
+    /// Arguments with which the program resumes the run; they are written into the settings.
     #[must_use]
     pub fn with_flags(mut self, flags: Vec<String>) -> Self {
         self.flags = flags;
@@ -152,13 +152,13 @@ impl RunFolder {
         has_begun.then(|| RunSettings::read(&self.path)).transpose()
     }
 
-    /// Begins a run with its settings, or makes sure that a run that has begun did so with the same ones.
+    /// Begins a run with its settings, or checks that a run that has begun has the same ones.
     ///
     /// # Errors
-    /// They would make another training than the one that began, or cannot be written.
+    /// They would change the training, or cannot be written.
     pub(crate) fn begin(&self, mut settings: RunSettings) -> Result<(), TrainError> {
         if let Some(began) = self.settings()? {
-            // As they would be read back: writing may change the last digit of a number.
+            // As they would be read back: JSON may change the last digit of a number.
             began.ensure_same(&settings.as_written(&self.path)?, &self.path)?;
         } else {
             settings.flags.clone_from(&self.flags);
@@ -167,20 +167,20 @@ impl RunFolder {
         self.log.create()
     }
 
-    /// Truncates the run's files of lines to a checkpoint: the steps after it are trained again.
+    /// Truncates the run's JSON-lines files to a checkpoint: the steps after it are trained again.
     ///
     /// # Errors
-    /// The log does not begin with what the checkpoint knows, or a file cannot be truncated.
+    /// The log does not begin with the bytes that the checkpoint recorded, or a file cannot be truncated.
     pub(crate) fn rewind(&mut self, step: usize, log: &LogState) -> Result<(), TrainError> {
         self.log.rewind(step, log)?;
         self.samples.rewind(step)?;
         self.evaluations.rewind(step)
     }
 
-    /// Makes sure that the adapter of the best evaluation so far is on disk as it was written.
+    /// Checks that the adapter of the best evaluation so far is on disk and unchanged.
     ///
     /// # Errors
-    /// It is missing, or one of its files is not what was written.
+    /// It is missing, or one of its files has changed.
     pub(crate) fn ensure_best(&self) -> Result<(), TrainError> {
         let Some(best) = self.evaluations.best() else {
             return Ok(());
@@ -195,7 +195,7 @@ impl RunFolder {
         Ok(verify_folder(path)?)
     }
 
-    /// Leaves a record out and lists it in [`RunFolder::bad_records`], unless it is listed already.
+    /// Skips a bad record and lists it in [`RunFolder::bad_records`], unless it is listed already.
     ///
     /// # Errors
     /// `policy` does not allow it, or the list cannot be written.
@@ -203,7 +203,7 @@ impl RunFolder {
         self.bad.leave_out(record, policy)
     }
 
-    /// Records left out so far.
+    /// Records skipped so far.
     #[must_use]
     pub fn bad_count(&self) -> usize {
         self.bad.count()
@@ -245,7 +245,7 @@ impl RunFolder {
         self.path.join("page.html")
     }
 
-    /// File that lists the records left out; it does not exist while there are none.
+    /// File that lists the skipped records; it does not exist if there are none.
     #[must_use]
     pub fn bad_records(&self) -> PathBuf {
         self.path.join(BAD)

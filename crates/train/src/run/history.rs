@@ -1,4 +1,4 @@
-//! What a run has seen of itself: its evaluations, the best of them, and the captions of its sample paintings.
+//! The history of a run: its evaluations, the best of them, and the captions of its sample paintings.
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ pub(crate) struct Evaluations {
 }
 
 impl Evaluations {
-    /// Those of a run folder, of which nothing is read yet.
+    /// Those of a run folder; nothing is read yet.
     pub(super) fn new(folder: &Path) -> Self {
         Self {
             file: folder.join("evaluations.jsonl"),
@@ -80,7 +80,7 @@ pub(crate) struct SampleHistory {
 }
 
 impl SampleHistory {
-    /// Those of a run folder, of which nothing is read yet.
+    /// Those of a run folder; nothing is read yet.
     pub(super) fn new(folder: &Path) -> Self {
         Self {
             file: folder.join("samples.jsonl"),

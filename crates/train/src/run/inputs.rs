@@ -1,4 +1,4 @@
-//! What a training reads, as digests: other texts, tokens or pictures make another training, and are found when a run goes on.
+//! Digests of a training's records, by which a resume with other texts, tokens or pictures is found.
 
 use std::{
     collections::HashMap,
@@ -13,35 +13,35 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Pictures of up to so many bytes together are hashed whole: a few seconds. Of more, which would take minutes from a disk, the sizes
-/// and modification times are compared.
+/// Picture files of up to this size together are hashed, which takes seconds. Of larger sets, which would take minutes, sizes and
+/// modification times are compared.
 const HASHED_WHOLE: u64 = 4_000_000_000;
 
-/// Some records as digests.
+/// Digests of some records.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordDigest {
-    /// How many.
+    /// Number of records.
     pub count: usize,
-    /// SHA-256 of their ids, texts and names of pictures (of pictures in memory, all bytes), in their order.
+    /// SHA-256 of their ids, texts and names of pictures (of pictures in memory, all bytes), in order.
     pub texts: String,
-    /// SHA-256 of their tokens and labels, by the template and the tokenizer.
+    /// SHA-256 of their tokens and labels with the template and the tokenizer.
     pub tokens: String,
     /// Their pictures.
     pub pictures: PictureDigest,
 }
 
-/// The picture files of some records as a digest.
+/// Digest of the picture files of some records.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PictureDigest {
     /// Bytes of all files.
     pub bytes: u64,
-    /// What the digest is of.
+    /// What was hashed.
     pub of: PictureEvidence,
     /// SHA-256 over all files, in the order of the records.
     pub sha256: String,
 }
 
-/// What is compared of picture files.
+/// What is hashed of picture files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PictureEvidence {
@@ -56,7 +56,7 @@ pub(crate) fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A hash of a list of values, each with its length, so that no two lists run together alike.
+/// A hash of a list of values, each with its length, so that different lists of the same bytes differ.
 struct ListHash(Sha256);
 
 impl ListHash {
@@ -75,7 +75,7 @@ impl ListHash {
 }
 
 impl RecordDigest {
-    /// Of some records as they are now. With `like`, pictures are looked at as they were then.
+    /// The digests of some records now. With `like`, pictures are hashed in the same way as for that digest.
     pub(crate) fn of(records: &[Record], batcher: &Batcher, like: Option<&Self>) -> Self {
         let mut texts = ListHash::new();
         for record in records {
@@ -130,7 +130,7 @@ impl PictureDigest {
                     let folder = batcher.picture_folder();
                     Some(folder.find(name).unwrap_or_else(|_| name.into()))
                 }
-                // Those in memory are told apart by their bytes, with the texts.
+                // Those in memory are hashed with the texts.
                 RecordPicture::Bytes(_) | RecordPicture::Pixels(_) => None,
             })
             .collect();

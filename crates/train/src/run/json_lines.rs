@@ -1,4 +1,4 @@
-//! Files of JSON, a line each, that a killed process may have left with half a line at the end.
+//! JSON-lines files, which a killed process may have left with an incomplete last line.
 
 use std::{
     fs::OpenOptions,
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_cut_after_its_last_whole_wanted_line() {
+    fn a_file_is_truncated_after_its_last_complete_wanted_line() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("numbers.jsonl");
         let keep = || keep_lines(&path, |&number: &u32| number < 5).expect("readable");

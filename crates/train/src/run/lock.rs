@@ -1,4 +1,4 @@
-//! One process at a time in a run folder.
+//! The lock of a run folder: one process at a time.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -11,15 +11,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
 
-/// Its name in a run folder. The file stays; what counts is the system's lock on it, which a process loses when it ends, however
-/// it ends.
+/// Its name in a run folder. The file stays; what counts is the system's lock on it, which is released when a process ends, however it
+/// ends.
 pub(super) const LOCK: &str = "lock";
 
-/// A run folder that no other process takes as long as this lives.
+/// The lock of a run folder, held until this is dropped.
 #[derive(Debug)]
 pub(super) struct RunLock(File);
 
-/// Who has it, for messages.
+/// The process that holds the lock, for messages.
 #[derive(Serialize, Deserialize)]
 struct Holder {
     pid: u32,
@@ -33,10 +33,10 @@ fn now() -> u64 {
 }
 
 impl RunLock {
-    /// Takes a folder.
+    /// Locks a folder.
     ///
     /// # Errors
-    /// Another process has it, or the lock cannot be written.
+    /// Another process holds the lock, or its file cannot be written.
     pub(super) fn take(run: &Path) -> Result<Self, TrainError> {
         let path = run.join(LOCK);
         let write_error = |source| TrainError::Write {
@@ -58,7 +58,7 @@ impl RunLock {
                     seconds: holder.map_or(0, |holder| now().saturating_sub(holder.since)),
                 });
             }
-            // A file system without locks: nothing can be held on to.
+            // A file system without locks: the folder is used without one.
             Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
             Err(TryLockError::Error(source)) => return Err(write_error(source)),
         }
@@ -76,7 +76,7 @@ impl RunLock {
 
 impl Drop for RunLock {
     fn drop(&mut self) {
-        // Nobody has it any more; the lock itself goes with the file's handle.
+        // The lock itself is released with the file's handle.
         let _ = self.0.set_len(0);
     }
 }
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_is_taken_once_and_free_again_afterwards() {
+    fn a_folder_is_locked_once_and_free_again_afterwards() {
         let folder = tempfile::tempdir().unwrap();
         let first = RunLock::take(folder.path()).unwrap();
         let second = RunLock::take(folder.path()).unwrap_err();

@@ -1,4 +1,4 @@
-//! The log of a run: what every step did, and how fast it was.
+//! The log of a run: the report and the speed of every step.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -20,7 +20,7 @@ pub(super) const SPEED: &str = "speed.jsonl";
 /// One line of the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LogLine {
-    /// What the step did. Its fields stand in the line itself.
+    /// The step's report. Its fields are in the line itself.
     #[serde(flatten)]
     pub report: StepReport,
     /// Epochs done after the step.
@@ -36,17 +36,18 @@ pub struct SpeedLine {
     pub tokens_per_second: f64,
     /// Seconds spent waiting for the batch.
     pub data_wait: f64,
-    /// Floating-point operations of the decoder per second, in 10^12 ([`flops_per_token`](crate::flops_per_token)); the time waited
-    /// for the batch counts.
+    /// Floating-point operations of the decoder per second, in 10^12 ([`flops_per_token`](crate::flops_per_token)); the time
+    /// spent waiting for the batch is included.
     pub tflops: f64,
-    /// Model FLOPs utilization: their share of the device's peak, if that is known.
+    /// Model FLOPs utilization: the fraction of the device's peak, if that is known.
     pub mfu: Option<f64>,
-    /// Bytes that the device's memory pool has reserved, if it has one. If they grow from step to step, the run will end out of memory.
+    /// Bytes that the device's memory pool has reserved, if it has one. If this grows from step to step, the run
+    /// will run out of memory.
     #[serde(default)]
     pub device_memory: Option<u64>,
 }
 
-/// The log at some step, as a checkpoint knows it.
+/// The log at some step, as a checkpoint records it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogState {
     /// Its length in bytes.
@@ -78,7 +79,7 @@ pub(crate) struct RunLog {
 }
 
 impl RunLog {
-    /// The log of a run folder, of which nothing is read yet.
+    /// The log of a run folder; nothing is read yet.
     pub(super) fn new(folder: &Path) -> Self {
         Self {
             folder: folder.to_owned(),
@@ -100,10 +101,10 @@ impl RunLog {
         Ok(())
     }
 
-    /// Truncates the log to what it was at a checkpoint: the steps after it are trained again.
+    /// Truncates the log to its state at a checkpoint: the steps after it are trained again.
     ///
     /// # Errors
-    /// The log does not begin with what the checkpoint knows, or a file cannot be truncated.
+    /// The log does not begin with the bytes that the checkpoint recorded, or a file cannot be truncated.
     pub(super) fn rewind(&mut self, step: usize, state: &LogState) -> Result<(), TrainError> {
         let path = self.folder.join(LOG);
         let damaged = |found: String| TrainError::Damaged {
@@ -117,7 +118,7 @@ impl RunLog {
         let kept = text.get(..state.bytes as usize);
         let Some(kept) = kept.filter(|kept| LogState::of(kept) == *state) else {
             return Err(damaged(format!(
-                "it does not begin with the {} bytes that the checkpoint of step {step} knows",
+                "it does not begin with the {} bytes that the checkpoint of step {step} recorded",
                 state.bytes
             )));
         };
@@ -146,7 +147,7 @@ impl RunLog {
         Ok(())
     }
 
-    /// Makes sure that the log is on disk, and returns its state.
+    /// Syncs the log to disk, and returns its state.
     ///
     /// # Errors
     /// The file cannot be synced or read.

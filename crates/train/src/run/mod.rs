@@ -1,4 +1,4 @@
-//! A run on disk: its folder, what it began with, its log and history, and the checkpoints it resumes from.
+//! A run on disk: its folder, settings, log, history, and the checkpoints it resumes from.
 
 mod bad_records;
 mod checkpoint;

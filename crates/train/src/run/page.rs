@@ -1,5 +1,4 @@
-//! A run as a page people look at: its result, curves, settings, machine, and the sample paintings with their texts as training
-//! went on.
+//! The page of a run: its result, curves, settings, machine, and the sample paintings with their captions in the course of training.
 
 use std::{fmt::Write, time::SystemTime};
 
@@ -12,10 +11,10 @@ use super::{
 };
 use crate::{StepReport, TrainingConfig};
 
-/// What goes on the page.
+/// The contents of the page.
 pub(crate) struct Page<'a> {
     pub(crate) title: &'a str,
-    /// The loss curve, drawn.
+    /// The loss curve as SVG.
     pub(crate) loss: &'a str,
     pub(crate) log: &'a [LogLine],
     pub(crate) speed: &'a [SpeedLine],
@@ -23,10 +22,10 @@ pub(crate) struct Page<'a> {
     pub(crate) samples: &'a [SampleLine],
     /// The run's `config.json`, if it has one.
     pub(crate) settings: Option<Value>,
-    /// The run's `test.json`, if it has one: rows of figures, each of a model.
+    /// The run's `test.json`, if it has one: an array with an object of figures for each model.
     pub(crate) results: Option<Value>,
     pub(crate) left_out: usize,
-    /// Whether the training is over. Until then the page loads itself again.
+    /// Whether the training is over. Until then the page reloads itself.
     pub(crate) finished: bool,
 }
 
@@ -51,7 +50,7 @@ fn escape(text: &str) -> String {
 }
 
 impl Page<'_> {
-    /// The page, one file that stands alone.
+    /// The page as self-contained HTML.
     pub(crate) fn html(&self) -> String {
         let title = escape(self.title);
         let refresh = match self.finished {
@@ -69,7 +68,10 @@ impl Page<'_> {
             "<h2>Loss</h2><figure class=\"loss\" role=\"img\" aria-label=\"loss of every step\">{}<figcaption>Loss per supervised token of each step's records, on a logarithmic axis. The records' questions differ in difficulty, so it is not the loss of the table above.</figcaption></figure>",
             on_page(self.loss)
         );
-        let _ = write!(page, "<h2>On the way</h2><div class=\"charts\">");
+        let _ = write!(
+            page,
+            "<h2>Course of the training</h2><div class=\"charts\">"
+        );
         let steps = |value: fn(&StepReport) -> f64| {
             self.log
                 .iter()
@@ -116,7 +118,7 @@ impl Page<'_> {
         page
     }
 
-    /// When, how long, and how much longer.
+    /// The date, the time that the steps took, and an estimate of the time left.
     fn times(&self) -> String {
         let reports = self.log.iter().map(|line| &line.report);
         let tokens = reports.map(|report| (report.step, report.tokens));
@@ -152,7 +154,7 @@ impl Page<'_> {
         text
     }
 
-    /// The table of `test.json`: every field that is a number, a row for each model.
+    /// The table of `test.json`: a column for each numeric field, a row for each model.
     fn result(&self, page: &mut String) {
         let Some(rows) = self.results.as_ref().and_then(Value::as_array) else {
             return;
@@ -185,7 +187,7 @@ impl Page<'_> {
         page.push_str("</table></div>");
     }
 
-    /// What differs from the original's recipe as a table, everything folded away.
+    /// A table of the differences from the original's recipe, and all settings folded away.
     fn settings(&self, page: &mut String) {
         let Some(settings) = &self.settings else {
             return;
@@ -245,16 +247,16 @@ impl Page<'_> {
             ));
         }
         let memory = self.speed.iter().filter_map(|line| line.device_memory);
-        if let (Some(first), Some(most)) = (memory.clone().next(), memory.max()) {
+        if let (Some(first), Some(highest)) = (memory.clone().next(), memory.max()) {
             let gigabytes = |bytes: u64| bytes as f64 / 1e9;
             figures.push((
-                "device memory, first and most",
-                format!("{:.2} GB, {:.2} GB", gigabytes(first), gigabytes(most)),
+                "device memory, first and highest",
+                format!("{:.2} GB, {:.2} GB", gigabytes(first), gigabytes(highest)),
             ));
         }
         let waited: f64 = self.speed.iter().map(|line| line.data_wait).sum();
         figures.push(("waited for data", format!("{waited:.1} s")));
-        figures.push(("records left out", self.left_out.to_string()));
+        figures.push(("records skipped", self.left_out.to_string()));
         page.push_str("<dl>");
         for (name, value) in figures {
             let _ = write!(page, "<div><dt>{name}</dt><dd>{value}</dd></div>");
@@ -266,8 +268,8 @@ impl Page<'_> {
         if self.paintings.is_empty() || self.samples.is_empty() {
             return;
         }
-        page.push_str("<h2>What it wrote</h2>");
-        page.push_str("<p class=\"soft\"><ins>Marked</ins>: words that the text before did not have in their place.</p>");
+        page.push_str("<h2>Captions</h2>");
+        page.push_str("<p class=\"soft\"><ins>Marked</ins>: words that the previous caption did not have.</p>");
         for (number, painting) in self.paintings.iter().enumerate() {
             let name = escape(&painting.name);
             let _ = write!(
@@ -287,7 +289,7 @@ impl Page<'_> {
     }
 }
 
-/// A text with the words marked that an earlier one lacks.
+/// A text, with the words marked that differ from an earlier one.
 fn changed(before: &str, text: &str) -> String {
     let difference = TextDiff::from_words(before, text);
     let mut marked = String::with_capacity(2 * text.len());
@@ -313,7 +315,7 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-/// What the page says of the machine.
+/// The machine, for the page.
 fn machine() -> String {
     let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpus

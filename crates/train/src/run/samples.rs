@@ -1,4 +1,4 @@
-//! Texts that show how a training goes: the same paintings, asked about again and again.
+//! Captions of the same sample paintings in the course of a training.
 
 use burn::module::Module;
 use gallery_gpt_model::{GalleryModel, GenerationConfig, Generator, Prompt};
@@ -7,39 +7,39 @@ use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
 
-/// A painting that is asked about as the training goes on.
+/// A painting that is captioned in the course of a training.
 #[derive(Clone, Debug)]
 pub struct SamplePainting {
-    /// What it is called on the page.
+    /// Its name on the page.
     pub name: String,
-    /// Address of its picture, a `data:` URI for a page that stands alone.
+    /// URL of its picture; a `data:` URI keeps the page self-contained.
     pub picture: String,
-    /// What the model is asked.
+    /// The prompt.
     pub prompt: Prompt,
 }
 
-/// Paintings to ask about, and how.
+/// Paintings to caption, and how.
 #[derive(Clone, Debug)]
 pub struct Samples {
     /// The paintings.
     pub paintings: Vec<SamplePainting>,
-    /// Turns ids into words.
+    /// Decodes the generated ids.
     pub tokenizer: Tokenizer,
-    /// How texts are written; greedily, so that they show the model and not the dice.
+    /// Settings of the generation; greedy, so that captions differ only by the model.
     pub generation: GenerationConfig,
 }
 
-/// What was written at some point of a training.
+/// The captions at some step of a training.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SampleLine {
     /// Steps done by then.
     pub step: usize,
-    /// A text for each painting.
+    /// A caption for each painting.
     pub texts: Vec<String>,
 }
 
 impl Samples {
-    /// What a model writes now.
+    /// Captions the paintings with a model.
     pub(crate) fn write(
         &self,
         model: &GalleryModel,

@@ -1,4 +1,4 @@
-//! What a run was begun with, written as `config.json` before anything else and compared when it goes on.
+//! The settings of a run, written as `config.json` before anything else and compared when it resumes.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -10,20 +10,20 @@ use serde_json::{Value, json};
 use super::RecordDigest;
 use crate::{TrainError, TrainingConfig};
 
-/// What a run was begun with.
+/// The settings of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RunSettings {
-    /// What its program has to be called with to go on; empty where a program of its own began it.
+    /// Arguments with which the command `finetune` resumes the run; empty if another program began it.
     pub flags: Vec<String>,
-    /// The base's weights and the files beside them, each with its SHA-256, as far as the trainer was told.
+    /// SHA-256 of the base's weights and of the files beside them, if they were given to the trainer.
     pub base: BTreeMap<String, String>,
-    /// Number type of the frozen weights.
+    /// Dtype of the frozen weights.
     pub dtype: String,
     /// Sizes and constants of the model.
     pub model: Value,
     /// The adapters, if there are any.
     pub lora: Vec<LoraSettings>,
-    /// How pictures are made ready.
+    /// Settings of the image processor.
     pub image_processor: String,
     /// The conversation template.
     pub template: String,
@@ -31,37 +31,37 @@ pub struct RunSettings {
     pub model_max_length: usize,
     /// The settings of the training.
     pub training: TrainingConfig,
-    /// Devices.
+    /// Number of devices.
     pub world_size: usize,
-    /// Threads.
+    /// Number of threads.
     pub threads: usize,
-    /// The records.
+    /// Digests of the records.
     pub records: RecordDigest,
-    /// The validation records, if there are any.
+    /// Digests of the validation records, if there are any.
     pub validation: Option<RecordDigest>,
 }
 
-/// Settings that some adapters share, under PEFT's names.
+/// Settings of adapters, under PEFT's names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LoraSettings {
     /// Rank.
     pub r: usize,
-    /// Numerator of the scale.
+    /// Numerator of the scaling factor.
     pub lora_alpha: f64,
-    /// Whether the scale is divided by the root of the rank.
+    /// Whether it is divided by the square root of the rank instead of the rank.
     pub use_rslora: bool,
-    /// Share of the inputs that is dropped.
+    /// Dropout probability of the inputs.
     pub lora_dropout: f64,
-    /// Seed of their first values.
+    /// Seed of their initialization.
     pub seed: u64,
     /// Adapted linears.
     pub target_modules: Vec<String>,
-    /// How many of them there are in all blocks.
+    /// Their number in all blocks.
     pub linears: usize,
 }
 
 impl LoraSettings {
-    /// Those of a model: usually all adapters share one.
+    /// Those of a model. Usually all adapters share the same settings.
     pub(crate) fn of(model: &GalleryModel) -> Vec<Self> {
         let mut all: Vec<Self> = Vec::new();
         for (_, target, adapter) in model.language_model.adapters() {
@@ -106,7 +106,7 @@ impl LoraSettings {
 /// Name of their file in the run folder.
 pub(super) const SETTINGS: &str = "config.json";
 
-/// Settings that leave the training the same, or only make it longer.
+/// Settings that may differ when a run resumes: they do not change the training, or only its length.
 const MAY_DIFFER: [&str; 23] = [
     "training.num_train_epochs",
     "training.max_steps",
@@ -115,30 +115,30 @@ const MAY_DIFFER: [&str; 23] = [
     "training.on_bad_record",
     "training.early_stopping_patience",
     "training.dataloader_num_workers",
-    // Ways to compute the same step: what helps after a run without memory has to be allowed.
+    // Ways to compute the same step, as remedies for a run that went out of memory.
     "training.micro_batches",
     "training.gradient_checkpointing",
     "training.packing",
     "training.pad_to_multiple_of",
     "training.ddp_timeout",
     "training.tf32",
-    // As many micro-batches in a step, by whatever devices, are the same training.
+    // Compared together with the number of devices, as micro-batches per step.
     "training.gradient_accumulation_steps",
     "training.peak_tflops",
     "training.report_to",
-    // Where things are: what is in them is compared.
+    // Paths: the contents are compared.
     "training.model_name_or_path",
     "training.data_path",
     "training.image_folder",
     "training.vision_tower",
     "training.deepspeed",
-    // The template and the length in force, and the number type, are compared by themselves.
+    // The effective length and dtype are compared as fields of their own.
     "training.model_max_length",
     "training.bf16",
 ];
 
 impl RunSettings {
-    /// What the run in a folder was begun with.
+    /// Reads the settings of the run in a folder.
     ///
     /// # Errors
     /// The folder holds no run, or its settings cannot be read.
@@ -175,7 +175,7 @@ impl RunSettings {
         Ok(write_file(&run.join(SETTINGS), self.text(run)?.as_bytes())?)
     }
 
-    /// As they are once they were written and read.
+    /// As they are after being written and read.
     pub(super) fn as_written(&self, run: &Path) -> Result<Self, TrainError> {
         serde_json::from_str(&self.text(run)?).map_err(|error| TrainError::NoRun {
             run: run.to_owned(),
@@ -183,7 +183,7 @@ impl RunSettings {
         })
     }
 
-    /// The numbers of a model that its weights do not show, as JSON.
+    /// Sizes and constants of a model as JSON.
     pub(crate) fn model(config: &GalleryModelConfig) -> Value {
         json!({
             "llama": config.llama,
@@ -195,7 +195,7 @@ impl RunSettings {
         })
     }
 
-    /// Refuses what would be another training than the one that was begun.
+    /// Refuses settings that would change the training that was begun.
     ///
     /// # Errors
     /// The first setting that differs and may not, by its name.
@@ -215,7 +215,7 @@ impl RunSettings {
                 per_step(now).to_string(),
             ));
         }
-        // Numbers first: they say more than the digest of the file they stand in.
+        // Values first: they say more than the digests of files.
         let parts = |settings: &Self| {
             json!({
                 "training": settings.training,
@@ -292,13 +292,13 @@ impl RecordDigest {
     }
 }
 
-/// The start of a digest, enough to tell two apart by eye.
+/// A digest, shortened for messages.
 fn short(sha256: &str) -> String {
     let digits = sha256.strip_prefix("sha256:").unwrap_or(sha256);
     format!("SHA-256 {}", digits.get(..12).unwrap_or(digits))
 }
 
-/// The first value that differs and may not, with its path.
+/// The first value that differs and must not, with its path.
 fn difference(at: &str, then: &Value, now: &Value) -> Option<(String, Value, Value)> {
     if then == now || MAY_DIFFER.contains(&at) {
         return None;

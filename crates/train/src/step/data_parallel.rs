@@ -1,11 +1,12 @@
-//! A step over several devices: each computes gradients for its share of the micro-batches, Burn's collective adds them up (NCCL
-//! between GPUs, copies between devices that have none), and each makes the same update.
+//! Data parallelism: each device computes gradients for its share of the micro-batches, Burn's collective sums them (NCCL between GPUs,
+//! copies between other devices), and each device makes the same update.
 //!
-//! Burn can also reduce from inside the backward pass (`DistributedContext`). Its devices then wait for each other without end, so
-//! one that fails leaves the others hanging, and it counts one backward pass a step where recomputed blocks have many. Here a
-//! collective is begun by one thread, once every device has answered; one that fails or falls silent ends the step with its name.
+//! Burn can also reduce from inside the backward pass (`DistributedContext`). Its devices then wait for each other without a timeout,
+//! so a failure of one leaves the others hanging; and it expects one backward pass per step, where recomputed blocks have many. Here
+//! one thread starts the collective after every device has replied. A device that fails or does not reply ends the step with an error
+//! that names it.
 //!
-//! A device has one thread for the whole training: its kernels then run in one stream.
+//! Each device has one worker thread for the whole training, so that its kernels run in one stream.
 
 use std::{
     any::Any,
@@ -30,41 +31,41 @@ use crate::{
     optim::Rates,
 };
 
-/// What a device is told to do.
-pub(crate) enum Order {
-    /// Take the weights and moments in a folder.
+/// A command to a device's worker thread.
+pub(crate) enum Command {
+    /// Restore the weights and moments from a folder.
     Restore(PathBuf),
     /// Compute the gradients of a share.
     Gradients(Share<'static>),
-    /// Take the gradients of the whole step, and say their norm.
+    /// Take the gradients of the whole step, and reply with their norm.
     Reduced(GradientsParams),
-    /// Make the update.
+    /// Update the weights.
     Update(Rates),
 }
 
-/// What it says when it is done.
-pub(crate) enum Answer {
+/// The reply when it is done.
+pub(crate) enum Reply {
     Done,
     Gradients(Box<ShareGradients>),
     Norm(f64),
 }
 
-/// A device beside the first, with a thread of its own.
+/// A device other than the first, with its worker thread.
 pub(crate) struct Peer {
     device: Device,
     name: String,
-    patience: Duration,
-    orders: Sender<(u64, Order)>,
-    answers: Receiver<(u64, Result<Answer, TrainError>)>,
-    /// Number of the last order: an answer to an earlier one is one that nobody waited for.
+    timeout: Duration,
+    commands: Sender<(u64, Command)>,
+    replies: Receiver<(u64, Result<Reply, TrainError>)>,
+    /// Number of the last command: late replies to earlier ones are dropped.
     last: u64,
 }
 
 impl Peer {
-    /// Copies a model to a device and starts its thread.
+    /// Copies a model to a device and starts its worker thread.
     ///
     /// # Errors
-    /// Nothing is trained, or the system gives no thread.
+    /// Nothing is trained, or the thread cannot be started.
     pub(crate) fn start(
         number: usize,
         model: &GalleryModel,
@@ -73,51 +74,51 @@ impl Peer {
     ) -> Result<Self, TrainError> {
         let mut replica = Replica::new(model.valid().to_device(device), config)?;
         let mut reduced = None;
-        Self::with(number, device, config, move |order| {
-            Ok(match order {
-                Order::Restore(folder) => {
+        Self::with(number, device, config, move |command| {
+            Ok(match command {
+                Command::Restore(folder) => {
                     replica.restore(&folder)?;
-                    Answer::Done
+                    Reply::Done
                 }
-                Order::Gradients(share) => {
+                Command::Gradients(share) => {
                     let run = || replica.gradients(&share);
                     let grads = catch(share.step + 1, replica.config(), run)?;
-                    Answer::Gradients(Box::new(grads))
+                    Reply::Gradients(Box::new(grads))
                 }
-                Order::Reduced(grads) => {
+                Command::Reduced(grads) => {
                     let norm = global_norm(replica.model(), &grads);
                     let read = |norm: &Tensor<1>| f64::from(norm.clone().into_scalar::<f32>());
                     let value = norm.as_ref().map_or(0.0, read);
                     reduced = Some((grads, norm));
-                    Answer::Norm(value)
+                    Reply::Norm(value)
                 }
-                Order::Update(rates) => {
+                Command::Update(rates) => {
                     if let Some((grads, norm)) = reduced.take() {
                         replica.update(grads, norm.as_ref(), rates);
                     }
-                    Answer::Done
+                    Reply::Done
                 }
             })
         })
     }
 
-    /// A thread that answers orders by `work`.
+    /// Starts a worker thread that replies to commands with `work`.
     fn with(
         number: usize,
         device: &Device,
         config: &TrainingConfig,
-        mut work: impl FnMut(Order) -> Result<Answer, TrainError> + Send + 'static,
+        mut work: impl FnMut(Command) -> Result<Reply, TrainError> + Send + 'static,
     ) -> Result<Self, TrainError> {
-        let (orders, told) = channel::<(u64, Order)>();
-        let (say, answers) = channel();
+        let (commands, received) = channel::<(u64, Command)>();
+        let (reply, replies) = channel();
         let name = format!("{number} ({device:?})");
         let thread_name = name.clone();
         let run = move || {
-            for (ticket, order) in told {
-                let answer = catch_unwind(AssertUnwindSafe(|| work(order)))
+            for (ticket, command) in received {
+                let done = catch_unwind(AssertUnwindSafe(|| work(command)))
                     .unwrap_or_else(|panic| Err(failed(&thread_name, words(&*panic))));
-                // Nobody listens: the training is over.
-                if say.send((ticket, answer)).is_err() {
+                // The receiver is gone: the training is over.
+                if reply.send((ticket, done)).is_err() {
                     return;
                 }
             }
@@ -129,31 +130,31 @@ impl Peer {
         Ok(Self {
             device: device.clone(),
             name,
-            patience: Duration::from_secs_f64(config.ddp_timeout),
-            orders,
-            answers,
+            timeout: Duration::from_secs_f64(config.ddp_timeout),
+            commands,
+            replies,
             last: 0,
         })
     }
 
-    pub(crate) fn order(&mut self, order: Order) {
+    pub(crate) fn command(&mut self, command: Command) {
         self.last += 1;
-        // If its thread is gone, the answer will say so.
-        let _ = self.orders.send((self.last, order));
+        // If the thread has ended, waiting for its reply says so.
+        let _ = self.commands.send((self.last, command));
     }
 
-    /// What it says to the last order.
+    /// Waits for the reply to the last command.
     ///
     /// # Errors
-    /// It failed, or says nothing for too long.
-    fn answer(&mut self) -> Result<Answer, TrainError> {
+    /// It failed, or did not reply within the timeout.
+    fn reply(&mut self) -> Result<Reply, TrainError> {
         loop {
-            let cause = match self.answers.recv_timeout(self.patience) {
-                Ok((ticket, answer)) if ticket == self.last => return answer,
+            let cause = match self.replies.recv_timeout(self.timeout) {
+                Ok((ticket, reply)) if ticket == self.last => return reply,
                 Ok(_) => continue,
                 Err(RecvTimeoutError::Timeout) => format!(
-                    "it has said nothing for {} s (--ddp_timeout)",
-                    self.patience.as_secs_f64()
+                    "no reply for {} s (ddp_timeout)",
+                    self.timeout.as_secs_f64()
                 ),
                 Err(RecvTimeoutError::Disconnected) => "its thread has ended".to_owned(),
             };
@@ -162,23 +163,23 @@ impl Peer {
     }
 }
 
-/// Waits for all answers, then gives them, or the first failure among them.
-pub(crate) fn answers(peers: &mut [Peer]) -> Result<Vec<Answer>, TrainError> {
-    let all: Vec<_> = peers.iter_mut().map(Peer::answer).collect();
+/// Waits for all replies and returns them, or the first error among them.
+pub(crate) fn replies(peers: &mut [Peer]) -> Result<Vec<Reply>, TrainError> {
+    let all: Vec<_> = peers.iter_mut().map(Peer::reply).collect();
     all.into_iter().collect()
 }
 
-/// Refuses to go on with copies that have come apart.
+/// Checks that the copies of the model have not diverged.
 ///
 /// # Errors
-/// The norm of the summed gradients is another on some device.
+/// A device has another norm of the summed gradients than the first.
 pub(crate) fn ensure_alike(
     peers: &[Peer],
     first: f64,
-    answers: &[Answer],
+    replies: &[Reply],
 ) -> Result<(), TrainError> {
-    for (peer, answer) in peers.iter().zip(answers) {
-        if let Answer::Norm(norm) = answer {
+    for (peer, reply) in peers.iter().zip(replies) {
+        if let Reply::Norm(norm) = reply {
             let alike = (norm - first).abs() <= 1e-3 * first.abs();
             if !alike {
                 let cause = format!(
@@ -191,7 +192,7 @@ pub(crate) fn ensure_alike(
     Ok(())
 }
 
-/// The sum of all devices' gradients and losses in place of each one's own. What a device has no gradient of counts as 0.
+/// Replaces each device's gradients and loss by the sum over all devices. A missing gradient counts as 0.
 pub(crate) fn all_reduce(model: &GalleryModel, peers: &[Peer], all: &mut [ShareGradients]) {
     let first = model.valid().device();
     let mut devices = vec![first];
@@ -249,7 +250,9 @@ fn failed(device: &str, cause: String) -> TrainError {
 }
 
 fn words(panic: &(dyn Any + Send)) -> String {
-    message(panic).unwrap_or("a panic without words").to_owned()
+    message(panic)
+        .unwrap_or("a panic without a message")
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -260,7 +263,7 @@ mod tests {
 
     fn peer(
         seconds: f64,
-        work: impl FnMut(Order) -> Result<Answer, TrainError> + Send + 'static,
+        work: impl FnMut(Command) -> Result<Reply, TrainError> + Send + 'static,
     ) -> Peer {
         let config = TrainingConfig {
             ddp_timeout: seconds,
@@ -269,57 +272,57 @@ mod tests {
         Peer::with(3, &Device::flex(), &config, work).expect("a thread")
     }
 
-    fn update() -> Order {
-        Order::Update(Rates {
+    fn update() -> Command {
+        Command::Update(Rates {
             learning_rate: 0.0,
             mm_projector_lr: 0.0,
         })
     }
 
     #[test]
-    fn a_device_that_panics_is_named_and_the_others_are_heard() {
+    fn a_device_that_panics_is_named_and_the_others_still_reply() {
         let mut peers = [
             peer(60.0, |_| panic!("CUDA_ERROR_ILLEGAL_ADDRESS")),
-            peer(60.0, |_| Ok(Answer::Done)),
+            peer(60.0, |_| Ok(Reply::Done)),
         ];
-        peers.iter_mut().for_each(|peer| peer.order(update()));
-        let error = answers(&mut peers).err().expect("a failure").to_string();
+        peers.iter_mut().for_each(|peer| peer.command(update()));
+        let error = replies(&mut peers).err().expect("a failure").to_string();
         assert!(
             error.contains("device 3 (") && error.contains("ILLEGAL_ADDRESS"),
             "{error}"
         );
-        // Its thread lives: it answers again, and so do the others.
-        peers.iter_mut().for_each(|peer| peer.order(update()));
-        assert!(answers(&mut peers[1..]).is_ok() && answers(&mut peers[..1]).is_err());
+        // Its thread is still there: it replies again, and so do the others.
+        peers.iter_mut().for_each(|peer| peer.command(update()));
+        assert!(replies(&mut peers[1..]).is_ok() && replies(&mut peers[..1]).is_err());
     }
 
     #[test]
-    fn a_silent_device_ends_the_step_and_its_late_answer_is_no_other_ones() {
+    fn a_device_without_a_reply_ends_the_step_and_its_late_reply_is_dropped() {
         let (wake, woken) = channel();
         let mut first = true;
         let mut peers = [peer(0.2, move |_| {
             if std::mem::take(&mut first) {
                 let _ = woken.recv();
-                return Ok(Answer::Norm(1.0));
+                return Ok(Reply::Norm(1.0));
             }
-            Ok(Answer::Done)
+            Ok(Reply::Done)
         })];
-        peers[0].order(update());
+        peers[0].command(update());
         let began = Instant::now();
-        let error = answers(&mut peers).err().expect("silence").to_string();
-        assert!(error.contains("--ddp_timeout"), "{error}");
+        let error = replies(&mut peers).err().expect("silence").to_string();
+        assert!(error.contains("ddp_timeout"), "{error}");
         assert!(began.elapsed() < Duration::from_secs(30));
         wake.send(()).expect("it listens");
-        peers[0].patience = Duration::from_secs(60);
-        peers[0].order(update());
-        assert!(matches!(answers(&mut peers).as_deref(), Ok([Answer::Done])));
+        peers[0].timeout = Duration::from_secs(60);
+        peers[0].command(update());
+        assert!(matches!(replies(&mut peers).as_deref(), Ok([Reply::Done])));
     }
 
     #[test]
-    fn copies_that_come_apart_are_found() {
-        let peers = [peer(60.0, |_| Ok(Answer::Done))];
+    fn copies_that_diverge_are_found() {
+        let peers = [peer(60.0, |_| Ok(Reply::Done))];
         for (norm, alike) in [(2.0, true), (2.001, true), (2.1, false), (f64::NAN, false)] {
-            let found = ensure_alike(&peers, 2.0, &[Answer::Norm(norm)]);
+            let found = ensure_alike(&peers, 2.0, &[Reply::Norm(norm)]);
             assert_eq!(found.is_ok(), alike, "{norm}");
         }
     }

@@ -1,4 +1,4 @@
-//! The loss of batches that are not trained on.
+//! Evaluation: the loss of batches that are not trained on.
 
 use burn::module::Module;
 use gallery_gpt_data::Batch;
@@ -11,7 +11,7 @@ use crate::TrainError;
 /// Mean loss per supervised token over some batches, without gradients or dropout.
 ///
 /// # Errors
-/// A batch that does not fit together.
+/// A batch whose placeholders and pictures do not match.
 pub fn evaluate_loss(model: &GalleryModel, batches: &[Batch]) -> Result<f64, TrainError> {
     let (total, count) = summed_loss(model, batches)?;
     Ok(total / count.max(1) as f64)

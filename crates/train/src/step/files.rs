@@ -1,4 +1,4 @@
-//! What is trained, as files of a folder: the adapters, or every trained parameter, and the optimizer's moments.
+//! The files of what is trained: the adapters, or every trained parameter.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -14,14 +14,14 @@ use gallery_gpt_model::{GalleryModel, ParamMapper, ParamVisitor, map_params, vis
 
 use crate::TrainError;
 
-/// The adapters with the projector, in PEFT's form.
+/// The adapters with the projector, in PEFT's layout.
 const ADAPTER: &str = "adapter";
-/// Every trained parameter under its path in the model.
+/// Every trained parameter, named by its path in the model.
 const TRAINED: &str = "trained.safetensors";
-/// The optimizer's moments under the paths of their parameters.
+/// The optimizer's moments, named by the paths of their parameters.
 pub(super) const OPTIMIZER: &str = "optimizer.safetensors";
 
-/// Writes the adapters of a model where their origin is given, else every trained parameter.
+/// Writes the adapters of a model if their origin is given, else every trained parameter.
 ///
 /// # Errors
 /// A file cannot be written.
@@ -44,7 +44,7 @@ pub(super) fn save_weights(
     Ok(write_tensors(&folder.join(TRAINED), trained.0)?)
 }
 
-/// Puts weights that [`save_weights`] wrote into a model with the same parameters.
+/// Loads weights that [`save_weights`] wrote into a model with the same parameters.
 ///
 /// # Errors
 /// A file is missing or damaged, or does not fit the model.
@@ -71,7 +71,7 @@ pub(super) fn load_weights(model: GalleryModel, folder: &Path) -> Result<Gallery
     }
 }
 
-/// Collects the trained parameters to be written.
+/// Collects the trained parameters for writing.
 #[derive(Default)]
 struct Trained(Vec<(String, LazyTensor)>);
 
@@ -86,9 +86,9 @@ impl ParamVisitor for Trained {
 
 /// Fills the parameters that a file has tensors for.
 struct Filler<'a> {
-    /// Those that no parameter has taken yet.
+    /// Tensors that no parameter has taken yet.
     tensors: BTreeMap<&'a str, &'a StoredTensor>,
-    /// The first one.
+    /// The first problem.
     problem: Option<String>,
 }
 

@@ -1,8 +1,8 @@
-//! Loss and gradients of one micro-batch, with or without keeping what the decoder's blocks compute.
+//! Loss and gradients of one micro-batch, with or without recompute of the decoder's blocks.
 //!
-//! Plain autodiff keeps every intermediate of every block until the backward pass. Of a block that is run again only the input is
-//! kept: such blocks run once without a graph, then once more, last to first, each with a graph of its own that is seeded by the
-//! gradient of its output (Chen et al. 2016, <https://arxiv.org/abs/1604.06174>).
+//! Plain autodiff keeps every activation of every block until the backward pass. Of a recomputed block only the input is kept: it runs
+//! once without a graph in the forward pass, and again in the backward pass, last block first, with a graph of its own that is seeded
+//! by the gradient of its output (Chen et al. 2016, <https://arxiv.org/abs/1604.06174>).
 
 use burn::{
     module::Module,
@@ -16,20 +16,20 @@ use gallery_gpt_model::{GalleryModel, Packing, SpliceError, SplicePlan, SplicedL
 use super::CrossEntropy;
 use crate::{Recompute, config::LOGIT_ROWS, optim::fill_projector};
 
-/// Where dropout's masks come from: they are a function of the seed, the step, the conversation and the position in it, so that a
-/// block run again, another device, another layout or another cut of the step into micro-batches has the same ones.
+/// The source of dropout's masks: they are a function of the seed, the step, the conversation and the position in it, so that they are
+/// the same in a recomputed block, on another device, in another layout and with other micro-batches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dropout {
     /// Seed of the training.
     pub seed: u64,
     /// Step of the training.
     pub step: usize,
-    /// For each row of the micro-batch, the number of its conversation in the step.
+    /// For each row of the micro-batch, the index of its conversation in the step.
     pub conversations: Vec<usize>,
 }
 
 impl Dropout {
-    /// The masks of a step, for rows laid out by a plan; each block takes a stream of them.
+    /// The masks of a step, for rows laid out by a plan; each block has a stream of its own.
     ///
     /// # Panics
     /// If there are more or fewer conversations than rows.
@@ -56,18 +56,18 @@ impl Dropout {
     }
 }
 
-/// How a micro-batch goes through the model.
+/// How the gradients of a micro-batch are computed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GradientOptions {
-    /// What the backward pass computes again.
+    /// What is recomputed in the backward pass.
     pub recompute: Recompute,
-    /// How the conversations are laid out.
+    /// Whether conversations are padded or packed.
     pub packing: Packing,
-    /// What lengths are rounded up to a multiple of.
+    /// Row lengths are padded to a multiple of this.
     pub pad_to_multiple_of: usize,
-    /// Scales the gradients, for accumulation.
+    /// Factor of the gradients, for accumulation.
     pub weight: f64,
-    /// Where dropout's masks come from; off without.
+    /// The source of dropout's masks; `None` turns dropout off.
     pub dropout: Option<Dropout>,
 }
 
@@ -83,7 +83,7 @@ impl Default for GradientOptions {
     }
 }
 
-/// What a micro-batch gives.
+/// Loss and gradients of a micro-batch.
 #[derive(Debug)]
 pub struct Gradients {
     /// Mean loss over the supervised tokens, `[1]` in f32.
@@ -92,14 +92,14 @@ pub struct Gradients {
     pub grads: GradientsParams,
     /// Supervised tokens.
     pub supervised_tokens: usize,
-    /// Real tokens, pictures expanded.
+    /// Tokens without padding, pictures expanded.
     pub tokens: usize,
 }
 
 /// Loss and gradients of a micro-batch.
 ///
 /// # Errors
-/// Ids and pictures do not fit together.
+/// The placeholders and the pictures do not match.
 ///
 /// # Panics
 /// If the model is not on an autodiff device, or nothing is supervised.
@@ -141,35 +141,35 @@ fn through_the_blocks(
     let masks = |block: usize| dropout.stream(block as u64);
     let decoder = &model.language_model;
     let layers = decoder.layers.len();
-    let again = recompute.blocks(layers);
+    let recomputed = recompute.blocks(layers);
 
-    // Blocks that are run again: the same storage without a graph, and what goes into each.
-    let mut inputs = Vec::with_capacity(again);
+    // Recomputed blocks: the same weights without a graph, and the input of each.
+    let mut inputs = Vec::with_capacity(recomputed);
     let mut x = inputs_embeds.clone();
-    if again > 0 {
+    if recomputed > 0 {
         let frozen = decoder.valid();
         x = x.inner();
         let layout = plan.layout(decoder.config(), &x.device());
-        for (number, block) in frozen.layers[..again].iter().enumerate() {
+        for (number, block) in frozen.layers[..recomputed].iter().enumerate() {
             inputs.push(x.clone());
             x = block.forward(x, &layout, masks(number));
         }
         x = x.autodiff().require_grad();
     }
-    // The others keep what they compute.
+    // The others keep their activations.
     let layout = plan.layout(decoder.config(), &inputs_embeds.device());
     let mut last = x.clone();
-    for (number, block) in decoder.layers.iter().enumerate().skip(again) {
+    for (number, block) in decoder.layers.iter().enumerate().skip(recomputed) {
         last = block.forward(last, &layout, masks(number));
     }
 
     let mut accumulator = GradientsAccumulator::new();
     let inner = last.clone().inner();
     let (loss, mut dx) = head(model, inner, labels, weight, &mut accumulator);
-    if again < layers && last.is_tracked() {
+    if recomputed < layers && last.is_tracked() {
         // d sum(y * dy) / dy is dy.
         let mut grads = (last * dx.clone().autodiff()).sum().backward();
-        if again > 0 {
+        if recomputed > 0 {
             dx = x
                 .grad_remove(&mut grads)
                 .expect("a block's output depends on its input");
@@ -187,15 +187,15 @@ fn through_the_blocks(
             .expect("a block's output depends on its input");
         accumulator.accumulate(model, GradientsParams::from_grads(grads, model));
     }
-    // What lies before blocks that were run again (projector, embeddings, tower) has a graph of its own.
-    if again > 0 && inputs_embeds.is_tracked() {
+    // The modules before recomputed blocks (projector, embeddings, tower) have a graph of their own.
+    if recomputed > 0 && inputs_embeds.is_tracked() {
         let grads = (inputs_embeds * dx.autodiff()).sum().backward();
         accumulator.accumulate(model, GradientsParams::from_grads(grads, model));
     }
     (loss, accumulator.grads())
 }
 
-/// The share of the mean loss that some rows have, and a scalar whose gradient in what the rows came from is that of the loss.
+/// The part of the mean loss that some rows have, and a scalar with the same gradient as the weighted loss.
 fn loss_and_seed(
     decoder: &LlamaModel,
     normed: Tensor<2>,
@@ -212,7 +212,7 @@ fn loss_and_seed(
         let seed = (logits * (gradient * (weight / count)).autodiff()).sum();
         return (loss / count, seed);
     }
-    // The head learns nothing: its gradient is one product, and no graph holds anything of the logits' size.
+    // The head is frozen: the gradient of its input is one product, and no graph keeps a tensor of the logits' size.
     let head = decoder.lm_head.weight.val().inner();
     let dtype = normed.dtype();
     let logits = normed.clone().inner().matmul(head.clone());

@@ -23,7 +23,7 @@ impl CrossEntropy {
         let tokens = targets.dims()[0];
         let targets = targets.reshape([tokens, 1]);
         let probabilities = softmax(logits.clone(), 1);
-        // The likeliest token's probability is at least 1 / vocab, so its logarithm is safe where a target's may not be.
+        // The highest probability is at least 1 / vocab, so its logarithm is finite where a target's may not be.
         let log_sum_exp = logits.clone().max_dim(1) - probabilities.clone().max_dim(1).log();
         let loss = (log_sum_exp - logits.gather(1, targets.clone())).sum();
         let minus_one = Tensor::ones([tokens, 1], &probabilities.device()).neg();

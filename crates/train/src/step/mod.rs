@@ -1,4 +1,4 @@
-//! One optimizer step: loss, gradients, and the devices that share them.
+//! One optimizer step: loss, gradients, and the devices that it is divided over.
 
 mod data_parallel;
 mod evaluation;

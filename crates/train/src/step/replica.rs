@@ -1,4 +1,4 @@
-//! One device's copy of what is trained.
+//! The model and optimizer of one device.
 
 use std::{borrow::Cow, path::Path};
 
@@ -34,7 +34,7 @@ pub(crate) struct Replica {
     config: TrainingConfig,
 }
 
-/// What one device computes of a step.
+/// The part of a step that one device computes.
 #[derive(Clone)]
 pub(crate) struct Share<'a> {
     /// Zero-based step.
@@ -46,9 +46,9 @@ pub(crate) struct Share<'a> {
 #[derive(Clone)]
 pub(crate) struct MicroBatch<'a> {
     pub(crate) batch: Cow<'a, Batch>,
-    /// Number in the step of its first conversation.
+    /// Index in the step of its first conversation.
     pub(crate) first: usize,
-    /// Share of its mean loss in the loss of the step.
+    /// Weight of its mean loss in the loss of the step.
     pub(crate) weight: f64,
 }
 
@@ -73,18 +73,18 @@ impl<'a> MicroBatch<'a> {
     }
 }
 
-/// What comes of a share.
+/// The result of a share.
 pub(crate) struct ShareGradients {
-    /// Of its part of the step's loss.
+    /// Gradients of its part of the step's loss.
     pub(crate) grads: GradientsParams,
-    /// Its part of the step's loss, `[1]` in f32; nothing without micro-batches.
+    /// Its part of the step's loss, `[1]` in f32; `None` without micro-batches.
     pub(crate) loss: Option<Tensor<1>>,
     pub(crate) supervised_tokens: usize,
     pub(crate) tokens: usize,
 }
 
 impl Share<'_> {
-    /// The same, with batches of its own.
+    /// The same with owned batches, to send to another thread.
     pub(crate) fn into_owned(self) -> Share<'static> {
         let owned = |micro_batch: MicroBatch<'_>| MicroBatch {
             batch: Cow::Owned(micro_batch.batch.into_owned()),
@@ -146,7 +146,7 @@ impl Replica {
         &self.config
     }
 
-    /// Writes what is trained into a folder: adapters where their origin is given, else every trained parameter, and the moments.
+    /// Writes what is trained into a folder: adapters if their origin is given, else every trained parameter, and the moments.
     ///
     /// # Errors
     /// A file cannot be written.
@@ -159,7 +159,7 @@ impl Replica {
         self.optimizer.save(self.model(), &folder.join(OPTIMIZER))
     }
 
-    /// Replaces weights and moments by those that [`Replica::save`] wrote into a folder.
+    /// Loads the weights and moments that [`Replica::save`] wrote into a folder.
     ///
     /// # Errors
     /// A file is missing or damaged, or does not fit the model.
@@ -174,7 +174,7 @@ impl Replica {
     /// Loss and gradients of a share.
     ///
     /// # Errors
-    /// A batch that does not fit together.
+    /// A batch whose placeholders and pictures do not match.
     pub(crate) fn gradients(&self, share: &Share<'_>) -> Result<ShareGradients, TrainError> {
         let model = self.model();
         let mut accumulator = GradientsAccumulator::new();
@@ -207,7 +207,7 @@ impl Replica {
                     add(whole.weight, self.part(model, share.step, &whole))?;
                 }
             }
-            // On the pool's own threads: a product within a part then finds no idle thread to wait for.
+            // On the threads of the global pool: matrix products inside a part then run on the same thread.
             MicroBatches::InParallel => {
                 let threads = rayon::current_num_threads();
                 let work = parts(
@@ -215,12 +215,12 @@ impl Replica {
                     threads.div_ceil(share.micro_batches.len().max(1)),
                     model,
                 );
-                // No more gradients at a time than there are threads, added in their order: the sum does not depend on which is
-                // done first.
+                // At most as many gradients at a time as threads, added in a fixed order, so that the sum does not depend on which
+                // part finishes first.
                 for work in work.chunks(threads) {
                     let done: Vec<_> = work
                         .par_iter()
-                        // The same storage under leaves of its own: graphs that share a leaf share a lock.
+                        // The same weights as leaves of its own: graphs that share a leaf share a lock.
                         .map(|work| self.part(&model.valid().train(), share.step, work))
                         .collect();
                     for (work, done) in work.iter().zip(done) {
@@ -253,7 +253,7 @@ impl Replica {
         gradients(model, &part.batch, &options)
     }
 
-    /// Clips the gradients of the whole step, whose global norm is known, and moves the weights.
+    /// Clips the gradients of the whole step by their global norm and updates the weights.
     pub(crate) fn update(
         &mut self,
         mut grads: GradientsParams,
@@ -270,12 +270,12 @@ impl Replica {
     }
 }
 
-/// What one thread computes of a share.
+/// The part of a share that one thread computes.
 struct Part<'a> {
     batch: Cow<'a, Batch>,
-    /// Numbers of its conversations in the step.
+    /// Indices of its conversations in the step.
     conversations: Vec<usize>,
-    /// Share of its mean loss in the loss of the step.
+    /// Weight of its mean loss in the loss of the step.
     weight: f64,
 }
 
@@ -290,8 +290,8 @@ impl<'a> Part<'a> {
     }
 }
 
-/// Each micro-batch in parts of about as many tokens: at least `least` of them, of at most [`PART_TOKENS`] where its rows allow it. The
-/// loss of a micro-batch is the mean over its supervised tokens, so a part counts by those it has.
+/// Splits each micro-batch into at least `least` parts with about the same number of tokens, at most [`PART_TOKENS`] if its rows are
+/// short enough. A part is weighted by its supervised tokens, as the loss of a micro-batch is the mean over them.
 fn parts<'a>(share: &'a Share<'_>, least: usize, model: &GalleryModel) -> Vec<Part<'a>> {
     let patches = model.config().tokens_per_picture();
     let length = |ids: &[i64]| expanded_length(ids, patches);

@@ -1,4 +1,4 @@
-//! One step of a training.
+//! The state of a training, and its optimizer step.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use gallery_gpt_model::GalleryModel;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    data_parallel::{Answer, Order, Peer, all_reduce, answers, ensure_alike},
+    data_parallel::{Command, Peer, Reply, all_reduce, ensure_alike, replies},
     replica::{MicroBatch, Replica, Share, ShareGradients, record_ids},
 };
 use crate::{ParamGroups, Schedule, TrainError, TrainingConfig, global_norm, optim::Rates};
@@ -27,22 +27,22 @@ pub struct TrainState {
     step: usize,
 }
 
-/// What a step did.
+/// The report of a step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepReport {
     /// One-based.
     pub step: usize,
-    /// Mean per supervised token, over the step or as [`TrainingConfig::loss_mean`] says.
+    /// Mean loss per supervised token, averaged as [`TrainingConfig::loss_mean`] says.
     pub loss: f64,
     /// Global norm of the gradients before clipping.
     pub grad_norm: f64,
-    /// Rate of everything but the projector.
+    /// Learning rate of everything except the projector.
     pub learning_rate: f64,
-    /// Rate of the projector.
+    /// Learning rate of the projector.
     pub mm_projector_lr: f64,
-    /// Tokens the loss saw.
+    /// Tokens in the loss.
     pub supervised_tokens: usize,
-    /// Tokens read, pictures expanded.
+    /// All tokens, pictures expanded.
     pub tokens: usize,
 }
 
@@ -65,13 +65,13 @@ impl TrainState {
         })
     }
 
-    /// Copies the model to further devices: from now on they share the micro-batches of every step.
+    /// Copies the model to more devices, which from now on share the micro-batches of every step.
     ///
     /// # Errors
-    /// The system gives no thread for a device.
+    /// A device's thread cannot be started.
     ///
     /// # Panics
-    /// If steps are done already, or the training was restored: copy first.
+    /// If a step has been done, or the training was restored.
     pub fn with_devices(mut self, devices: &[Device]) -> Result<Self, TrainError> {
         assert_eq!(self.step, 0, "devices are added before the first step");
         for device in devices {
@@ -83,23 +83,23 @@ impl TrainState {
         Ok(self)
     }
 
-    /// The model as it is now, on the (first) autodiff device.
+    /// The current model, on the (first) autodiff device.
     ///
     /// # Panics
-    /// If a step has panicked in its update.
+    /// If a step panicked in its update.
     #[must_use]
     pub fn model(&self) -> &GalleryModel {
         self.replica.model()
     }
 
-    /// What is trained.
+    /// The trained parameters.
     #[must_use]
     pub fn groups(&self) -> &ParamGroups {
         self.replica.groups()
     }
 
-    /// Writes what is trained into a folder: adapters with the projector in PEFT's form where their origin is given, else every
-    /// trained parameter; and the optimizer's moments.
+    /// Writes what is trained into a folder: adapters with the projector in PEFT's layout if their origin is given, else every trained
+    /// parameter; and the optimizer's moments.
     ///
     /// # Errors
     /// A file cannot be written.
@@ -111,17 +111,17 @@ impl TrainState {
         self.replica.save(folder.as_ref(), origin)
     }
 
-    /// Continues after `step` steps with the weights and moments that [`TrainState::save`] wrote then, on all devices.
+    /// Restores the weights and moments that [`TrainState::save`] wrote after `step` steps, on all devices.
     ///
     /// # Errors
     /// A file is missing or damaged, or does not fit the model.
     pub fn restore(mut self, folder: impl AsRef<Path>, step: usize) -> Result<Self, TrainError> {
         let folder = folder.as_ref();
         for peer in &mut self.peers {
-            peer.order(Order::Restore(folder.to_owned()));
+            peer.command(Command::Restore(folder.to_owned()));
         }
         self.replica.restore(folder)?;
-        answers(&mut self.peers)?;
+        replies(&mut self.peers)?;
         self.step = step;
         Ok(self)
     }
@@ -132,17 +132,17 @@ impl TrainState {
         self.step
     }
 
-    /// The model without its graph.
+    /// The model without an autodiff graph.
     ///
     /// # Panics
-    /// If a step has panicked in its update.
+    /// If a step panicked in its update.
     #[must_use]
     pub fn into_model(self) -> GalleryModel {
         self.replica.into_model()
     }
 
-    /// One step over some micro-batches; with several devices each computes some of them. The models are unchanged if it fails
-    /// before its update, which is all that can fail on one device.
+    /// One step over some micro-batches, which are divided over the devices. If it fails before its update, the models are unchanged; on
+    /// one device it cannot fail later.
     ///
     /// # Errors
     /// A batch whose ids and images do not match, or without a supervised token; a loss that is not finite; a device that fails or
@@ -172,11 +172,11 @@ impl TrainState {
             unreachable!("the first device has a share")
         };
         for (peer, share) in self.peers.iter_mut().zip(shares) {
-            peer.order(Order::Reduced(share.grads));
+            peer.command(Command::Reduced(share.grads));
         }
         let norm = global_norm(self.replica.model(), &own.grads);
         // Collect replies before synchronising this device: if a worker died inside the collective, waiting here would hang.
-        let norms = answers(&mut self.peers)?;
+        let norms = replies(&mut self.peers)?;
         // The only host synchronisation of a step, before anything is changed.
         let scalar = |tensor: Option<Tensor<1>>| {
             tensor.map_or(0.0, |tensor| f64::from(tensor.into_scalar::<f32>()))
@@ -197,10 +197,10 @@ impl TrainState {
 
         let rates = Rates::at(self.step, &self.schedule, self.replica.config());
         for peer in &mut self.peers {
-            peer.order(Order::Update(rates));
+            peer.command(Command::Update(rates));
         }
         self.replica.update(own.grads, norm.as_ref(), rates);
-        answers(&mut self.peers)?;
+        replies(&mut self.peers)?;
         self.step = number;
         Ok(StepReport {
             step: number,
@@ -227,14 +227,14 @@ impl TrainState {
                 .collect(),
         };
         for (device, peer) in self.peers.iter_mut().enumerate() {
-            peer.order(Order::Gradients(share(device + 1).into_owned()));
+            peer.command(Command::Gradients(share(device + 1).into_owned()));
         }
         let own = self.replica.gradients(&share(0));
-        let theirs = answers(&mut self.peers);
+        let theirs = replies(&mut self.peers);
         let mut shares = vec![own?];
-        shares.extend(theirs?.into_iter().filter_map(|answer| match answer {
-            Answer::Gradients(share) => Some(*share),
-            Answer::Done | Answer::Norm(_) => None,
+        shares.extend(theirs?.into_iter().filter_map(|reply| match reply {
+            Reply::Gradients(share) => Some(*share),
+            Reply::Done | Reply::Norm(_) => None,
         }));
         Ok(shares)
     }

@@ -1,4 +1,4 @@
-//! Batches decoded on a thread of their own, ahead of the steps that need them.
+//! Prefetching: batches are encoded on a thread of their own, ahead of the steps that need them.
 
 use std::sync::mpsc::SyncSender;
 
@@ -7,12 +7,12 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::{TrainError, config::Epochs};
 
-/// What a step needs.
+/// The batches of a step.
 #[derive(Default)]
 pub(super) struct StepBatches {
     /// The micro-batches.
     pub(super) batches: Vec<Batch>,
-    /// Records of the step that cannot be used.
+    /// Bad records of the step.
     pub(super) bad: Vec<BadRecord>,
 }
 
@@ -21,15 +21,15 @@ pub(super) struct Loader<'a> {
     epochs: Epochs<'a>,
     records: &'a [Record],
     batcher: &'a Batcher,
-    /// Threads that decode pictures; without, they are decoded on those of the step.
+    /// Worker threads that decode pictures; if `None`, they are decoded on those of the step.
     workers: Option<ThreadPool>,
 }
 
 impl<'a> Loader<'a> {
-    /// A loader with as many threads as `dataloader_num_workers` asks for.
+    /// A loader with `dataloader_num_workers` worker threads.
     ///
     /// # Errors
-    /// The system does not give so many.
+    /// The threads cannot be started.
     pub(super) fn new(
         epochs: Epochs<'a>,
         records: &'a [Record],
@@ -49,7 +49,7 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// Sends the batches of one step after the other, starting at a zero-based step, until the training ends or nobody receives them.
+    /// Sends the batches step by step, starting at a zero-based step, until the training ends or the receiver is gone.
     pub(super) fn run(&self, first: usize, send: &SyncSender<StepBatches>) {
         let lengths = self.records.iter().map(Record::length).collect();
         let sampler = self.epochs.sampler(lengths);
@@ -67,7 +67,7 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// The micro-batches of a step, given by the positions of their records.
+    /// The micro-batches of a step, given by the indices of their records.
     fn encode(&self, micro_batches: &[Vec<usize>]) -> StepBatches {
         let mut step = StepBatches::default();
         for indices in micro_batches {

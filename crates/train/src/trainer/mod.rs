@@ -1,4 +1,4 @@
-//! Epochs over records.
+//! The trainer: epochs over records.
 
 mod loader;
 mod session;
@@ -32,7 +32,7 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    /// A trainer of some settings.
+    /// A trainer with the given settings.
     ///
     /// # Errors
     /// A setting out of range.
@@ -55,45 +55,45 @@ impl Trainer {
         &self.config
     }
 
-    /// Records that are not trained on, for the validation loss.
+    /// Records for the validation loss, which are not trained on.
     #[must_use]
     pub fn with_validation(mut self, records: Vec<Record>) -> Self {
         self.validation = records;
         self
     }
 
-    /// Paintings to ask about before the first step and at every validation, for the run's page.
+    /// Paintings to caption before the first step and at every evaluation, for the run's page.
     #[must_use]
     pub fn with_samples(mut self, samples: Samples) -> Self {
         self.samples = Some(samples);
         self
     }
 
-    /// Devices beside the model's own, which share the micro-batches of every step with it (data parallelism): a step then has
-    /// `gradient_accumulation_steps` for each device. On as many micro-batches the result is that of one device but for rounding.
-    /// Validation and samples stay with the first.
+    /// More devices, which share the micro-batches of every step with the model's own (data parallelism): a step then has
+    /// `gradient_accumulation_steps` micro-batches for each device. With the same micro-batches the result is that of one device, up to
+    /// rounding. Evaluations and captions run on the first device alone.
     #[must_use]
     pub fn with_devices(mut self, devices: Vec<Device>) -> Self {
         self.devices = devices;
         self
     }
 
-    /// The base's files and their SHA-256: a run that goes on with other ones is refused by the name of the file.
+    /// The base's files and their SHA-256. A resume with other ones is refused by the name of the file.
     #[must_use]
     pub fn with_base(mut self, files: BTreeMap<String, String>) -> Self {
         self.base = files;
         self
     }
 
-    /// What the adapters that it writes say they were trained on.
+    /// What the adapters were trained on, as written beside them.
     #[must_use]
     pub fn with_origin(mut self, origin: AdapterOrigin) -> Self {
         self.origin = origin;
         self
     }
 
-    /// Stops the training when it is cancelled: the step at work is finished, a checkpoint is written, and
-    /// [`TrainError::Interrupted`] says where it is.
+    /// Stops the training when `cancel` is cancelled: the current step is finished, a checkpoint is written, and
+    /// [`TrainError::Interrupted`] has its path.
     #[must_use]
     pub fn with_cancel(mut self, cancel: CancelToken) -> Self {
         self.cancel = cancel;
@@ -126,14 +126,14 @@ impl Trainer {
         self.epochs(records).steps_per_epoch()
     }
 
-    /// What a training on records of these sizes will need.
+    /// Plans the memory and the computation of a training, from the sizes of its records.
     #[must_use]
     pub fn plan(&self, model: &PlannedModel<'_>, records: &[RecordSize]) -> TrainingPlan {
         Planner(self.epochs(records.len())).plan(model, records)
     }
 
-    /// The fewest blocks that the backward pass has to recompute for a training to need at most `bytes`; `None` if it needs more even
-    /// when it recomputes them all.
+    /// The smallest number of recomputed blocks with which a training needs at most `bytes`; `None` if it needs more even when all are
+    /// recomputed.
     #[must_use]
     pub fn least_recompute(
         &self,
@@ -145,16 +145,16 @@ impl Trainer {
     }
 
     /// Trains a model on records and returns it, resuming from the newest checkpoint in the run folder if there is one. `observe` is
-    /// told what happens. Where the adapters of a model are trained ([`TrainableParts::fit_an_adapter`]), checkpoints and the result,
-    /// in the run folder's `adapter/`, are adapters in PEFT's form; else checkpoints hold every trained parameter.
+    /// called with every event. If only adapters and the projector are trained ([`TrainableParts::fit_an_adapter`]), checkpoints and the
+    /// result, in the run folder's `adapter/`, are adapters in PEFT's layout; else checkpoints hold every trained parameter.
     ///
-    /// On a CPU with the same number of threads, a training that was killed anywhere and resumed leaves the same bytes as one that was
-    /// not.
+    /// On a CPU with the same number of threads, a training that was killed at any point and resumed writes the same bytes as one that
+    /// was not.
     ///
     /// # Errors
-    /// A record that cannot be used, a loss that is not finite, anything by which this is another training than the one that the run
-    /// began with, a disk without room for what will be kept, or a file that cannot be read or written; [`TrainError::Interrupted`]
-    /// where it was cancelled. What the run folder holds by then is whole.
+    /// A bad record, a loss that is not finite, a resume that would change the training, a disk without room for what will be written, or a
+    /// file that cannot be read or written; [`TrainError::Interrupted`] if it was cancelled. The files in the run folder are complete
+    /// whatever the error.
     ///
     /// [`TrainableParts::fit_an_adapter`]: crate::TrainableParts::fit_an_adapter
     pub fn train(
@@ -180,7 +180,7 @@ impl Trainer {
         session.finish(started.elapsed())
     }
 
-    /// Refuses what can be known to fail before the first step and without opening a picture.
+    /// Refuses what is known to fail before the first step, without opening a picture.
     fn check(&self, model: &GalleryModel, records: &[Record]) -> Result<(), TrainError> {
         if records.is_empty() {
             return Err(TrainError::NoRecords);
@@ -200,7 +200,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// What this training is, for the run's settings: compared with what the run began with, if it did.
+    /// The settings of this training, compared with those that the run began with.
     fn run_settings(
         &self,
         model: &GalleryModel,
@@ -215,7 +215,7 @@ impl Trainer {
             RecordDigest::of(&self.validation, batcher, like)
         });
         let mut training = self.config.clone();
-        // The run is where its settings are.
+        // The run folder may be moved: its path is no setting.
         training.script.output_dir = None;
         Ok(RunSettings {
             flags: Vec::new(),

@@ -1,4 +1,4 @@
-//! A training at work: its state, and the steps of its loop by name.
+//! A training in progress: its state and its loop.
 
 use std::{
     sync::mpsc::Receiver,
@@ -30,7 +30,7 @@ pub(super) struct Session<'a, F> {
     state: TrainState,
     steps_per_epoch: usize,
     total_steps: usize,
-    /// What the adapters were trained on; `None` where the training is not one of adapters.
+    /// What the adapters are trained on; `None` if checkpoints are not adapters.
     origin: Option<&'a AdapterOrigin>,
     early_stop: EarlyStop,
     last_checkpoint: Option<TrainingCheckpoint>,
@@ -119,10 +119,10 @@ impl<'a, F: FnMut(&TrainEvent)> Session<'a, F> {
         Ok(self)
     }
 
-    /// The training's loop: one step after the other until the last, an early stop, or a cancellation.
+    /// The training loop: steps until the last one, an early stop, or a cancellation.
     ///
     /// # Errors
-    /// What ends the training; [`TrainError::Interrupted`] if it was cancelled.
+    /// An error of a step; [`TrainError::Interrupted`] if the training was cancelled.
     pub(super) fn run(&mut self, batches: &Receiver<StepBatches>) -> Result<(), TrainError> {
         // A run that stopped early stays stopped when resumed.
         let mut is_over = self.early_stop.check(&self.run.evaluations).is_some();
@@ -162,7 +162,7 @@ impl<'a, F: FnMut(&TrainEvent)> Session<'a, F> {
         Ok(())
     }
 
-    /// Writes what the run ends with, and returns the model.
+    /// Writes the results of the run, and returns the model.
     ///
     /// # Errors
     /// A file cannot be written.
@@ -223,7 +223,7 @@ impl<'a, F: FnMut(&TrainEvent)> Session<'a, F> {
         Ok(())
     }
 
-    /// Makes the update of a step.
+    /// Computes one optimizer step.
     fn step(&mut self, batches: &[Batch]) -> Result<StepReport, TrainError> {
         let step = self.state.steps_done() + 1;
         if batches.is_empty() {
@@ -238,7 +238,7 @@ impl<'a, F: FnMut(&TrainEvent)> Session<'a, F> {
         })
     }
 
-    /// Logs a step, if it is one of those that are logged, and tells the observer.
+    /// Logs a step, if it is due, and tells the observer.
     fn log(&mut self, report: StepReport, timing: Timing) -> Result<(), TrainError> {
         let step = report.step;
         let tokens_per_second = report.tokens as f64 / timing.seconds.max(1e-9);
@@ -311,7 +311,7 @@ impl<'a, F: FnMut(&TrainEvent)> Session<'a, F> {
         Ok(total / count.max(1) as f64)
     }
 
-    /// Captions the sample paintings, once a step, and updates the page.
+    /// Captions the sample paintings, unless this step has captions already, and updates the page.
     fn caption_samples(&mut self) -> Result<(), TrainError> {
         let step = self.state.steps_done();
         if let Some(samples) = &self.trainer.samples
@@ -339,7 +339,7 @@ impl<'a, F: FnMut(&TrainEvent)> Session<'a, F> {
         Ok(self.last_checkpoint.insert(checkpoint))
     }
 
-    /// What the run folder will hold.
+    /// What the run folder will have to hold.
     fn kept(&self) -> Kept {
         let config = self.config();
         let saved = config

@@ -1,4 +1,4 @@
-//! What `torch.save` writes since PyTorch 1.6: a zip archive of stored entries, `NAME/data.pkl` and `NAME/data/KEY`.
+//! The format of `torch.save` since PyTorch 1.6: a zip archive of stored entries, `NAME/data.pkl` and `NAME/data/KEY`.
 
 use std::{collections::BTreeMap, io::Cursor, sync::Arc};
 
@@ -7,7 +7,7 @@ use zip::{CompressionMethod, ZipArchive};
 
 use crate::tensor::storage::Storage;
 
-/// The entries of an archive under the names they have in its folder. Nothing is copied.
+/// The entries of an archive by their names inside its folder. Nothing is copied.
 pub(super) struct Archive(BTreeMap<String, Arc<Storage>>);
 
 impl Archive {
@@ -32,7 +32,7 @@ impl Archive {
                     "an archive whose entry {name} is compressed or encrypted; torch.save only stores"
                 ));
             }
-            // As PyTorch does, the folder is told by the first entry.
+            // As in PyTorch, the first entry says what the folder is.
             let (first, rest) = name.split_once('/').unwrap_or(("", &name));
             let folder = folder.get_or_insert_with(|| first.to_owned());
             if folder != first {
@@ -54,11 +54,11 @@ impl Archive {
         let archive = Self(entries);
         match archive.0.get("byteorder").map(|order| &order.bytes[..]) {
             None | Some(b"little") => Ok(archive),
-            Some(_) => Err("numbers of a big-endian machine".to_owned()),
+            Some(_) => Err("values of a big-endian machine".to_owned()),
         }
     }
 
-    /// The pickle that says what is where.
+    /// The pickle that describes the tensors.
     pub(super) fn pickle(&self) -> Result<&Bytes, String> {
         let pickle = self.0.get("data.pkl").map(|entry| &entry.bytes);
         pickle.ok_or_else(|| {

@@ -1,5 +1,5 @@
-//! What `torch.save` wrote before PyTorch 1.6, and writes with `_use_new_zipfile_serialization=False`: five pickles, then the
-//! storages one after the other, each behind its length.
+//! The format of `torch.save` before PyTorch 1.6, and with `_use_new_zipfile_serialization=False`: five pickles, then the storages one
+//! after the other, each preceded by its length.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::tensor::storage::Storage;
 
-/// The number that such a file begins with, little endian.
+/// The magic number that such a file begins with, little endian.
 const MAGIC: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
 const VERSION: i64 = 1001;
 
@@ -34,12 +34,12 @@ pub(super) fn open(file: &Bytes) -> Result<(Pickle<'_>, HashMap<&str, Arc<Storag
         && system.dictionaries[system_info]
             .contains(&(Value::Text("little_endian"), Value::Bool(false)))
     {
-        return Err("numbers of a big-endian machine".to_owned());
+        return Err("values of a big-endian machine".to_owned());
     }
     let main = next(&mut at)?;
     let keys = next(&mut at)?;
     let Some(Value::Sequence(order)) = keys.root else {
-        return Err("no list of storages behind the tensors".to_owned());
+        return Err("no list of storages after the tensors".to_owned());
     };
     let mut sizes = HashMap::new();
     for storage in &main.storages {
@@ -48,9 +48,11 @@ pub(super) fn open(file: &Bytes) -> Result<(Pickle<'_>, HashMap<&str, Arc<Storag
     let mut storages = HashMap::new();
     for key in &keys.sequences[order] {
         let Value::Text(key) = *key else {
-            return Err("a storage whose name is no text".to_owned());
+            return Err("a storage whose name is not a string".to_owned());
         };
-        let size = sizes.get(key).ok_or("a storage of no tensor")?;
+        let size = sizes
+            .get(key)
+            .ok_or("a storage that belongs to no tensor")?;
         let head = file.get(at..at.saturating_add(8));
         let head: [u8; 8] = head
             .and_then(|head| head.try_into().ok())

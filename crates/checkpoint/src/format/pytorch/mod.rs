@@ -1,7 +1,7 @@
 //! PyTorch files of tensors, in every form that `torch.save` writes a `state_dict`.
 //!
-//! The file is mapped and its pickle read as data ([`pickle`]); a tensor whose numbers lie in order is a part of the mapped file.
-//! Everything that is not a tensor is refused, and so is a tensor that claims to be larger than the file.
+//! The file is mapped and its pickle read as data ([`pickle`]); a contiguous tensor is a slice of the mapped file.
+//! Values that are not tensors are refused, and so is a tensor that claims to be larger than the file.
 
 mod archive;
 mod legacy;
@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// What PyTorch calls a number type, and what it is.
+/// A dtype: PyTorch's name, the size of an element, and the dtype of a weight if it is one.
 #[derive(Clone, Copy)]
 struct ElementType {
     name: &'static str,
@@ -34,7 +34,7 @@ struct ElementType {
     weight: Option<TensorDtype>,
 }
 
-/// By the name of a storage class or of a dtype.
+/// The dtype by the name of a storage class or of a dtype.
 fn element_type(name: &str) -> Result<ElementType, String> {
     let (name, size, weight) = match name {
         "FloatStorage" | "float32" => ("F32", 4, Some(TensorDtype::F32)),
@@ -56,12 +56,12 @@ fn element_type(name: &str) -> Result<ElementType, String> {
         "float8_e5m2" | "float8_e5m2fnuz" => ("F8_E5M2", 1, None),
         // Raw bytes; the tensor says what they are.
         "UntypedStorage" => ("bytes", 1, None),
-        other => return Err(format!("numbers of type {other}")),
+        other => return Err(format!("values of dtype {other}")),
     };
     Ok(ElementType { name, size, weight })
 }
 
-/// Reads what is in a file, but none of its numbers.
+/// Reads the names, shapes and dtypes of a file's tensors, but not their values.
 pub(crate) fn open(path: &Path) -> Result<BTreeMap<String, StoredTensor>, CheckpointError> {
     let file = regular::map(path)?;
     read(path, &file).map_err(|found| CheckpointError::Malformed {
@@ -102,7 +102,7 @@ fn tensors<'s>(
         };
         let tensor = &pickle.tensors[*tensor];
         let tensor = stored(path, file, pickle, tensor, &storage);
-        // As in Python, a name that is given again has its last value.
+        // As in Python, the last value of a repeated name counts.
         tensors.insert(
             (*key).to_owned(),
             tensor.map_err(|found| format!("`{key}` is {found}"))?,
@@ -122,8 +122,8 @@ fn stored<'s>(
     let stored_as = element_type(described.kind)?;
     let dtype = tensor.dtype.map_or(Ok(stored_as), element_type)?;
     let storage = storage(described.key)
-        .ok_or_else(|| format!("in storage {}, which the file has not", described.key))?;
-    // The storage, or the part of it that is meant, in bytes.
+        .ok_or_else(|| format!("in storage {}, which is not in the file", described.key))?;
+    // The range in the storage that the pickle describes, in bytes.
     let size = |count: u64| {
         let count = usize::try_from(count).ok()?;
         count.checked_mul(stored_as.size)
@@ -134,7 +134,7 @@ fn stored<'s>(
     });
     let part = part.ok_or_else(|| {
         format!(
-            "in storage {} of {} numbers, but the file has only {} bytes of it",
+            "in storage {} of {} elements, but the file has only {} bytes of it",
             described.key,
             described.length,
             storage.bytes.len()
@@ -173,7 +173,7 @@ fn stored<'s>(
     });
     let range = range.ok_or_else(|| {
         format!(
-            "of shape {shape:?} with strides {:?} from {} on, more than its storage",
+            "of shape {shape:?} with strides {:?} from element {} on, more than its storage",
             tensor.strides, tensor.offset
         )
     })?;
@@ -206,7 +206,7 @@ mod tests {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/torch_files")
     }
 
-    /// The numbers of a tensor, whatever their type.
+    /// The values of a tensor of any dtype.
     fn values(tensor: &StoredTensor) -> Vec<f64> {
         let bytes = tensor.bytes().unwrap();
         match (tensor.dtype, tensor.stored_dtype.as_str()) {

@@ -1,6 +1,6 @@
-//! What a pickle of `torch.save` is made of: values, storages, tensors.
+//! The contents of a pickle of `torch.save`: values, storages, tensors.
 
-/// A value of a pickle. Containers and tensors are held by [`Pickle`]; a value only says which one it is.
+/// A value of a pickle. Containers and tensors are held by [`Pickle`]; a value holds only an index.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Value<'a> {
     None,
@@ -14,11 +14,11 @@ pub(super) enum Value<'a> {
     /// A tuple or a list.
     Sequence(usize),
     Dictionary(usize),
-    /// A name of Python's.
+    /// A global name, as module and name.
     Name(&'a str, &'a str),
     Storage(usize),
     Tensor(usize),
-    /// What a call would have made that is not carried out.
+    /// The result of a call that is not carried out.
     Foreign(&'a str, &'a str),
 }
 
@@ -48,23 +48,23 @@ impl Value<'_> {
 pub(super) struct Storage<'a> {
     /// Its name in the file.
     pub(super) key: &'a str,
-    /// Type of its numbers, as PyTorch calls it: `FloatStorage`.
+    /// Its class in PyTorch, such as `FloatStorage`.
     pub(super) kind: &'a str,
     /// Number of its elements.
     pub(super) length: u64,
-    /// Elements of the storage `key` before this one's first, where it is a part of it (PyTorch before 0.4).
+    /// Offset in the storage `key`, in elements, if this is a view of it (PyTorch before 0.4).
     pub(super) offset: u64,
 }
 
 /// A tensor that the pickle describes.
 #[derive(Clone, Debug)]
 pub(super) struct PickledTensor<'a> {
-    /// Which of the pickle's storages.
+    /// Index among the pickle's storages.
     pub(super) storage: usize,
     pub(super) offset: u64,
     pub(super) shape: Vec<usize>,
     pub(super) strides: Vec<usize>,
-    /// Its number type by name, where that is not the storage's.
+    /// Its dtype by name, if that is not the storage's.
     pub(super) dtype: Option<&'a str>,
 }
 
@@ -72,7 +72,7 @@ pub(super) struct PickledTensor<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Pickle<'a> {
     pub(super) root: Option<Value<'a>>,
-    /// Bytes it takes.
+    /// Length in bytes.
     pub(super) length: usize,
     pub(super) sequences: Vec<Vec<Value<'a>>>,
     pub(super) dictionaries: Vec<Vec<(Value<'a>, Value<'a>)>>,

@@ -1,7 +1,7 @@
-//! Writing tensors as PyTorch does, for the one file of the original's adapters that has no other form.
+//! Writing tensors as PyTorch does, for the files of the original that have no other format.
 //!
 //! An archive of stored entries: `data.pkl`, a pickle of protocol 2 that rebuilds an ordered dictionary of tensors, and one entry
-//! of numbers for each of them.
+//! with the values of each.
 
 use std::{
     fs::File,
@@ -14,7 +14,7 @@ use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
 use crate::{CheckpointError, LazyTensor};
 
-/// Folder inside the archive; PyTorch takes any.
+/// Folder inside the archive; PyTorch accepts any name.
 const ROOT: &str = "archive";
 
 /// Writes tensors by name; `torch.load` and `torch.load(weights_only=True)` read them.
@@ -48,7 +48,7 @@ fn write(path: &Path, tensors: &[(String, LazyTensor)]) -> std::io::Result<()> {
     archive.finish()?.into_inner()?.sync_all()
 }
 
-/// The program that rebuilds the dictionary. Opcodes are named as in Python's `pickletools`.
+/// The pickle that rebuilds the dictionary. Opcodes are named as in Python's `pickletools`.
 fn pickle(tensors: &[(String, LazyTensor)]) -> Vec<u8> {
     let mut out = Pickle(vec![0x80, 2]); // PROTO
     out.call("collections", "OrderedDict", |out| out.op(b")")); // EMPTY_TUPLE
@@ -99,7 +99,7 @@ impl Pickle {
         self.op(format!("c{module}\n{name}\n").as_bytes()); // GLOBAL
     }
 
-    /// A call with the tuple of arguments that `arguments` leaves.
+    /// A call with the tuple of arguments that `arguments` pushes.
     fn call(&mut self, module: &str, name: &str, arguments: impl FnOnce(&mut Self)) {
         self.global(module, name);
         arguments(self);

@@ -417,7 +417,7 @@ impl Arguments {
         training.on_bad_record = match self.on_bad_record {
             BadRecordPolicy::Fail => OnBadRecord::Fail,
             BadRecordPolicy::Skip => OnBadRecord::Skip {
-                most: self.max_bad_records,
+                max: self.max_bad_records,
             },
         };
         training.seed = self.seed;

@@ -9,7 +9,7 @@ use super::{
 const MAX_ARGUMENTS: usize = 16;
 
 impl<'a> Machine<'a> {
-    /// Attributes of an object. The `_metadata` of a `state_dict` is one; attributes are no entries, whatever their names.
+    /// Attributes of an object, such as the `_metadata` of a `state_dict`. They are dropped: attributes are not entries.
     pub(super) fn build(&mut self, _state: Value<'a>) -> Result<(), String> {
         match self.top()? {
             Value::Dictionary(_) | Value::Foreign(..) => Ok(()),
@@ -56,7 +56,7 @@ impl<'a> Machine<'a> {
         Ok(arguments.clone())
     }
 
-    /// The few calls that are understood; any other makes a value that nobody can use.
+    /// The supported calls; any other gives a [`Value::Foreign`].
     fn reduce(
         &mut self,
         (module, name): (&'a str, &'a str),
@@ -70,7 +70,7 @@ impl<'a> Machine<'a> {
                     let items = &self.pickle.sequences[*items];
                     self.copied += items.len();
                     if self.copied > MAX_INSTRUCTIONS {
-                        return Err("a pickle that copies its lists".to_owned());
+                        return Err("a pickle that copies its lists too often".to_owned());
                     }
                     for item in items {
                         let pair = match item {
@@ -127,7 +127,7 @@ impl<'a> Machine<'a> {
         })
     }
 
-    /// Refuses a tensor that is to be conjugated or negated when it is read.
+    /// Refuses a tensor that has to be conjugated or negated when it is read.
     fn plain(&self, metadata: Option<&Value<'a>>) -> Result<(), String> {
         match metadata {
             Some(Value::Dictionary(flags)) => {
@@ -176,10 +176,10 @@ impl<'a> Machine<'a> {
         Ok(Value::Tensor(self.pickle.tensors.len() - 1))
     }
 
-    /// A storage, by the tuple that `torch.save` writes: `("storage", type, key, location, length)`, and before 0.4 a part of
-    /// another, `(key, offset, length)`.
+    /// A storage, from the tuple that `torch.save` writes: `("storage", type, key, location, length)`, and before PyTorch 0.4 a view
+    /// of it, `(key, offset, length)`.
     pub(super) fn storage(&mut self, id: Value<'a>) -> Result<(), String> {
-        let wrong = || "a storage that is not described as torch.save does".to_owned();
+        let wrong = || "a storage that is not described as by torch.save".to_owned();
         let Value::Sequence(id) = id else {
             return Err(wrong());
         };

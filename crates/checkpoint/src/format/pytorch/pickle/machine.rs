@@ -17,7 +17,7 @@ pub(super) struct Machine<'a> {
     /// Heights of the stack at the marks.
     pub(super) marks: Vec<usize>,
     pub(super) memo: HashMap<u64, Value<'a>>,
-    /// Entries copied by calls; an instruction of a few bytes could otherwise copy a long list, again and again.
+    /// Entries copied by calls so far. Bounded, as an instruction of a few bytes can copy a long list.
     pub(super) copied: usize,
     pub(super) pickle: Pickle<'a>,
 }
@@ -49,14 +49,14 @@ impl<'a> Machine<'a> {
         Ok(array)
     }
 
-    /// An unsigned number of `N` bytes.
+    /// An unsigned integer of `N` bytes.
     pub(super) fn length<const N: usize>(&mut self) -> Result<u64, String> {
         let mut wide = [0; 8];
         wide[..N].copy_from_slice(self.take(N)?);
         Ok(u64::from_le_bytes(wide))
     }
 
-    /// Bytes behind their number.
+    /// Bytes after their length, which takes `N` bytes.
     pub(super) fn counted<const N: usize>(&mut self) -> Result<&'a [u8], String> {
         let count = self.length::<N>()?;
         self.take(usize::try_from(count).map_err(|_| "a pickle that is cut off")?)
@@ -78,7 +78,7 @@ impl<'a> Machine<'a> {
 
     pub(super) fn text<const N: usize>(&mut self) -> Result<(), String> {
         let bytes = self.counted::<N>()?;
-        let text = std::str::from_utf8(bytes).map_err(|_| "a text that is not UTF-8")?;
+        let text = std::str::from_utf8(bytes).map_err(|_| "a string that is not UTF-8")?;
         self.stack.push(Value::Text(text));
         Ok(())
     }
@@ -97,13 +97,13 @@ impl<'a> Machine<'a> {
         std::str::from_utf8(line).map_err(|_| "a name that is not UTF-8".to_owned())
     }
 
-    /// Height of the stack below its `count` topmost values, which no mark may divide.
+    /// Height of the stack below its topmost `count` values, all of which have to be above the last mark.
     pub(super) fn height_of(&self, count: usize) -> Result<usize, String> {
         let floor = self.marks.last().copied().unwrap_or(0);
         let height = self.stack.len().checked_sub(count);
         height
             .filter(|&height| height >= floor)
-            .ok_or_else(|| "a pickle that takes what is not on its stack".to_owned())
+            .ok_or_else(|| "a pickle that pops more than is on its stack".to_owned())
     }
 
     pub(super) fn pop(&mut self) -> Result<Value<'a>, String> {
@@ -136,7 +136,7 @@ impl<'a> Machine<'a> {
     pub(super) fn extend(&mut self, items: Vec<Value<'a>>) -> Result<(), String> {
         match self.top()? {
             Value::Sequence(list) => self.pickle.sequences[list].extend(items),
-            // Not ours to fill, and not looked at either.
+            // The items of an object that is not built are dropped.
             Value::Foreign(..) => {}
             other => return Err(format!("items for {}", other.kind())),
         }
@@ -159,14 +159,17 @@ impl<'a> Machine<'a> {
         self.memo.insert(place, top);
         if self.memo.len() > MAX_REMEMBERED {
             return Err(format!(
-                "a pickle that keeps more than {MAX_REMEMBERED} values"
+                "a pickle that remembers more than {MAX_REMEMBERED} values"
             ));
         }
         Ok(())
     }
 
     pub(super) fn recall(&mut self, place: u64) -> Result<(), String> {
-        let value = self.memo.get(&place).ok_or("a value that was not kept")?;
+        let value = self
+            .memo
+            .get(&place)
+            .ok_or("a memo entry that was never set")?;
         self.stack.push(*value);
         Ok(())
     }
@@ -176,7 +179,7 @@ impl<'a> Machine<'a> {
 pub(super) fn pairs<'a>(items: &[Value<'a>]) -> Result<Vec<(Value<'a>, Value<'a>)>, String> {
     let (pairs, rest) = items.as_chunks::<2>();
     if !rest.is_empty() {
-        return Err("a name without a value".to_owned());
+        return Err("a key without a value".to_owned());
     }
     Ok(pairs.iter().map(|&[key, value]| (key, value)).collect())
 }

@@ -1,9 +1,9 @@
-//! The language of pickles, as far as `torch.save` writes it: values are built, nothing is ever called.
+//! A reader of the pickles that `torch.save` writes: it builds values and never calls anything.
 //!
 //! A pickle is a program for a stack machine. Of its instructions, those that `torch.save` writes with protocols 2 to 5 are carried
-//! out here; every other one is an error. A name of Python's stays a name, and a "call" of one builds a value only if the name is on
-//! the short list in [`calls`]. Texts are slices of the file, and the number of instructions is bounded, so that memory is
-//! bounded whatever the pickle says.
+//! out here; every other one is an error. A global name is kept as a name, and a "call" of one builds a value only if the name is on
+//! the short list in [`calls`]. Strings are slices of the file, and the number of instructions is bounded, so memory is bounded
+//! whatever the pickle says.
 
 mod calls;
 mod machine;
@@ -22,7 +22,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Pickle<'_>, String> {
         }
     }
     Err(format!(
-        "a pickle of more than {MAX_INSTRUCTIONS} instructions; a model takes some ten thousand"
+        "a pickle of more than {MAX_INSTRUCTIONS} instructions; one of a model has some ten thousand"
     ))
 }
 
@@ -129,7 +129,7 @@ impl<'a> Machine<'a> {
                 (Value::Text(name), Value::Text(module)) => {
                     self.stack.push(Value::Name(module, name));
                 }
-                _ => return Err("a name that is no text".to_owned()),
+                _ => return Err("a name that is not a string".to_owned()),
             },
             // REDUCE, NEWOBJ
             b'R' | 0x81 => {
