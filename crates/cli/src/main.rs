@@ -10,7 +10,7 @@ mod files;
 
 use std::process::ExitCode;
 
-/// Trainings and servers allocate and free the same large buffers over and over; this allocator keeps their pages.
+/// Trainings and servers allocate and free the same large buffers again and again; this allocator keeps their pages.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,4 +1,4 @@
-//! Bodies of requests: taken within a time, and within a room that all requests share.
+//! Bodies of requests: read within a time limit, and within memory that all requests share.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,16 +14,16 @@ use tokio_stream::StreamExt;
 
 use crate::{buffer::Buffer, listen::Connection, refusal::Refusal};
 
-/// What a body may cost.
+/// Limits of the bodies of requests.
 #[derive(Clone, Copy, Debug)]
 pub struct BodyLimits {
-    /// Bytes of one.
+    /// Bytes of one body.
     pub bytes: usize,
-    /// Bytes of all that are read, or were read and wait for the model.
+    /// Bytes of all bodies that are being read, or wait for the model.
     pub in_flight: usize,
-    /// From the end of the head to the end of the body.
+    /// Time from the end of the head to the end of the body.
     pub time: Duration,
-    /// Between two pieces of it.
+    /// Time between two pieces of the body.
     pub pause: Duration,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct Room {
     free: Arc<Semaphore>,
 }
 
-/// A body, and the room it takes as long as this is kept.
+/// A body, and the share of the memory that it holds.
 pub(crate) struct Taken {
     pub(crate) bytes: Buffer,
     pub(crate) room: Option<OwnedSemaphorePermit>,
@@ -48,14 +48,14 @@ impl Room {
     /// Reads a JSON body.
     ///
     /// # Errors
-    /// It is called something else, is too large, comes too slowly, or there is no room for it.
+    /// Its content type is another, it is too large or too slow, or there is no memory for it.
     pub(crate) async fn take(
         &self,
         headers: &HeaderMap,
         body: Body,
         connection: &Connection,
     ) -> Result<Taken, Refusal> {
-        // A page of another origin cannot send this type without asking first.
+        // A page of another origin cannot send this type without a preflight request.
         let kind = headers
             .get(header::CONTENT_TYPE)
             .map(|kind| String::from_utf8_lossy(kind.as_bytes()));
@@ -74,7 +74,7 @@ impl Room {
         let until = Instant::now() + self.limits.time;
         let read = self.read(&mut stream, promised, until, connection).await;
         if read.is_err() {
-            // A client that is still writing would lose the answer with the connection.
+            // A client that is still writing would lose the response with the connection.
             self.discard(&mut stream, until).await;
         }
         connection.answers();

@@ -1,14 +1,14 @@
-//! Memory for what comes from outside.
+//! Memory for data from outside.
 
 use std::{fmt, io, ops::Deref};
 
 use memmap2::MmapMut;
 
-/// Bytes that the first piece gets room for.
+/// Smallest allocation in bytes.
 const SMALLEST: usize = 64 << 10;
 
-/// Bytes in memory straight from the system, to which it goes back at once: an allocator would keep large pieces for a while. It
-/// grows with what comes, not with what is promised.
+/// Bytes in memory mapped from the system, to which it returns at once: an allocator would keep large blocks for a while. It grows with
+/// the bytes that arrive, not with a length that was announced.
 #[derive(Default)]
 pub struct Buffer {
     map: Option<MmapMut>,
@@ -16,19 +16,19 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// With room for all that is to come.
+    /// An empty buffer with room for this many bytes.
     ///
     /// # Errors
-    /// The system has no memory.
+    /// The system is out of memory.
     pub(crate) fn with_room(bytes: usize) -> io::Result<Self> {
         let map = Some(MmapMut::map_anon(bytes.max(1))?);
         Ok(Self { map, len: 0 })
     }
 
-    /// Adds a piece; `most` is how much there will be in all, as far as is known.
+    /// Appends a piece; `most` is the most bytes that can follow in all, as far as is known.
     ///
     /// # Errors
-    /// The system has no memory.
+    /// The system is out of memory.
     pub(crate) fn extend(&mut self, piece: &[u8], most: usize) -> io::Result<()> {
         let len = self.len + piece.len();
         let room = self.map.as_ref().map_or(0, |map| map.len());

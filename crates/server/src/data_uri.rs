@@ -1,4 +1,4 @@
-//! Files in `data:` URIs, in every spelling clients use, read straight from the JSON text of a request.
+//! Files in `data:` URIs, in every spelling that clients use, decoded directly from the JSON text of a request.
 
 use std::io::{self, Read};
 
@@ -13,7 +13,7 @@ use crate::buffer::Buffer;
 /// Most bytes before the comma: the media type and its parameters.
 const HEAD: usize = 1024;
 
-/// What no text in a URI can have: a character beyond ASCII, written as an escape.
+/// Stands for a character beyond ASCII, which no URI can have.
 const FOREIGN: u8 = 0xff;
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -25,10 +25,10 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// The file in a `data:` URI (RFC 2397), given as a JSON string with its quotes and escapes. Base64 may come with or without
 /// padding, in lines, percent-encoded, in the standard alphabet or in that of URLs; without `;base64` the bytes are
-/// percent-encoded. Nothing is fetched: a server that fetches what it is told to is a hole in a firewall.
+/// percent-encoded. Other URIs are refused, never fetched: a server that fetches addresses for its clients is a hole in a firewall.
 ///
 /// # Errors
-/// A sentence that says what it is instead.
+/// A sentence about what is wrong.
 pub(crate) fn file(literal: &str) -> Result<Buffer, String> {
     let mut bytes = Unescaped::new(literal).skip_while(u8::is_ascii_whitespace);
     let mut head = Vec::new();
@@ -122,7 +122,7 @@ impl Iterator for Unescaped<'_> {
     }
 }
 
-/// `%2B` for `+`. A `%` without two digits is itself.
+/// The bytes after percent-decoding: `%2B` is `+`.
 struct PercentDecoded<I> {
     bytes: I,
 }
@@ -141,7 +141,7 @@ impl<I: Iterator<Item = u8>> Iterator for PercentDecoded<I> {
     }
 }
 
-/// The symbols of base64 in the standard alphabet, blanks and padding left out.
+/// The symbols of base64 in the standard alphabet, without white space and padding.
 struct Symbols<I> {
     bytes: I,
     is_padded: bool,
@@ -161,7 +161,7 @@ impl<I: Iterator<Item = u8>> Read for Symbols<I> {
                 }
                 blank if blank.is_ascii_whitespace() => continue,
                 _ if self.is_padded => {
-                    return Err(io::Error::other("there is more after its padding"));
+                    return Err(io::Error::other("there is more after the padding"));
                 }
                 b'-' => b'+',
                 b'_' => b'/',
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_said() {
+    fn other_uris_are_refused_with_a_reason() {
         for (uri, word) in [
             ("http://127.0.0.1/secret.png", "data URI"),
             ("file:///etc/passwd", "data URI"),

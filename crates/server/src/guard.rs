@@ -1,4 +1,4 @@
-//! Who may ask: by which name the server is called, which pages may call it, and who knows its key.
+//! Who may use the server: under which host names, from which pages, and with which key.
 
 use std::{collections::HashSet, fmt, net::IpAddr, sync::Arc};
 
@@ -13,17 +13,17 @@ use tower_http::cors::{AllowHeaders, AllowMethods, AllowOrigin, CorsLayer};
 
 use crate::refusal::Refusal;
 
-/// Who may ask. By default every program on this machine, and the server's own page.
+/// Who may use the server. By default every program on this machine, and the server's own page.
 #[derive(Clone, Default)]
 pub struct Access {
-    /// Names that the server goes by, beside those of this machine's loopback. A page of another site whose name was made to
-    /// point here (DNS rebinding) has a name that is not among them.
+    /// Host names of the server, beside those of this machine's loopback. The name of another site that was made to point here (DNS
+    /// rebinding) is not among them.
     pub hosts: HashSet<String>,
-    /// Whether it goes by every IP address: where it listens on all of them. An address cannot be rebound.
+    /// Whether every IP address is a name of the server, for one that listens on all of them. An address cannot be rebound.
     pub any_address: bool,
-    /// Origins whose pages may ask, as browsers write them (`http://localhost:5173`); `*` is all.
+    /// Origins whose pages may use it, as browsers write them (`http://localhost:5173`); `*` is all.
     pub origins: Vec<String>,
-    /// What has to come as `authorization: Bearer`.
+    /// The key that requests must send as `authorization: Bearer`.
     pub key: Option<String>,
 }
 
@@ -60,7 +60,7 @@ impl Access {
         let headers = request.headers();
         let mut hosts = headers.get_all(header::HOST).iter();
         let mut own = None;
-        // HTTP/1.0 needs none; no browser leaves it out.
+        // HTTP/1.0 does not require it, and every browser sends it.
         if let Some(host) = hosts.next() {
             let authority = Authority::try_from(host.as_bytes()).ok();
             let authority = authority.filter(|authority| {
@@ -102,7 +102,7 @@ impl Access {
         given.is_some_and(|given| given[7..].trim_ascii().ct_eq(key.as_bytes()).into())
     }
 
-    /// What tells browsers which pages of other origins may ask; none if none may.
+    /// The layer that tells browsers which pages of other origins may use the server; `None` if none may.
     pub(crate) fn cross_origin(&self) -> Option<CorsLayer> {
         if self.origins.is_empty() {
             return None;
@@ -135,7 +135,7 @@ pub(crate) async fn own_pages_only(
     }
 }
 
-/// Refuses those who do not know the key.
+/// Refuses requests without the key.
 pub(crate) async fn key_holders_only(
     State(access): State<Arc<Access>>,
     request: Request,
@@ -148,7 +148,7 @@ pub(crate) async fn key_holders_only(
     }
 }
 
-/// What every answer says to browsers: no script, style or picture from elsewhere, no frame around, no guessing of types.
+/// Adds the headers that forbid browsers scripts, styles and pictures from elsewhere, frames around the page, and guessing of types.
 pub(crate) async fn strict(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();

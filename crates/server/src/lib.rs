@@ -1,16 +1,16 @@
-//! A web server over one model: a page where a painting is dropped and described, and OpenAI's chat completions.
+//! A web server over one model: a page that describes a painting dropped on it, and OpenAI's chat completions.
 //!
-//! | path | what it answers |
+//! | path | answer |
 //! | --- | --- |
 //! | `GET /` | the page |
 //! | `POST /v1/chat/completions` | [`ChatRequest`](request::ChatRequest), whole or streamed |
 //! | `GET /v1/models`, `/v1/models/{name}` | the model's name and defaults |
-//! | `POST /attention` | a chat request with a `phrase`: a PNG of where the decoder looked in the last picture |
+//! | `POST /attention` | for a chat request with a `phrase`: an attention map of the last picture as a PNG |
 //! | `GET /health` | `ok` |
 //!
-//! One thread has the model and answers one request after the other; [`Limits`] says how many may wait, and what they may cost.
-//! Pictures come as `data:` URIs: nothing is fetched, and no file is read or written. [`Access`] says who may ask.
-//! What is refused gets an error in OpenAI's shape.
+//! One thread owns the model and answers one request after the other; [`Limits`] bounds how many may wait, and what they may cost.
+//! Pictures come as `data:` URIs: nothing is fetched, and no file is read or written. [`Access`] says who may use the server.
+//! A refused request gets an error in OpenAI's format.
 //!
 //! ```no_run
 //! use std::{sync::Arc, time::Duration};

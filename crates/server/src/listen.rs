@@ -1,4 +1,4 @@
-//! Connections: how many there are, how long each may stay silent, and how they end.
+//! Connections: how many there may be, how long each may stay silent, and how they end.
 
 use std::{
     collections::BTreeMap,
@@ -27,48 +27,47 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-/// Bytes of a head, and of what is read of a body at a time.
+/// Bytes of a request's head, and of a piece of its body.
 const BUFFER: usize = 64 << 10;
-/// How often connections are looked over.
+/// How often connections are checked.
 const ROUND: Duration = Duration::from_millis(250);
-/// How long the end of an answer may take to reach its reader, once it is written.
+/// How long the end of an answer may take to reach its client after it was written, when the server stops.
 const FLUSH: Duration = Duration::from_secs(2);
-/// A client that did nothing for so long gives way to a new one, where there is no room for both: without a request, and with half
-/// of one.
+/// A connection that was silent for so long is closed for a new one if there is no room for both: without a request, and within one.
 const SILENT: Duration = Duration::from_millis(500);
 const STALLED: Duration = Duration::from_secs(1);
 
-/// How many clients there may be, and how slow.
+/// Limits of connections: how many, and how slow.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
-    /// Connections at a time. One more takes the place of the one that has been silent longest.
+    /// Open connections. One more takes the place of the one that has been silent longest.
     pub connections: usize,
-    /// From a connection, or the end of an answer on it, to the end of the next request's head.
+    /// Time from the opening of a connection, or the end of an answer on it, to the end of the next request's head.
     pub head: Duration,
-    /// From a request's head to the end of its answer, a slow reader included.
+    /// Time from a request's head until its answer has reached the client.
     pub answer: Duration,
 }
 
-/// Is told of every request at its end, in a line.
+/// Receives a line about every request, at its end.
 pub type Log = fn(&str);
 
 /// What a connection does.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Phase {
-    /// Waits for the head of a request.
+    /// Waiting for the head of a request.
     Silent,
-    /// Takes the body of a request.
+    /// Reading the body of a request.
     Asking,
-    /// Makes and sends the answer.
+    /// Making and sending the answer.
     Answering,
 }
 
-/// One client's connection, as it is known to the others.
+/// What is known of a connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    /// What it does, and since when.
+    /// Its phase, and since when.
     state: Mutex<(Phase, Instant)>,
-    /// Ends it, whatever it does.
+    /// Closes it in any phase.
     close: Notify,
 }
 
@@ -88,12 +87,12 @@ impl Connection {
         *self.state() = (phase, Instant::now());
     }
 
-    /// A piece of the body has come.
+    /// A piece of the body has arrived.
     pub(crate) fn progresses(&self) {
         self.enters(Phase::Asking);
     }
 
-    /// The whole request has come.
+    /// The whole request has arrived.
     pub(crate) fn answers(&self) {
         self.enters(Phase::Answering);
     }
@@ -117,7 +116,7 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there are fewer than `most`, ending one that is silent or stalled, if there is one.
+    /// Waits until there are fewer than `most`; closes one that is silent or stalled, if there is one.
     async fn make_room(&self, most: usize) {
         loop {
             let left = self.left.notified();
@@ -143,7 +142,7 @@ impl Connections {
         }
     }
 
-    /// Ends those that have been in one of these phases longer than allowed.
+    /// Closes those that have been in one of these phases longer than allowed.
     fn end_overdue(&self, phases: &[Phase], allowed: Duration) {
         for connection in self.open().values() {
             if connection
@@ -156,8 +155,8 @@ impl Connections {
     }
 }
 
-/// Takes connections and lets the router answer, until `stopped` is done. Then no request is taken any more, what is under way is
-/// answered within its time, and all connections are closed.
+/// Accepts connections and lets the router answer until `stopped` is done. After that no request is accepted, those under way are answered
+/// within their time, and all connections are closed.
 pub async fn listen(
     listener: TcpListener,
     router: Router,
@@ -169,7 +168,7 @@ pub async fn listen(
     let (stop, stopping) = watch::channel(());
     let mut stopped = std::pin::pin!(stopped);
     let mut round = tokio::time::interval(ROUND);
-    // One that is taken from the system waits here until there is room for it.
+    // An accepted connection waits here until there is room for it.
     let mut waiting = None;
     for number in 0.. {
         let (socket, client) = loop {
@@ -182,7 +181,7 @@ pub async fn listen(
                 _ = round.tick() => connections.end_overdue(&[Phase::Answering], limits.answer),
                 accepted = listener.accept(), if waiting.is_none() => match accepted {
                     Ok(accepted) => waiting = Some(accepted),
-                    // The client is gone already, or there are no descriptors left: others may end.
+                    // The client has gone already, or there are no file descriptors left: close one that waits.
                     Err(_) => {
                         connections.end_one_that_waits();
                         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -222,7 +221,7 @@ async fn end_all(connections: &Connections, limits: ConnectionLimits) {
             return;
         }
         connections.end_overdue(&[Phase::Silent], FLUSH);
-        // However steadily it still comes.
+        // Even if it still arrives steadily.
         if began.elapsed() > FLUSH {
             connections.end_overdue(&[Phase::Asking], Duration::ZERO);
         }
@@ -283,13 +282,13 @@ async fn converse(
     }
 }
 
-/// An answer is made or sent as long as this lives.
+/// Lives as long as an answer is made or sent.
 struct Answering {
     connection: Arc<Connection>,
     log: Option<Log>,
-    /// Who asked for what.
+    /// The client, the method and the path.
     asked: String,
-    /// None as long as there is no answer; a client may go before there is one.
+    /// `None` until there is an answer; a client may go before.
     status: Option<StatusCode>,
     began: Instant,
 }
@@ -305,7 +304,7 @@ impl Drop for Answering {
     }
 }
 
-/// The body of an answer; when it is sent or given up, the connection is silent again.
+/// The body of an answer; when it was sent or dropped, the connection is silent again.
 struct Answer {
     body: Body,
     _answering: Answering,

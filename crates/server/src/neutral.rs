@@ -1,13 +1,13 @@
-//! Settings of other servers that ask for nothing at the value given, so that leaving them out changes no answer.
+//! Settings of other servers that have no effect at the value given, so that ignoring them changes no answer.
 
 use serde_json::{Value, json};
 
-/// A value longer than this asks for something.
+/// A value longer than this is taken to have an effect.
 const LONGEST: usize = 4096;
 
-/// Whether a field that is not used here changes no answer at this value, given as JSON text.
+/// Whether a field that is not supported changes no answer at this value, given as JSON text.
 pub(crate) fn changes_nothing(name: &str, json: &str) -> bool {
-    // What only names the caller, or tells a server how to keep and find what it has done.
+    // Fields that name the caller, or tell a server how to store and find answers.
     if let "user"
     | "metadata"
     | "store"
@@ -21,7 +21,7 @@ pub(crate) fn changes_nothing(name: &str, json: &str) -> bool {
         return true;
     }
     if is_empty(json) {
-        return is_empty_nothing(name);
+        return is_neutral_when_empty(name);
     }
     if json.len() > LONGEST {
         return false;
@@ -33,7 +33,7 @@ pub(crate) fn changes_nothing(name: &str, json: &str) -> bool {
     let text = value.as_str();
     let flag = value.as_bool();
     match name {
-        // One answer, every sampler beside the known ones off.
+        // One answer, and samplers that are off.
         "n" | "best_of" | "num_beams" | "length_penalty" | "typical_p" | "typical" | "tfs"
         | "tfs_z" | "repeat_penalty" | "smoothing_curve" => number == Some(1.0),
         "presence_penalty" | "frequency_penalty" | "min_p" | "top_a" | "mirostat"
@@ -46,7 +46,7 @@ pub(crate) fn changes_nothing(name: &str, json: &str) -> bool {
         "logit_bias" => value
             .as_object()
             .is_some_and(|biases| biases.values().all(|bias| bias.as_f64() == Some(0.0))),
-        // What tunes samplers that are off, or tools there are none of.
+        // Settings of samplers that are off, or of tools, which do not exist.
         "mirostat_tau"
         | "mirostat_eta"
         | "xtc_threshold"
@@ -59,7 +59,7 @@ pub(crate) fn changes_nothing(name: &str, json: &str) -> bool {
         | "parallel_tool_calls"
         | "parse_tool_calls" => true,
         "tool_choice" | "function_call" => matches!(text, Some("none" | "auto")),
-        // An answer that ends and is shown as here, and nothing beside it.
+        // The way an answer ends and is shown here, with nothing added.
         "use_beam_search"
         | "early_stopping"
         | "temperature_last"
@@ -88,8 +88,8 @@ pub(crate) fn changes_nothing(name: &str, json: &str) -> bool {
     }
 }
 
-/// Whether an empty value asks for nothing. For some fields there being one is the wish.
-fn is_empty_nothing(name: &str) -> bool {
+/// Whether an empty value has no effect. Some fields take effect by being there.
+fn is_neutral_when_empty(name: &str) -> bool {
     !matches!(name, "web_search_options" | "audio" | "prediction")
 }
 
@@ -106,7 +106,7 @@ mod tests {
     use super::changes_nothing;
 
     #[test]
-    fn what_asks_for_nothing_passes() {
+    fn values_without_effect_pass() {
         for (name, json) in [
             ("logit_bias", "{}"),
             ("logit_bias", "{ \"5\": 0 }"),
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn what_asks_for_something_does_not() {
+    fn values_with_an_effect_do_not() {
         for (name, json) in [
             ("logit_bias", "{\"5\": 1}"),
             ("tools", "[{}]"),

@@ -1,4 +1,4 @@
-//! Between OpenAI's chat completions and the library: a request as a conversation and settings, an answer as JSON.
+//! Translates OpenAI's chat completions: a request into a conversation and settings, an answer into JSON.
 
 use gallery_gpt::{
     model::{FinishReason, GenerationError},
@@ -13,7 +13,7 @@ use crate::{
     request::{ChatRequest, Message},
 };
 
-/// The settings: the server's, changed by the request's.
+/// The server's settings, overridden by those of the request.
 pub(crate) fn config(
     request: &ChatRequest,
     defaults: &GenerationConfig,
@@ -29,11 +29,11 @@ pub(crate) fn config(
         .no_repeat_ngram_size
         .unwrap_or(config.no_repeat_ngram_size);
     config.seed = request.seed.unwrap_or_else(|| {
-        // As many clients expect, an answer without a seed is another one each time.
+        // Without a seed every answer is sampled differently, as many clients expect.
         let now = std::time::SystemTime::UNIX_EPOCH.elapsed();
         now.map_or(0, |now| now.as_nanos() as u64)
     });
-    // Many clients send a wish that suits larger models: the answer then ends at the server's own limit, with `length`.
+    // Many clients ask for more tokens than this model needs: the answer then ends at the server's own limit, with `length`.
     let most = defaults.max_new_tokens;
     config.max_new_tokens = request.max_tokens.unwrap_or(most).min(most);
     config.stop_strings.clone_from(&request.stop);
@@ -47,8 +47,8 @@ pub(crate) fn config(
     Ok(config)
 }
 
-/// The conversation, with a line of `<image>` for each picture of a turn, and the pictures' files. `last` is who must have spoken
-/// last.
+/// The conversation, with a line of `<image>` for each picture of a turn, and the files of the pictures. `last` is the role that the last
+/// message must have.
 pub(crate) fn conversation(
     messages: Vec<Message>,
     last: Role,
@@ -80,7 +80,7 @@ pub(crate) fn conversation(
             }
             "user" => conversation = conversation.ask(question(&message.text, own)),
             _ if own > 0 => return wrong("an assistant's message has a picture"),
-            // The answer that is looked at is no part of a prompt.
+            // The answer whose attention is asked for is no part of a prompt.
             _ if number + 1 == count => conversation = conversation.answer(message.text),
             _ => conversation = conversation.answer(literal_image(&message.text)),
         }
@@ -111,7 +111,7 @@ fn question(text: &str, pictures: usize) -> String {
     pictures + &literal_image(text)
 }
 
-/// Who answers, and to which request.
+/// The fields that all parts of a response share.
 #[derive(Clone)]
 pub(crate) struct Reply {
     pub(crate) id: String,
@@ -119,7 +119,7 @@ pub(crate) struct Reply {
     pub(crate) model: String,
 }
 
-/// Tokens of a request and its answer.
+/// Numbers of tokens of a request and its answer.
 #[derive(Clone, Copy)]
 pub(crate) struct Usage {
     pub(crate) prompt: usize,
@@ -144,7 +144,7 @@ fn finish_reason(finish: FinishReason) -> &'static str {
 }
 
 impl Reply {
-    /// The whole answer. `notes` is what the client should know of its pictures.
+    /// The whole answer. `notes` tell the client about its pictures.
     pub(crate) fn completion(
         &self,
         text: &str,
@@ -187,14 +187,14 @@ impl Reply {
         self.chunk(&choice, Value::Null)
     }
 
-    /// A chunk in front, with what the client should know of its pictures.
+    /// The first chunk, with notes about the client's pictures.
     pub(crate) fn notes(&self, notes: &[String]) -> Value {
         let mut chunk = self.piece("", true);
         chunk["notes"] = json!(notes);
         chunk
     }
 
-    /// The end of a stream of pieces.
+    /// The last chunk of the answer.
     pub(crate) fn end(&self, finish: FinishReason) -> Value {
         let choice = json!([{
             "index": 0, "delta": {}, "logprobs": null, "finish_reason": finish_reason(finish),
@@ -202,7 +202,7 @@ impl Reply {
         self.chunk(&choice, Value::Null)
     }
 
-    /// The count after the end, for those who asked for it.
+    /// The chunk with the usage, after the last one, for requests that ask for it.
     pub(crate) fn usage(&self, usage: Usage) -> Value {
         self.chunk(&json!([]), usage.json())
     }

@@ -3,7 +3,7 @@ const by = id => document.getElementById(id);
 const [frame, file, model, locked, key, form, question, ask, temperature, tokens, answer, aloud, looking, phrase, look, back, said] =
   ['frame', 'file', 'model', 'locked', 'key', 'form', 'question', 'ask', 'temperature', 'tokens', 'answer', 'aloud', 'looking', 'phrase',
     'look', 'back', 'said'].map(by);
-// The painting as a data URI, its file's name, what the answer was to, and what runs.
+// The painting as a data URI, the name of its file, the question with its answer, and the request under way.
 let picture = null, title = '', asked = null, running = null;
 
 const say = (text, bad = false) => { said.textContent = text; said.classList.toggle('bad', bad); };
@@ -19,7 +19,7 @@ const show = (address, alt) => {
   frame.replaceChildren(image);
   frame.classList.add('full');
 };
-// Of a painting that the browser cannot show.
+// In place of a painting that the browser cannot show.
 const name = text => {
   const span = document.createElement('span');
   span.textContent = text;
@@ -41,7 +41,7 @@ const isTiff = async chosen => {
   const head = new Uint8Array(await read(chosen.slice(0, 4), 'readAsArrayBuffer'));
   return ['73,73,42,0', '77,77,0,42'].includes(head.join());
 };
-// Takes a file, if it is a picture: else everything stays as it is.
+// Takes a file if it is a picture; otherwise everything stays as it is.
 async function take(chosen) {
   if (!chosen) return;
   let shown = true;
@@ -64,14 +64,14 @@ async function take(chosen) {
 }
 
 const headers = () => ({ 'content-type': 'application/json', ...(key.value && { authorization: `Bearer ${key.value}` }) });
-// What the server says when it does not answer, or else what happened on the way.
+// The server's error, or what else went wrong.
 const trouble = async response => {
   if (response.status === 401) { locked.hidden = false; key.focus(); }
   return (await response.json().catch(() => null))?.error?.message ?? `the server answers ${response.status}`;
 };
 const user = text => ({ role: 'user', content: [{ type: 'image_url', image_url: { url: picture } }, { type: 'text', text }] });
 const send = (path, body, signal) => fetch(path, { method: 'POST', headers: headers(), body: JSON.stringify(body), signal });
-// Runs one thing at a time; `stop` aborts it.
+// Runs one request at a time.
 async function alone(work) {
   const run = running = new AbortController();
   let end;
@@ -120,10 +120,10 @@ const write = () => alone(async signal => {
       written = chunk.usage?.completion_tokens ?? written;
     }
   }
-  if (!ended) throw new Error('the connection broke before the answer was whole');
+  if (!ended) throw new Error('the connection broke before the answer was complete');
   answer.normalize();
   asked = { question: text, answer: answer.textContent };
-  // Once and whole: a screen reader would stutter at every piece.
+  // Once, and complete: a screen reader would stutter at every piece.
   aloud.textContent = answer.textContent;
   const seconds = ((performance.now() - began) / 1000).toFixed(1);
   say([`${written} tokens in ${seconds} s${cut ? ', cut there' : ''}; select words of the answer to see where it looked`, ...notes].join('. '));
@@ -139,7 +139,7 @@ const attend = words => alone(async signal => {
   say(`bright: where the decoder looked more than usual while it wrote “${words}”. A trace of the model, not an explanation.`);
 });
 
-// Which model it is and how it writes unless told otherwise.
+// The model's name and its default settings.
 async function introduce() {
   const response = await fetch('/v1/models', { headers: headers() }).catch(() => null);
   if (!response?.ok) return say(response ? await trouble(response) : 'the server does not answer', true);

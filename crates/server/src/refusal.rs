@@ -1,4 +1,4 @@
-//! Why a request is not answered, in OpenAI's shape.
+//! Errors in place of an answer, in OpenAI's format.
 
 use axum::{
     Json,
@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 
 use crate::request::Invalid;
 
-/// A request that gets an error in place of an answer.
+/// Why a request is refused.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     status: StatusCode,
     kind: &'static str,
     code: Option<&'static str>,
-    /// The field of the request that is wrong, where it is one.
+    /// The field of the request that is wrong, if it is a single one.
     param: Option<String>,
     message: String,
 }
@@ -81,12 +81,13 @@ impl Refusal {
     }
 
     pub(crate) fn too_large(limit: usize) -> Self {
-        let message = format!("the request has more than the {limit} bytes this server takes");
+        let message =
+            format!("the request has more than the {limit} bytes that this server accepts");
         Self::request(StatusCode::PAYLOAD_TOO_LARGE, None, message)
     }
 
     pub(crate) fn too_slow() -> Self {
-        let message = "the rest of the request did not come in time";
+        let message = "the rest of the request did not arrive in time";
         Self::request(StatusCode::REQUEST_TIMEOUT, Some("timeout"), message)
     }
 
@@ -97,19 +98,19 @@ impl Refusal {
 
     pub(crate) fn foreign_host(host: &str) -> Self {
         let message =
-            format!("host: this server is not called {host:?}; it can be told to go by more names");
+            format!("host: {host:?} is not a name of this server; it can be given more names");
         Self::request(StatusCode::FORBIDDEN, Some("foreign_host"), message)
     }
 
     pub(crate) fn foreign_origin(origin: &str) -> Self {
         let message = format!(
-            "origin: pages of {origin:?} may not ask this server; it can be told to let them"
+            "origin: pages of {origin:?} may not use this server; it can be told to allow them"
         );
         Self::request(StatusCode::FORBIDDEN, Some("foreign_origin"), message)
     }
 
     pub(crate) fn no_key() -> Self {
-        let message = "this server wants its API key, as `authorization: Bearer KEY`";
+        let message = "this server needs its API key, as `authorization: Bearer KEY`";
         Self::request(StatusCode::UNAUTHORIZED, Some("invalid_api_key"), message)
     }
 
@@ -118,18 +119,19 @@ impl Refusal {
     }
 
     pub(crate) fn too_late() -> Self {
-        let message = "the deadline passed before the answer was whole";
+        let message = "the deadline passed before the answer was complete";
         Self::new(StatusCode::GATEWAY_TIMEOUT, "timeout", message)
     }
 
     pub(crate) fn busy(waiting: usize) -> Self {
-        let message = format!("busy: {waiting} requests wait already; try again in a moment");
+        let message =
+            format!("busy: {waiting} requests are waiting already; try again in a moment");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
     }
 
     pub(crate) fn no_room(limit: usize) -> Self {
         let message = format!(
-            "busy: requests under way hold the {limit} bytes this server keeps; try again in a moment"
+            "busy: other requests hold the {limit} bytes that this server has for them; try again in a moment"
         );
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
     }

@@ -1,4 +1,4 @@
-//! The routes, and the way of a request through them.
+//! The routes, and how a request passes through them.
 
 use std::{
     convert::Infallible,
@@ -33,22 +33,22 @@ use crate::{
     worker::{self, Event, Job, Task},
 };
 
-/// What a server allows.
+/// Limits of a server.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Jobs that wait for the model; one more is told that the server is busy.
+    /// Requests that wait for the model; one more gets the answer that the server is busy.
     pub queue: usize,
-    /// Pictures of a request.
+    /// Pictures per request.
     pub pictures: usize,
-    /// What each of them may cost.
+    /// Limits of each picture.
     pub picture: ImageLimits,
-    /// What the body of a request may cost.
+    /// Limits of bodies.
     pub body: BodyLimits,
-    /// From a request to the end of its answer.
+    /// Time from a request to the end of its answer.
     pub deadline: Duration,
 }
 
-/// What every handler knows.
+/// The state that all handlers share.
 struct Server {
     name: String,
     context: usize,
@@ -56,19 +56,19 @@ struct Server {
     limits: Limits,
     request: RequestLimits,
     room: Room,
-    /// One request is parsed at a time: together they would take more memory than their bodies' room.
+    /// One request is parsed at a time: several would take more memory than there is for bodies.
     parsing: Arc<Semaphore>,
     jobs: mpsc::Sender<Job>,
     started: u64,
     requests: AtomicU64,
 }
 
-/// The routes, and the thread that has the model; it ends when the routes are dropped.
+/// The routes, and the thread that owns the model; it ends when the routes are dropped.
 ///
-/// `name` is what the model is called in answers, `defaults` what a request gets that says nothing else; its `max_new_tokens` is
-/// also the most it gets.
+/// `name` is the model's name in answers. `defaults` are the settings for requests that leave them out; `max_new_tokens` is also their
+/// upper bound.
 ///
-/// The routes need a [`listen`](crate::listen()) that tells them of their connections: no other server can call them.
+/// The routes work under [`listen`](crate::listen()) only, which tells them about their connections.
 pub fn serve(
     gallery: Arc<GalleryGpt>,
     name: String,
@@ -133,7 +133,7 @@ pub fn serve(
     (router, worker)
 }
 
-/// The most bytes of text that one token stands for: a text longer than so many for each token of the context cannot be read.
+/// The most bytes of text of one token. A text with more bytes than that for each token of the context is too long.
 fn longest_token(gallery: &GalleryGpt) -> usize {
     let tokenizer = gallery.tokenizer();
     let tokens = (0..tokenizer.vocab_size()).filter_map(|id| tokenizer.token(id as u32));
@@ -170,7 +170,7 @@ async fn completions(
     let (stream, include_usage) = (request.stream, request.include_usage);
     let mut running = server.submit(request, asked, Role::User, Task::Answer(config))?;
     let reply = server.reply();
-    // The first event tells whether there is an answer at all.
+    // The first event decides between an answer and an error.
     let mut event = running.next().await?;
     if let Event::Refused(refusal) = event {
         return Err(refusal);
@@ -198,7 +198,7 @@ async fn completions(
     }
 }
 
-/// The chunks of an answer as it is written. When their reader goes away, the job is dropped.
+/// The chunks of an answer as it is generated. When their reader goes away, the job is dropped.
 fn chunks(
     reply: Reply,
     first: Event,
@@ -258,19 +258,21 @@ async fn attention(
             Event::Refused(refusal) => return Err(refusal),
             Event::Notes(_) => {}
             Event::Piece(_) | Event::End { .. } => {
-                return Err(Refusal::internal("an answer came for a picture"));
+                return Err(Refusal::internal(
+                    "the model answered in place of drawing attention",
+                ));
             }
         }
     }
 }
 
-/// When a request was made, and the room its body takes.
+/// The deadline of a request, and the share of the memory that its body holds.
 struct Asked {
     deadline: Instant,
     room: Option<OwnedSemaphorePermit>,
 }
 
-/// A job from the side of the one who waits. Dropped, it is cancelled.
+/// The client's side of a job. Dropping it cancels the job.
 struct Running {
     events: mpsc::UnboundedReceiver<Event>,
     cancel: CancelToken,
@@ -306,7 +308,7 @@ impl Server {
         })
     }
 
-    /// Takes the body and reads it, away from the threads that serve the connections.
+    /// Reads and parses the body; parsing runs on a thread of its own, so that it holds up no other connection.
     async fn read(
         &self,
         headers: &HeaderMap,
@@ -330,11 +332,11 @@ impl Server {
         let parsed = tokio::time::timeout_at(deadline.into(), parsed).await;
         let request = parsed
             .map_err(|_| Refusal::too_late())?
-            .map_err(|_| Refusal::internal("the reading of the request failed"))??;
+            .map_err(|_| Refusal::internal("reading the request failed"))??;
         Ok((request, Asked { deadline, room }))
     }
 
-    /// Puts a job in the queue. `last` is who must have spoken last.
+    /// Puts a job into the queue. `last` is the role that the last message must have.
     fn submit(
         &self,
         request: ChatRequest,

@@ -1,4 +1,4 @@
-//! The thread that has the model: it takes jobs from a bounded queue and does one after the other.
+//! The thread that owns the model: it takes jobs from a bounded queue and runs one after the other.
 
 use std::{
     io::Cursor,
@@ -16,20 +16,20 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::{buffer::Buffer, openai::Usage, refusal::Refusal};
 
-/// Pixels of the longer side of a picture that shows attention.
+/// Pixels of the longer side of an attention map.
 const SHOWN: u32 = 1024;
 
-/// Something to do, and for whom.
+/// A request for the model, and the channel for its answer.
 pub(crate) struct Job {
     pub(crate) conversation: Conversation,
     /// The pictures' files.
     pub(crate) pictures: Vec<Buffer>,
-    /// The room that the files take, among all requests.
+    /// Their share of the memory for bodies.
     pub(crate) room: Option<OwnedSemaphorePermit>,
     pub(crate) task: Task,
-    /// Set when nobody waits any more.
+    /// Set when the client has gone.
     pub(crate) cancel: CancelToken,
-    /// When the answer comes too late.
+    /// When the answer must be finished.
     pub(crate) deadline: Instant,
     pub(crate) events: mpsc::UnboundedSender<Event>,
 }
@@ -37,13 +37,13 @@ pub(crate) struct Job {
 pub(crate) enum Task {
     /// Answers the conversation.
     Answer(GenerationConfig),
-    /// Shows where the decoder looked while it wrote a phrase of the last turn.
+    /// Draws the attention of a phrase of the last turn.
     Attend(String),
 }
 
-/// What comes of a job, in this order: notes, if there are any; pieces and an end, or a picture; or a refusal at any point.
+/// Events of a job, in this order: notes, if there are any; pieces and an end, or an overlay. A refusal may come at any point.
 pub(crate) enum Event {
-    /// What the client should know of its pictures.
+    /// Notes about the client's pictures.
     Notes(Vec<String>),
     Piece(String),
     End {
@@ -54,14 +54,14 @@ pub(crate) enum Event {
     Refused(Refusal),
 }
 
-/// Does jobs until the queue is closed.
+/// Runs jobs until the queue is closed.
 pub(crate) fn work(gallery: &GalleryGpt, limits: ImageLimits, mut jobs: mpsc::Receiver<Job>) {
     let processor = gallery.processor().clone().with_limits(limits);
     while let Some(mut job) = jobs.blocking_recv() {
         if job.cancel.is_cancelled() {
             continue;
         }
-        // A panic is this job's end, not the server's.
+        // A panic ends this job, not the server.
         let done = catch_unwind(AssertUnwindSafe(|| job.run(gallery, &processor)));
         let refusal = match done {
             Ok(Ok(())) => continue,
@@ -74,7 +74,7 @@ pub(crate) fn work(gallery: &GalleryGpt, limits: ImageLimits, mut jobs: mpsc::Re
 
 impl Job {
     fn run(&mut self, gallery: &GalleryGpt, processor: &ImageProcessor) -> Result<(), Refusal> {
-        self.is_wanted()?;
+        self.ensure_wanted()?;
         let pictures = self.pictures(processor)?;
         match &self.task {
             Task::Answer(config) => self.answer(gallery, pictures.pixels, config),
@@ -82,8 +82,8 @@ impl Job {
         }
     }
 
-    /// Whether someone waits, and there is time.
-    fn is_wanted(&self) -> Result<(), Refusal> {
+    /// Refuses to continue if the client has gone or the deadline has passed.
+    fn ensure_wanted(&self) -> Result<(), Refusal> {
         if Instant::now() >= self.deadline {
             self.cancel.cancel();
         }
@@ -93,14 +93,14 @@ impl Job {
         Ok(())
     }
 
-    /// Decodes one picture after the other; each file and each decoded picture is dropped before the next.
+    /// Decodes one picture after the other; each file and each decoded picture is dropped before the next is read.
     fn pictures(&mut self, processor: &ImageProcessor) -> Result<Pictures, Refusal> {
         let mut pictures = Pictures::default();
         let files = std::mem::take(&mut self.pictures);
         let count = files.len();
         let mut notes = Vec::new();
         for (number, file) in files.into_iter().enumerate() {
-            self.is_wanted()?;
+            self.ensure_wanted()?;
             let name = format!("{number} of the request");
             let refused = |error: ImageError| Refusal::invalid("messages", error.to_string());
             let orientation = processor
@@ -144,12 +144,12 @@ impl Job {
         config.stop_strings.extend(stop_text);
         let started = gallery.stream_until(prompt, &config, self.cancel.clone());
         let mut stream = match started {
-            // Nobody waits.
+            // The client has gone.
             Err(GalleryError::Generation(GenerationError::Cancelled)) => return Ok(()),
             started => started?,
         };
         for piece in &mut stream {
-            self.is_wanted()?;
+            self.ensure_wanted()?;
             if self.events.send(Event::Piece(piece?)).is_err() {
                 return Ok(());
             }
@@ -183,7 +183,7 @@ impl Job {
         let (Some(map), Some(picture)) = (maps.last(), pictures.last) else {
             return Err(Refusal::invalid(
                 "messages",
-                "there is no picture to look at",
+                "there is no picture in the conversation",
             ));
         };
         let mut file = Cursor::new(Vec::new());
@@ -198,13 +198,13 @@ impl Job {
 /// The pictures of a job.
 #[derive(Default)]
 struct Pictures {
-    /// As the tower reads them.
+    /// As the vision tower takes them.
     pixels: Vec<PixelValues>,
-    /// The last one as it is shown, where attention is asked for.
+    /// The last one, to draw attention on.
     last: Option<RgbImage>,
 }
 
-/// A picture as large as a screen shows it.
+/// A picture, scaled down to the size of an attention map.
 fn shrunk(picture: RgbImage) -> RgbImage {
     let (width, height) = picture.dimensions();
     let longest = width.max(height);

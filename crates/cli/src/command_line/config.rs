@@ -11,7 +11,7 @@ use toml::{Table, Value};
 
 use super::{CONFIG, flag_name, is_about_flags, is_boolean, names, spelling::boolean};
 
-/// How like a flag a key has to be to be taken for a slip, as clap has it.
+/// Least similarity of a key to the flag that is suggested for it, as in clap.
 const ALIKE: f64 = 0.7;
 
 /// Takes `--config FILE` out of flags.
@@ -32,7 +32,7 @@ pub(super) fn taken(flags: Vec<OsString>) -> (Option<PathBuf>, Vec<OsString>) {
         let text = word.to_string_lossy().into_owned();
         match text.split_once('=') {
             Some((_, path)) => file = Some(path.into()),
-            // Without a file it is clap's to refuse.
+            // Without a file, clap refuses it.
             None => match words.next() {
                 Some(path) => file = Some(path.into()),
                 None => kept.push(word),
@@ -42,10 +42,10 @@ pub(super) fn taken(flags: Vec<OsString>) -> (Option<PathBuf>, Vec<OsString>) {
     (file, kept)
 }
 
-/// The flags that a file has for a command, but for those of several values that are given as well.
+/// The flags that a file has for a command. A flag of several values that is given on the command line too is left out.
 ///
 /// # Errors
-/// The file cannot be read, is no TOML, or has a key that the command does not have.
+/// The file cannot be read, is not TOML, or has a key that is no flag of the command.
 pub(super) fn flags(
     command: &Command,
     path: &Path,
@@ -93,7 +93,7 @@ pub(super) fn flags(
                     }
                 ),
             };
-            // What is the default anyway is not given, so that it does not conflict with what is.
+            // A default is left out, so that it cannot conflict with another flag.
             let is_default = arg
                 .get_default_values()
                 .iter()
@@ -112,7 +112,7 @@ fn flag<'a>(command: &'a Command, name: &str) -> Option<&'a Arg> {
     flags.find(|arg| names(arg).any(|own| own == name))
 }
 
-/// The flags that say what a command does.
+/// The flags of a command that are settings.
 fn settings(command: &Command) -> impl Iterator<Item = &Arg> {
     let flags = command.get_arguments();
     flags.filter(|arg| arg.get_long().is_some() && !is_about_flags(arg.get_id()))
@@ -130,7 +130,7 @@ fn takes_several(arg: &Arg) -> bool {
     matches!(arg.get_action(), ArgAction::Append)
 }
 
-/// All flags of a command as a file, with other values for those that nobody gave and that have no default.
+/// All flags of a command as a file. `others` has values for flags that were not given and have no default.
 pub(crate) fn printed(command: &Command, matches: &ArgMatches, others: &Table) -> String {
     let mut text = String::new();
     for arg in settings(command) {
@@ -150,7 +150,7 @@ pub(crate) fn printed(command: &Command, matches: &ArgMatches, others: &Table) -
     text
 }
 
-/// A value in its own type where the flag has one, a text elsewhere.
+/// A value as a boolean or a number if its flag takes one, else as a text.
 fn value(arg: &Arg, text: &str) -> Value {
     use std::any::TypeId;
     let kind = arg.get_value_parser().type_id();

@@ -1,4 +1,4 @@
-//! From what was typed to what a command takes: spelling, a file of flags, headings.
+//! Reads a command line: spellings of flags, files of flags, headings of the help.
 
 pub(crate) mod config;
 mod headings;
@@ -22,16 +22,16 @@ const PRINT_CONFIG: &str = "print_config";
 
 /// A command line.
 pub(crate) struct Line {
-    /// The flags behind the command, those of a file first.
+    /// The flags after the command, those of a file first.
     pub(crate) flags: Vec<OsString>,
     pub(crate) matches: ArgMatches,
 }
 
 impl Line {
-    /// Reads a command line, the program's name first. What clap refuses ends the program, as does a call for help.
+    /// Reads a command line, which begins with the program's name. The program ends here if clap refuses it, or if it asks for help.
     ///
     /// # Errors
-    /// A value of the original's script that is not known here, or a file of flags that cannot be read.
+    /// A value of the original's script that is not supported, or a file of flags that cannot be read.
     pub(crate) fn read(
         typed: impl IntoIterator<Item = OsString>,
         command: Command,
@@ -83,7 +83,7 @@ impl Line {
 }
 
 /// A program's commands with what all of them share: booleans as Python writes them, flags that may be repeated (the last one
-/// counts), headings, a file of flags.
+/// wins), headings, a file of flags.
 pub(crate) fn finished(program: Command) -> Command {
     program.mut_subcommands(|command| {
         if command.get_arguments().all(|arg| arg.get_long().is_none()) {
@@ -94,12 +94,12 @@ pub(crate) fn finished(program: Command) -> Command {
             .value_name("FILE")
             .value_hint(clap::ValueHint::FilePath)
             .value_parser(clap::value_parser!(std::path::PathBuf))
-            .help("File of flags, TOML: `lora_r = 8`. What is given on the command line counts")
+            .help("Read flags from a TOML file (`lora_r = 8`). Flags on the command line win")
             .help_heading("Configuration");
         let print = Arg::new(PRINT_CONFIG)
             .long(PRINT_CONFIG)
             .action(ArgAction::SetTrue)
-            .help("Print all flags as such a file, and do nothing else")
+            .help("Print all flags in the form of such a file, and exit")
             .help_heading("Configuration");
         command
             .args_override_self(true)
@@ -153,7 +153,7 @@ fn flag_name(word: &OsStr) -> Option<&str> {
     Some(flag.split_once('=').map_or(flag, |(name, _)| name))
 }
 
-/// Flags that are there for every command, and say nothing of what it does.
+/// Whether a flag is one that every command has, and not a setting.
 fn is_about_flags(id: &clap::Id) -> bool {
     [CONFIG, PRINT_CONFIG, "help", "version"].contains(&id.as_str())
 }

@@ -1,11 +1,11 @@
-//! Arguments of the original's `train.py` and of transformers' trainer that have one value here: taken where they say it, refused
-//! with the reason where they do not.
+//! Arguments of the original's `train.py` and of transformers' trainer that have only one meaning here: accepted with that value, and
+//! refused with a reason otherwise.
 
 use std::ffi::OsString;
 
 use anyhow::bail;
 
-/// A name, the values that are taken (in any case; none listed: every one), and why no other is.
+/// A name, the accepted values (case is ignored; an empty list accepts any), and why others are refused.
 type Fixed = (&'static str, &'static [&'static str], &'static str);
 
 const BOTH: &[&str] = &["True", "False"];
@@ -18,22 +18,22 @@ const FIXED: &[Fixed] = &[
     (
         "auto_find_batch_size",
         ONLY_FALSE,
-        "a batch is what is said; --plan tells what fits",
+        "the batch size is never changed; --plan tells what fits",
     ),
     (
         "average_tokens_across_devices",
         ONLY_TRUE,
-        "--loss_mean says what a loss is a mean of",
+        "--loss_mean sets what a loss is averaged over",
     ),
     (
         "bf16_full_eval",
         ONLY_FALSE,
-        "validation takes the types of the training",
+        "validation runs in the dtypes of the training",
     ),
     (
         "bits",
         &["16"],
-        "a base in 8 or 4 bits is not trained; --dtype says how its weights are kept",
+        "a base in 8 or 4 bits cannot be trained; --dtype sets the dtype of its weights",
     ),
     ("cache_dir", &[], ""),
     (
@@ -56,7 +56,7 @@ const FIXED: &[Fixed] = &[
     (
         "fp16_full_eval",
         ONLY_FALSE,
-        "validation takes the types of the training",
+        "validation runs in the dtypes of the training",
     ),
     (
         "freeze_backbone",
@@ -84,18 +84,18 @@ const FIXED: &[Fixed] = &[
     (
         "logging_strategy",
         &["steps"],
-        "--logging_steps says how often",
+        "--logging_steps sets how often",
     ),
     ("lora_bias", &["none"], "biases are not trained"),
     (
         "lora_weight_path",
         &[""],
-        "an adapter to go on with is given by --lora_path",
+        "--lora_path gives an adapter to train further",
     ),
     (
         "mm_patch_merge_type",
         &["flat"],
-        "patches of a picture stand row by row",
+        "the patches of a picture are in row order",
     ),
     (
         "mm_vision_select_feature",
@@ -122,7 +122,7 @@ const FIXED: &[Fixed] = &[
     (
         "quant_type",
         &["nf4", "fp4"],
-        "--bits is 16, so no other is known",
+        "--bits is 16, so nothing is quantized",
     ),
     ("remove_unused_columns", BOTH, ""),
     ("run_name", &[], ""),
@@ -136,7 +136,7 @@ const FIXED: &[Fixed] = &[
         ONLY_TRUE,
         "adapters are written as safetensors; convert writes other layouts",
     ),
-    ("torch_compile", ONLY_FALSE, "there is no torch here"),
+    ("torch_compile", ONLY_FALSE, "PyTorch is not used"),
     (
         "unfreeze_mm_vision_tower",
         ONLY_FALSE,
@@ -146,14 +146,14 @@ const FIXED: &[Fixed] = &[
     (
         "warmup_steps",
         &["0"],
-        "give their share of all steps as --warmup_ratio",
+        "give the fraction of all steps as --warmup_ratio",
     ),
 ];
 
-/// Takes them out of the arguments of a command line, whose flags are in underscores.
+/// The arguments of a command line without them. Names of flags have underscores here.
 ///
 /// # Errors
-/// One of them has a value that is not known here.
+/// One of them has a value that is not accepted.
 pub(super) fn without_fixed(arguments: Vec<OsString>) -> anyhow::Result<Vec<OsString>> {
     let mut kept = Vec::with_capacity(arguments.len());
     let mut arguments = arguments.into_iter().peekable();
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_one_value_is_taken_or_refused_with_the_reason() {
+    fn one_value_is_accepted_and_others_are_refused_with_a_reason() {
         let line = "finetune --bits 16 --base b --optim adamw_torch --do_train --run_name x --seed 3 --lora_bias=none";
         assert_eq!(without(line).unwrap(), "finetune --base b --seed 3");
         for (line, reason) in [

@@ -1,9 +1,9 @@
-//! How flags may be spelled: with hyphens as well as underscores, and booleans as Python writes them.
+//! Spellings of flags: hyphens and underscores, and booleans as Python writes them.
 
 use std::ffi::OsString;
 
-/// Arguments with the hyphens inside of flags' names as underscores: `--max-new-tokens` is `--max_new_tokens`. Values stay as
-/// they are, and so does everything behind a `--` that stands alone.
+/// Arguments with underscores for the hyphens in names of flags: `--max-new-tokens` becomes `--max_new_tokens`. Values stay as they
+/// are, and so does everything after a lone `--`.
 pub(crate) fn underscored(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut flags_end = false;
     let spelled = arguments.into_iter().map(|argument| {
@@ -23,8 +23,8 @@ pub(crate) fn underscored(arguments: impl IntoIterator<Item = OsString>) -> Vec<
     spelled.collect()
 }
 
-/// Flags with `--version NAME`, the original's word for the conversation template, as `--template NAME`. Alone it asks for the
-/// program's version.
+/// Flags with `--template NAME` for `--version NAME`, the original's name of that flag. `--version` alone asks for the program's
+/// version.
 pub(super) fn template_named(flags: Vec<OsString>) -> Vec<OsString> {
     let mut flags = flags.into_iter().peekable();
     let mut named = Vec::new();
@@ -42,8 +42,8 @@ pub(super) fn template_named(flags: Vec<OsString>) -> Vec<OsString> {
     named
 }
 
-/// Flags with `--name True` as `--name=True` where the name is that of a boolean: alone it is true, and what follows may be
-/// something else if the command takes words besides flags.
+/// Flags with `--name=True` for `--name True` if the name is that of a boolean. If the command takes arguments besides flags, only what
+/// reads as a boolean is taken for the flag's value.
 pub(super) fn joined_booleans(
     flags: Vec<OsString>,
     booleans: &[String],

@@ -1,8 +1,8 @@
 //! Answers a file of questions about pictures, as LLaVA's batch evaluation does: JSON lines in, JSON lines out, in chunks.
 //!
 //! A question is `{"question_id", "image", "text"}`; an answer `{"question_id", "image", "prompt", "text", "answer_id", "model_id",
-//! "metadata", "finish", "written_by"}`. A question without `image` is asked without one. Answers that are in the file already are not
-//! asked for again; a file that another model, adapter, question or setting began is refused.
+//! "metadata", "finish", "written_by"}`. A question without `image` is asked without a picture. Answers that are in the file already are
+//! kept; a file that was begun with another model, adapter, question or setting is refused.
 
 use std::{
     collections::HashSet,
@@ -41,19 +41,19 @@ Examples:
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelFlags,
-    /// Questions, a JSON object a line.
+    /// Questions, one JSON object per line.
     #[arg(long, visible_alias = "question_file")]
     questions: PathBuf,
-    /// Folder that the questions' pictures are in.
+    /// Folder of the questions' pictures.
     #[arg(long, visible_alias = "image_folder", default_value = ".")]
     images: PathBuf,
-    /// File for the answers, `-` for standard output; one that is there is gone on with.
+    /// File for the answers, `-` for standard output; questions that it has answers for are skipped.
     #[arg(long, visible_alias = "answers_file")]
     output: PathBuf,
-    /// Parts that the questions are divided into.
+    /// Number of chunks that the questions are divided into.
     #[arg(long, default_value_t = 1)]
     num_chunks: usize,
-    /// Which of them, from 0.
+    /// The chunk to answer, from 0.
     #[arg(long, default_value_t = 0)]
     chunk_idx: usize,
     #[command(flatten)]
@@ -63,7 +63,7 @@ pub(crate) struct Arguments {
 }
 
 struct Question {
-    /// Place in the whole file, which gives it its random numbers.
+    /// Position in the whole file, the stream of its random numbers.
     number: u64,
     id: Value,
     image: Option<String>,
@@ -109,9 +109,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .filter(|question| !output.has(&question.id))
         .collect();
     let before = chunk.len() - left.len();
-    let cancel = interrupt::first_asks()?;
+    let cancel = interrupt::cancel_on_signal()?;
     let progress = ProgressBar::new(left.len() as u64).with_style(ProgressStyle::with_template(
-        "{bar:30} {pos}/{len} questions, {per_sec}, {elapsed} gone, {eta} left",
+        "{bar:30} {pos}/{len} questions, {per_sec}, {elapsed} elapsed, {eta} left",
     )?);
     let folder = PictureFolder::new(&arguments.images);
     let (mut bad, mut answered) = (0, 0);
@@ -165,19 +165,19 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     progress.finish_and_clear();
     let summary = format!(
-        "{} of {} questions are answered in {}, {before} of them were there",
+        "{} of {} questions are answered in {}, {before} of them from before",
         before + answered,
         chunk.len(),
         output.name()
     );
     if cancel.is_cancelled() {
         bail!(Stopped(format!(
-            "stopped: {summary}; the same command goes on"
+            "stopped: {summary}; the same command resumes it"
         )));
     }
     note!("{summary}");
     if bad > 0 {
-        bail!("{bad} questions have pictures that could not be read; they are named above");
+        bail!("{bad} questions have pictures that could not be read; they are listed above");
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
-//! Asks a model about pictures: one is answered as it is written, many in batches.
+//! Asks a model about pictures: the answer to one is printed as it is generated, many are answered in batches.
 //!
-//! Answers that are in the `--output` already are not asked for again: a run that was stopped goes on by the same command. A file that
-//! another model, adapter, question or setting began is refused.
+//! Answers that are in `--output` already are kept, so the same command resumes a run that was stopped. A file that was begun with
+//! another model, adapter, question or setting is refused.
 
 use std::{
     path::{Path, PathBuf},
@@ -26,12 +26,12 @@ use crate::{
     },
     files::{
         AnswerOutput,
-        pictures::{self, say_turned},
+        pictures::{self, note_orientation},
     },
-    terminal::{self, Stopped, interrupt, rate::say_rate, wrapping::Wrapping},
+    terminal::{self, Stopped, interrupt, rate::print_rate, wrapping::Wrapping},
 };
 
-/// What stands where an answer was cut.
+/// Marks the end of an answer that was cut.
 const CUT: &str = "…";
 
 /// The end of the help.
@@ -50,27 +50,27 @@ pub(crate) struct Arguments {
     pictures: Vec<String>,
     #[command(flatten)]
     model: ModelFlags,
-    /// More of them.
+    /// More pictures, folders or patterns.
     #[arg(long, visible_alias = "image_file", value_name = "PICTURE", num_args = 1..)]
     image: Vec<String>,
     /// Ask about all pictures in one prompt, with a placeholder for each if the question has none.
     #[arg(long, conflicts_with = "output")]
     together: bool,
-    /// File of JSON lines for the answers, `-` for standard output; pictures that are in it already are not asked about again.
+    /// File of JSON lines for the answers, `-` for standard output; pictures that it has answers for are skipped.
     #[arg(long)]
     output: Option<PathBuf>,
-    /// Turn pictures as their EXIF says; the model was trained on them as they are stored.
+    /// Rotate pictures as their EXIF says; the model was trained on pictures as they are stored.
     #[arg(long)]
     apply_orientation: bool,
     #[command(flatten)]
     batches: BatchSize,
-    /// What to ask.
+    /// The question.
     #[arg(long, visible_aliases = ["query", "prompt"], default_value = QUESTION)]
     question: String,
-    /// File for a picture of where the decoder looked while it wrote the phrase, PNG or JPEG by its ending; one picture alone.
+    /// File for an attention map of the phrase, PNG or JPEG by its extension; for one picture.
     #[arg(long, requires = "phrase", conflicts_with_all = ["output", "together"])]
     attention: Option<PathBuf>,
-    /// Words of the answer.
+    /// Words of the answer whose attention is drawn.
     #[arg(long, requires = "attention")]
     phrase: Option<String>,
     #[command(flatten)]
@@ -93,7 +93,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         attention_format(file)?;
         ensure!(
             pictures.len() == 1,
-            "--attention is of one picture, {} were given",
+            "--attention takes one picture, {} were given",
             pictures.len()
         );
     }
@@ -102,7 +102,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let gallery = arguments.model.load()?;
     let gallery = gallery.with_apply_orientation(arguments.apply_orientation);
-    let cancel = interrupt::first_asks()?;
+    let cancel = interrupt::cancel_on_signal()?;
     let question = &arguments.question;
     if let (Some(file), Some(phrase)) = (&arguments.attention, &arguments.phrase) {
         return attend(&gallery, &pictures[0], question, &config, phrase, file);
@@ -113,7 +113,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     answer_all(arguments, &gallery, &pictures, &config, &cancel)
 }
 
-/// Writes the answer to one prompt as it comes.
+/// Prints the answer to one prompt as it is generated.
 fn answer_one(
     gallery: &GalleryGpt,
     pictures: &[PathBuf],
@@ -126,7 +126,7 @@ fn answer_one(
         .map(|path| gallery.processor().process_file(path));
     let prompt = gallery.prompt(question, pixels.collect::<Result<_, _>>()?)?;
     for path in pictures {
-        say_turned(gallery.processor(), path);
+        note_orientation(gallery.processor(), path);
     }
     let mut output = Wrapping::new();
     if config.num_beams > 1 {
@@ -157,11 +157,11 @@ fn answer_one(
     if written.finish == FinishReason::Cancelled {
         bail!(Stopped("stopped".to_owned()));
     }
-    say_rate(&written, began);
+    print_rate(&written, began);
     Ok(())
 }
 
-/// Ends an answer; one that was cut says so.
+/// Ends an answer, and marks one that was cut.
 fn end(mut output: Wrapping, finish: FinishReason, config: &GenerationConfig) {
     if finish != FinishReason::Stop {
         output.push(CUT);
@@ -169,13 +169,13 @@ fn end(mut output: Wrapping, finish: FinishReason, config: &GenerationConfig) {
     output.finish();
     if finish == FinishReason::Length {
         note!(
-            "cut: --max_new_tokens ({}) or the context is reached",
+            "cut: the answer reached --max_new_tokens ({}) or the end of the context",
             config.max_new_tokens
         );
     }
 }
 
-/// The format that a picture of attention is written in.
+/// The format of an attention map, by the name of its file.
 fn attention_format(file: &Path) -> anyhow::Result<ImageFormat> {
     let format = ImageFormat::from_path(file).ok();
     format
@@ -188,7 +188,7 @@ fn attention_format(file: &Path) -> anyhow::Result<ImageFormat> {
         })
 }
 
-/// Answers, then shows where the decoder looked.
+/// Prints the answer, then writes an attention map of a phrase in it.
 fn attend(
     gallery: &GalleryGpt,
     picture: &Path,
@@ -198,7 +198,7 @@ fn attend(
     file: &Path,
 ) -> anyhow::Result<()> {
     let format = attention_format(file)?;
-    say_turned(gallery.processor(), picture);
+    note_orientation(gallery.processor(), picture);
     let picture = gallery.processor().open(picture)?;
     let prompt = gallery.prompt(question, vec![gallery.processor().process(&picture)])?;
     let written = gallery
@@ -211,15 +211,12 @@ fn attend(
         let mut bytes = std::io::Cursor::new(Vec::new());
         map.figure(gallery, &picture).write_to(&mut bytes, format)?;
         write_file(file, bytes.get_ref())?;
-        note!(
-            "where it looked while it wrote {phrase:?}: {}",
-            file.display()
-        );
+        note!("attention map of {phrase:?}: {}", file.display());
     }
     Ok(())
 }
 
-/// Answers in batches. A picture that cannot be read is named and does not end the run.
+/// Answers in batches. A picture that cannot be read is reported, and the others are answered.
 fn answer_all(
     arguments: &Arguments,
     gallery: &GalleryGpt,
@@ -245,7 +242,7 @@ fn answer_all(
         .collect();
     let before = pictures.len() - wanted.len();
     let progress = ProgressBar::new(wanted.len() as u64).with_style(ProgressStyle::with_template(
-        "{bar:30} {pos}/{len} pictures, {per_sec}, {elapsed} gone, {eta} left",
+        "{bar:30} {pos}/{len} pictures, {per_sec}, {elapsed} elapsed, {eta} left",
     )?);
     let (mut bad, mut answered) = (0, 0);
     'batches: for batch in wanted.chunks(arguments.batches.checked()?) {
@@ -254,9 +251,9 @@ fn answer_all(
         for (number, path) in batch {
             match gallery.processor().process_file(path) {
                 Ok(picture) => {
-                    say_turned(gallery.processor(), path);
+                    note_orientation(gallery.processor(), path);
                     let mut prompt = gallery.prompt(&arguments.question, vec![picture])?;
-                    // Its own random numbers, whatever batch it is in.
+                    // Random numbers of its own, independent of the batch.
                     prompt.stream = *number;
                     prompts.push(prompt);
                     asked.push(path);
@@ -308,14 +305,14 @@ fn answer_all(
     progress.finish_and_clear();
     let summary = output.map(|output| {
         format!(
-            "{} answers in {}, {before} of them were there",
+            "{} answers in {}, {before} of them from before",
             before + answered,
             output.name()
         )
     });
     match (cancel.is_cancelled(), summary) {
         (true, Some(summary)) => bail!(Stopped(format!(
-            "stopped: {summary}; the same command goes on"
+            "stopped: {summary}; the same command resumes it"
         ))),
         (true, None) => bail!(Stopped(format!("stopped after {answered} answers"))),
         (false, Some(summary)) => note!("{summary}"),
@@ -323,7 +320,7 @@ fn answer_all(
     }
     if bad > 0 {
         bail!(
-            "{bad} of {} pictures could not be read; they are named above",
+            "{bad} of {} pictures could not be read; they are listed above",
             pictures.len()
         );
     }

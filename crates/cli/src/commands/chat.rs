@@ -1,6 +1,6 @@
 //! Talks about a picture in several turns.
 //!
-//! `/help` lists the commands. Ctrl-C stops an answer and keeps the conversation. A line that is piped in is a turn.
+//! `/help` lists the commands. Ctrl-C stops an answer and keeps the conversation. From a pipe, each line is a turn.
 
 use std::{
     collections::BTreeSet,
@@ -24,16 +24,16 @@ use serde_json::{Value, json};
 
 use crate::{
     args::{GenerationFlags, ModelFlags, sample::TEST_PAINTING},
-    terminal::{self, interrupt::Interrupts, rate::say_rate, wrapping::Wrapping},
+    terminal::{self, interrupt::Interrupts, rate::print_rate, wrapping::Wrapping},
 };
 
 const COMMANDS: &str = "\
-/image FILE   takes another picture and begins anew
-/clear        begins anew with the same picture
-/save FILE    writes the conversation as a training record (JSON)
-/help         says this
-/quit         ends, as exit, quit and Ctrl-D do
-Ctrl-C stops an answer and keeps the conversation; anything else is asked of the model";
+/image FILE   begin a new conversation about another picture
+/clear        begin a new conversation about the same picture
+/save FILE    write the conversation as a training record (JSON)
+/help         show these commands
+/quit         leave, as exit, quit and Ctrl-D do
+Ctrl-C stops an answer and keeps the conversation; any other line is a question to the model";
 
 /// The end of the help.
 const EXAMPLES: &str = "\
@@ -50,7 +50,7 @@ pub(crate) struct Arguments {
     picture: Option<PathBuf>,
     #[command(flatten)]
     model: ModelFlags,
-    /// The same, by name.
+    /// The picture, as a flag.
     #[arg(long, visible_alias = "image_file", value_name = "PICTURE")]
     image: Option<PathBuf>,
     #[command(flatten)]
@@ -77,7 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     while let Some(line) = input.line()? {
         let line = line.trim();
         let (command, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-        // A turn that fails says why; the conversation goes on as it was before.
+        // A turn that fails prints why, and leaves the conversation as it was.
         let done = match command {
             "" => Ok(()),
             "/quit" | "/exit" | "/bye" => return Ok(()),
@@ -88,13 +88,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             }
             "/clear" => {
                 chat.conversation = Conversation::default();
-                note!("begins anew with {}", chat.image.display());
+                note!("new conversation about {}", chat.image.display());
                 Ok(())
             }
             "/image" => file_of(command, rest)
                 .and_then(|path| Chat::about(&gallery, &path))
                 .map(|new| {
-                    note!("begins anew with {}", new.image.display());
+                    note!("new conversation about {}", new.image.display());
                     chat.image = new.image;
                     chat.picture = new.picture;
                     chat.conversation = new.conversation;
@@ -115,7 +115,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The file that a command names: as it is, or in quotes or with escapes as a terminal pastes it, with `~` for the home folder.
+/// The file that a command names: plain, or with the quotes and escapes of a path that a terminal pastes; `~` is the home folder.
 fn file_of(command: &str, text: &str) -> anyhow::Result<PathBuf> {
     let text = text.trim();
     ensure!(!text.is_empty(), "{command} needs a file: {command} FILE");
@@ -133,9 +133,9 @@ fn file_of(command: &str, text: &str) -> anyhow::Result<PathBuf> {
     })
 }
 
-/// Where the lines come from.
+/// The source of lines.
 enum Input {
-    /// With editing, and a history that is kept between runs.
+    /// With line editing, and a history that is kept between runs.
     Terminal {
         editor: Box<DefaultEditor>,
         history: Option<PathBuf>,
@@ -152,26 +152,26 @@ impl Input {
         let mut editor = Box::new(DefaultEditor::new()?);
         let history = history_file();
         if let Some(file) = &history {
-            // The first time there is none.
+            // There is none before the first run.
             let _ = editor.load_history(file);
         }
         Ok(Self::Terminal { editor, history })
     }
 
-    /// The next line, nothing at the end.
+    /// The next line; `None` at the end.
     fn line(&mut self) -> anyhow::Result<Option<String>> {
         match self {
             Self::Terminal { editor, history } => match editor.readline("> ") {
                 Ok(line) => {
                     editor.add_history_entry(&line)?;
                     if let Some(file) = history {
-                        // A talk goes on without its history.
+                        // A chat works without its history.
                         let _ = editor.append_history(file);
                     }
                     Ok(Some(line))
                 }
                 Err(ReadlineError::Interrupted) => {
-                    note!("Ctrl-D or /quit ends");
+                    note!("Ctrl-D or /quit leaves");
                     Ok(Some(String::new()))
                 }
                 Err(ReadlineError::Eof) => Ok(None),
@@ -185,7 +185,7 @@ impl Input {
     }
 }
 
-/// Where the lines of earlier runs are kept: among the files of state that the system gives a user.
+/// The file of the history, in the folder that the system has for a user's state.
 fn history_file() -> Option<PathBuf> {
     let state = var_os("XDG_STATE_HOME").or_else(|| var_os("LOCALAPPDATA"));
     let state = state.filter(|folder| !folder.is_empty()).map(PathBuf::from);
@@ -196,12 +196,12 @@ fn history_file() -> Option<PathBuf> {
     Some(folder.join("chat_history"))
 }
 
-/// A picture and what was said about it.
+/// A picture and the conversation about it.
 struct Chat {
     image: PathBuf,
     picture: PixelValues,
     conversation: Conversation,
-    /// Files that were written, which may be written again.
+    /// Files that were saved here, and may be replaced.
     saved: BTreeSet<PathBuf>,
 }
 
@@ -250,12 +250,12 @@ impl Chat {
         output.finish();
         self.conversation = asked.answer(text);
         match written.finish {
-            FinishReason::Stop => say_rate(&written, began),
+            FinishReason::Stop => print_rate(&written, began),
             FinishReason::Length => note!(
-                "cut: --max_new_tokens ({}) or the context is reached",
+                "cut: the answer reached --max_new_tokens ({}) or the end of the context",
                 config.max_new_tokens
             ),
-            FinishReason::Cancelled => note!("stopped; the conversation goes on"),
+            FinishReason::Cancelled => note!("stopped; the conversation continues"),
         }
         Ok(())
     }

@@ -1,8 +1,7 @@
-//! Checks a whole training set before anything is spent on it: every record is encoded and every picture decoded, as the training
-//! would do it.
+//! Checks a whole training set before a training: every record is encoded and every picture decoded, as the training would.
 //!
-//! What the records were taken as (with one picture, with several, texts, in which form) is counted, with an example of each.
-//! `--show` prints the tokens of records by position: what the loss looks at is bold on a terminal and in brackets elsewhere.
+//! The kinds of records (with one picture, with several, texts, and their format) are counted, with an example of each. `--show` prints
+//! the tokens of single records: supervised ones are bold on a terminal, and in brackets elsewhere.
 
 use std::{
     collections::BTreeMap,
@@ -36,28 +35,28 @@ Examples:
   gallery-gpt check
   gallery-gpt check --data train_samples_tuning.json --images art_images_data --show 0 7";
 
-/// Checks a training set.
+/// Checks a training set: encodes every record and decodes every picture.
 #[derive(Args)]
 #[command(rename_all = "snake_case", after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     base: BaseFlag,
-    /// Training records (`train_samples_tuning.json`), a JSON array or one a line.
+    /// Training records (`train_samples_tuning.json`): a JSON array, or one JSON object per line.
     #[arg(
         long,
         visible_alias = "data_path",
         default_value = TRAINING_RECORDS
     )]
     data: PathBuf,
-    /// Folder that the records' picture paths start from.
+    /// Folder that the records' picture paths are relative to.
     #[arg(long, visible_alias = "image_folder", default_value = SAMPLE)]
     images: PathBuf,
     #[command(flatten)]
     template: TrainingTemplate,
-    /// Longest record in tokens, pictures expanded.
+    /// Maximum length of a record in tokens, those of its pictures included.
     #[arg(long, default_value_t = 2048)]
     model_max_length: usize,
-    /// Positions of records whose tokens are printed with their mask.
+    /// Positions of records to print, with their tokens and label masks.
     #[arg(long, num_args = 1..)]
     show: Vec<usize>,
     /// File of JSON lines for the records that cannot be used.
@@ -96,10 +95,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         show(base.tokenizer(), &batcher, record)?;
     }
 
-    say_kinds(&set, batcher.picture_folder());
+    print_kinds(&set, batcher.picture_folder());
 
     let style = ProgressStyle::with_template(
-        "{bar:30} {pos}/{len} records, {per_sec}, {elapsed} gone, {eta} left",
+        "{bar:30} {pos}/{len} records, {per_sec}, {elapsed} elapsed, {eta} left",
     )?;
     let progress = ProgressBar::new(set.records.len() as u64).with_style(style);
     let checked: Vec<Result<RecordSize, BadRecord>> = set
@@ -120,7 +119,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     report(arguments, &counts, &bad)
 }
 
-/// Refuses to write the list over the training set, or over anything that is no such list.
+/// Refuses to write the list over the training set, or over any other file than such a list.
 fn ensure_own(output: &Path, data: &Path) -> anyhow::Result<()> {
     Destination::new(output).apart_from([data]).check_file()?;
     let text = std::fs::read(output).unwrap_or_default();
@@ -132,14 +131,14 @@ fn ensure_own(output: &Path, data: &Path) -> anyhow::Result<()> {
     };
     ensure!(
         lines.all(is_line),
-        "{} holds something else than bad records; choose another file",
+        "{} holds something other than bad records; choose another file",
         output.display()
     );
     Ok(())
 }
 
-/// What the records were taken as, with an example of each kind, and what is no error but should be known.
-fn say_kinds(set: &PaintingForm, pictures: &PictureFolder) {
+/// Prints the kinds of records with an example of each, and what is no error but worth knowing.
+fn print_kinds(set: &PaintingForm, pictures: &PictureFolder) {
     for (kind, (count, first)) in count_kinds(&set.records) {
         let record = &set.records[first];
         let said = |role| {
@@ -176,7 +175,7 @@ fn say_kinds(set: &PaintingForm, pictures: &PictureFolder) {
     let respelled: Vec<&RecordPicture> = respelled.collect();
     if let Some(first) = respelled.first() {
         say!(
-            "{:>7} found under another spelling of a picture's path, the first: {}",
+            "{:>7} pictures found under another spelling of their path, the first: {}",
             respelled.len(),
             printable(&first.name())
         );
@@ -193,7 +192,7 @@ fn check(batcher: &Batcher, record: &Record) -> Result<RecordSize, BadRecord> {
     whole.map_err(|cause| BadRecord::of(record, cause))
 }
 
-/// The tokens of a record and which of them are answers.
+/// Prints the tokens of a record, and which of them are supervised.
 fn show(tokenizer: &Tokenizer, batcher: &Batcher, record: &Record) -> anyhow::Result<()> {
     let (ids, labels) = batcher.encode_text(record)?;
     let (on, off) = if std::io::stdout().is_terminal() {
@@ -239,7 +238,7 @@ fn report(arguments: &Arguments, counts: &[RecordSize], bad: &[BadRecord]) -> an
     say!("{} records can be used, {} cannot", counts.len(), bad.len());
     if let (Some(shortest), Some(longest)) = (lengths.first(), lengths.last()) {
         say!(
-            "{tokens} tokens, {:.1} % of them supervised; a record has {shortest} to {longest}, half of them at most {}",
+            "{tokens} tokens, {:.1} % of them supervised; a record has {shortest} to {longest}, the median is {}",
             100.0 * supervised as f64 / tokens as f64,
             lengths[lengths.len() / 2]
         );
@@ -278,7 +277,7 @@ fn cause(error: &RecordError) -> &'static str {
         RecordError::Placeholders { .. } => "the placeholders do not match the pictures",
         RecordError::Conversation(_) => "no label mask",
         RecordError::Image(_) => "the picture cannot be read",
-        RecordError::Path { .. } => "the picture's path leads out of its folder",
+        RecordError::Path { .. } => "the picture's path leads out of the folder",
         RecordError::Url { .. } => "the picture is a URL, not a file",
         RecordError::TooLong { .. } | RecordError::BeyondContext { .. } => "too long",
         _ => "another cause",

@@ -1,4 +1,4 @@
-//! Writes a checkpoint in another layout or number type; with `--adapter`, the adapter instead of the model.
+//! Writes a checkpoint in another layout or dtype; with `--adapter`, the adapter instead of the model.
 
 use clap::Args;
 use gallery_gpt::{
@@ -16,7 +16,7 @@ Examples:
   gallery-gpt convert --base llava-1.5-7b-hf --layout llava --dtype f16 --output_dir converted
   gallery-gpt convert --adapter llava-share4v-lora --layout llava_hf --output_dir adapter";
 
-/// Writes a checkpoint in another layout.
+/// Writes a model, or with --adapter an adapter, in another layout or dtype.
 #[derive(Args)]
 #[command(rename_all = "snake_case", after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -24,8 +24,8 @@ pub(crate) struct Arguments {
     model: ModelPaths,
     #[command(flatten)]
     output: OutputModel,
-    /// Whose names the tensors get: `llava_hf` (for an adapter, PEFT's on it), `llava_hf_nested` (transformers' in memory) or llava (the
-    /// original's).
+    /// Names of the tensors: `llava_hf` (an adapter becomes one of PEFT's), `llava_hf_nested` (as transformers 5 names them in memory) or
+    /// llava (the original's).
     #[arg(long)]
     layout: Layout,
 }

@@ -1,4 +1,4 @@
-//! Scores systems on a test set: the table of the paper, with intervals, and a page to look at.
+//! Scores systems on a test set: the paper's table with confidence intervals, and a page.
 //!
 //! Without flags the systems are the tiny base, the adapter of the newest `runs/finetune-N`, and a baseline that gives every painting the
 //! same text. Predictions of any other system come from a file.
@@ -39,7 +39,7 @@ Examples:
   gallery-gpt evaluate --base llava-1.5-7b-hf --load_8bit --references test.json --images paintings
   gallery-gpt evaluate --references test.json --predictions one=a.jsonl --predictions two=b.jsonl";
 
-/// Scores systems on a test set.
+/// Scores systems on a test set, and writes a page about them.
 #[derive(Args)]
 #[command(
     rename_all = "snake_case", after_help = EXAMPLES,
@@ -67,7 +67,7 @@ pub(crate) struct Arguments {
     questions: Option<PathBuf>,
     #[command(flatten)]
     model: ModelFlags,
-    /// What to ask about every painting.
+    /// The question about every painting.
     #[arg(long, visible_aliases = ["query", "prompt"], default_value = QUESTION)]
     question: String,
     #[command(flatten)]
@@ -147,7 +147,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         note!("left out of the test set: {bad}");
     }
     for missing in &test.incomplete {
-        note!("one reference fewer: {missing}");
+        note!("a reference is missing: {missing}");
     }
     let paintings = test.paintings;
     let mut scorer = Scorer::paper(arguments.wordnet.as_ref().map(WordNet::open).transpose()?);
@@ -231,7 +231,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The folder for all that is written, apart from the models.
+/// The folder for everything that is written, apart from the models.
 fn output_folder(arguments: &Arguments) -> anyhow::Result<OwnFolder> {
     let folder = Destination::new(&arguments.output_dir)
         .overwriting(arguments.overwrite)
@@ -239,7 +239,7 @@ fn output_folder(arguments: &Arguments) -> anyhow::Result<OwnFolder> {
     Ok(OwnFolder::open(folder)?)
 }
 
-/// A file in it to write, which is none of those that are read.
+/// A file to write in that folder, other than those that are read.
 fn file_in(folder: &mut OwnFolder, name: &str, arguments: &Arguments) -> anyhow::Result<PathBuf> {
     let predictions = arguments.predictions.iter().map(|file| &file.path);
     let read = arguments.references.iter().chain(&arguments.questions);
@@ -249,7 +249,7 @@ fn file_in(folder: &mut OwnFolder, name: &str, arguments: &Arguments) -> anyhow:
     Ok(folder.claim(name)?)
 }
 
-/// The systems' predictions: files as they are, models run now.
+/// The systems' predictions: from files, and from models that are run now.
 fn predictions(
     arguments: &Arguments,
     config: &GenerationConfig,
@@ -261,7 +261,7 @@ fn predictions(
     let model = &arguments.model;
     if run_models || model.paths.given().next().is_some() {
         let gallery = model.load_base()?;
-        let cancel = interrupt::first_asks()?;
+        let cancel = interrupt::cancel_on_signal()?;
         let describe = |gallery: &GalleryGpt, name: &str, folder: &mut OwnFolder| {
             let texts = describe_all(arguments, config, gallery, name, paintings, folder, &cancel)?;
             anyhow::Ok((name.to_owned(), texts))
@@ -362,7 +362,7 @@ fn describe_all(
     progress.finish_and_clear();
     match predictions {
         Err(GalleryError::Cancelled) => bail!(Stopped(format!(
-            "stopped: {} of {} paintings are in {}; the same command goes on",
+            "stopped: {} of {} paintings are in {}; the same command resumes it",
             file.done().iter().count(),
             paintings.len(),
             path.display()
@@ -371,7 +371,7 @@ fn describe_all(
     }
 }
 
-/// Narrower than 80 columns for names of up to 30 letters.
+/// Prints the table, in fewer than 80 columns for names of up to 30 letters.
 fn print_table(
     systems: &[SystemScores],
     columns: &[Score],
@@ -429,7 +429,7 @@ fn systems_json(
     .collect()
 }
 
-/// A painting's picture, small, as an address that holds it.
+/// A thumbnail of a painting as a data URI.
 fn picture_of(images: &Path, painting: &TestPainting) -> anyhow::Result<String> {
     let image = painting.image.as_ref();
     let image = image.with_context(|| format!("record {} names none", painting.index))?;

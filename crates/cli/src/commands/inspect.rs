@@ -1,4 +1,5 @@
-//! Says what a checkpoint is and what would be loaded from it, without loading it; or what a device is, and what falls back on it.
+//! Shows what a checkpoint is and what would be loaded from it, without loading it; or what a device has, and which operations fall back
+//! on it.
 
 use std::collections::BTreeMap;
 
@@ -23,17 +24,16 @@ Examples:
   gallery-gpt inspect --base ShareGPT4V-7B --adapter llava-share4v-lora
   gallery-gpt inspect --device cuda";
 
-/// Says what a checkpoint is, or with --device, what a device is.
+/// Shows what a checkpoint is, or with --device what a device has and lacks.
 #[derive(Args)]
 #[command(rename_all = "snake_case", after_help = EXAMPLES)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelPaths,
-    /// Says of this device (cpu, cuda or cuda:N) what it needs and what is there, and tries it with small computations; no checkpoint is
-    /// looked at.
+    /// Show what this device (cpu, cuda or cuda:N) needs and what is there, and try it with small computations; no checkpoint is read.
     #[arg(long, conflicts_with_all = ["adapter", "vision_tower", "tensors"])]
     device: Option<DeviceKind>,
-    /// Lists every tensor.
+    /// List every tensor.
     #[arg(long)]
     tensors: bool,
 }
@@ -155,7 +155,7 @@ fn show_adapter(adapter: &AdapterFile) {
     );
     if let Some(first) = adapter.changed_base.first() {
         say!(
-            "  goes into weights of the base when it is loaded: {} modules, the first is {first}",
+            "  changes weights of the base when it is loaded: {} modules, the first is {first}",
             adapter.changed_base.len()
         );
     }
@@ -170,9 +170,9 @@ fn show_adapter(adapter: &AdapterFile) {
     }
 }
 
-/// What an adapter says it was trained on and with.
+/// Prints what an adapter records of its training.
 fn show_origin(origin: &AdapterOrigin) {
-    say!("  says of its training: base {}", origin.base_model);
+    say!("  recorded at its training: base {}", origin.base_model);
     let size = origin.image_size.map(|size| format!("{size} px"));
     for (what, said) in [
         ("fingerprint of the base", &origin.base_fingerprint),

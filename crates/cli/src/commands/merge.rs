@@ -16,7 +16,7 @@ Examples:
   gallery-gpt merge --adapter runs/finetune-1/adapter --output_dir merged
   gallery-gpt merge --base ShareGPT4V-7B --adapter share4v-lora --output_dir merged --dtype f16";
 
-/// Merges an adapter into its base.
+/// Merges an adapter into its base, and checks the result.
 #[derive(Args)]
 #[command(rename_all = "snake_case", after_help = EXAMPLES, mut_arg("adapter", |adapter| adapter.required(true)))]
 pub(crate) struct Arguments {
@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
     model: ModelPaths,
     #[command(flatten)]
     output: OutputModel,
-    /// Whose names the tensors get: `llava_hf`, `llava_hf_nested` (transformers' in memory) or llava (the original's).
+    /// Names of the tensors: `llava_hf`, `llava_hf_nested` (as transformers 5 names them in memory) or llava (the original's).
     #[arg(long, default_value = "llava_hf")]
     layout: Layout,
 }
@@ -50,7 +50,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let prompt = gallery.prompt(QUESTIONS[0], vec![gallery.processor().process(&picture)])?;
     let with_adapter = gallery.logits(&prompt)?;
 
-    // The decoder's, whatever it is computed in here.
+    // The decoder's stored dtype, whatever dtype it is computed in here.
     let stored = gallery.report().used.iter();
     let mut stored = stored.filter(|used| used.hub_key.starts_with("language_model."));
     let options = SaveOptions {
@@ -69,7 +69,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let written = &arguments.output.output_dir;
     say!("written: {}", written.display());
 
-    // The files themselves are checked, not what they were written from.
+    // The written files are checked, not the model in memory.
     let merged = GalleryGpt::load_with(written, &device, &LoadOptions::default())?;
     say!("{}", merged.report());
     let f32 = burn::tensor::DType::F32;

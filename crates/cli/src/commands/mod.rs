@@ -42,7 +42,7 @@ Examples:
     version,
     propagate_version = true,
     max_term_width = 100,
-    after_help = "Exit codes: 0 done, 1 refused or failed, 2 wrong flags, 130 ended by Ctrl-C or SIGTERM."
+    after_help = "Exit codes: 0 success, 1 error, 2 wrong flags, 130 stopped by Ctrl-C or SIGTERM."
 )]
 struct Program {
     #[command(subcommand)]
@@ -52,7 +52,7 @@ struct Program {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     Finetune(Box<finetune::Arguments>),
-    /// Says what a training will need, in parameters, memory and steps; no weight is read.
+    /// Prints what a training will need, in parameters, memory and steps, without reading a weight.
     #[command(after_help = PLANS)]
     Plan(Box<finetune::Arguments>),
     Caption(caption::Arguments),
@@ -81,7 +81,7 @@ pub(crate) fn command() -> clap::Command {
     finished(program)
 }
 
-/// Reads a command line, the program's name first.
+/// Reads a command line, which begins with the program's name.
 ///
 /// # Errors
 /// As [`Line::read`].
@@ -92,7 +92,7 @@ fn parse(words: impl IntoIterator<Item = OsString>) -> anyhow::Result<(Command, 
     Ok((program.command, line))
 }
 
-/// Prints the flags of a command line as a file that `--config` reads.
+/// Prints the flags of a command line in the form of a file for `--config`.
 fn print_config(line: &Line, others: &Table) {
     if let Some((name, matches)) = line.matches.subcommand()
         && let Some(command) = command().find_subcommand(name)

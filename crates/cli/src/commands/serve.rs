@@ -1,13 +1,13 @@
-//! A page where a painting is dropped and its analysis is written beside it, and OpenAI's chat completions at the same address.
+//! Serves a page that describes a painting dropped on it, and OpenAI's chat completions at the same address.
 //!
 //! ```python
 //! from openai import OpenAI
 //! client = OpenAI(base_url="http://127.0.0.1:8000/v1", api_key="none")
 //! ```
 //!
-//! One model does one request after the other; some may wait, one more is told "busy". Nothing is fetched from elsewhere:
-//! pictures come as data URIs. It listens on this machine alone unless told otherwise, and answers to its own names and its own
-//! page. `GALLERY_GPT_API_KEY` is the key that clients have to know; without it everyone who reaches the server may ask.
+//! One model answers one request after the other; some may wait, and one more gets the answer "busy". Nothing is fetched: pictures come
+//! as data URIs. By default the server listens on this machine only, and answers requests to its own names and from its own page.
+//! `GALLERY_GPT_API_KEY` is the key that clients have to send; without it everyone who reaches the server may use it.
 
 use std::{collections::HashSet, io, net::IpAddr, path::Path, sync::Arc, time::Duration};
 
@@ -23,13 +23,13 @@ use crate::{
     terminal,
 };
 
-/// The environment variable with the key that clients have to know.
+/// The environment variable with the key that clients have to send.
 const KEY: &str = "GALLERY_GPT_API_KEY";
 /// Seconds for the head of a request, and for a pause in its body.
 const HEAD: u64 = 10;
 /// Seconds for the body of a request.
 const BODY: u64 = 30;
-/// Seconds that an answer may take to its reader once it is written.
+/// Seconds that a client may take to read an answer after its end.
 const READING: u64 = 10;
 
 /// The end of the help.
@@ -46,40 +46,40 @@ Examples:
 pub(crate) struct Arguments {
     #[command(flatten)]
     model: ModelFlags,
-    /// Address to listen on. Others than this machine's own are open to everyone who reaches them.
+    /// Address to listen on. One that is not this machine's own is open to everyone who reaches it.
     #[arg(long, default_value = "127.0.0.1")]
     host: IpAddr,
-    /// Port; 0 takes a free one.
+    /// Port; 0 chooses a free one.
     #[arg(long, default_value_t = 8000)]
     port: u16,
-    /// Name of the model in answers [default: the folder's]. Requests may call it anything.
+    /// Name of the model in answers [default: that of its folder]. Requests may give any name.
     #[arg(long)]
     served_model_name: Option<String>,
-    /// More names that the server goes by, such as that of a proxy in front.
+    /// More host names of the server, such as that of a proxy in front of it.
     #[arg(long, num_args = 1..)]
     allow_host: Vec<String>,
-    /// Origins whose pages may ask, such as `http://localhost:5173`; `*` is all.
+    /// Origins of other pages that may use the server, such as `http://localhost:5173`; `*` is all.
     #[arg(long, num_args = 1..)]
     allow_origin: Vec<String>,
-    /// Requests that may wait.
+    /// Requests that may wait for the model.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     queue: u16,
-    /// Connections at a time.
+    /// Open connections.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..))]
     connections: u16,
-    /// Most megabytes of a request.
+    /// Megabytes of a request.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     body_limit: u16,
-    /// Most megabytes of all requests that are read or wait [default: one and a half times the most of one].
+    /// Megabytes of all requests that are being read or wait [default: one and a half times `--body_limit`].
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     in_flight_limit: Option<u16>,
-    /// Most pictures of a request.
+    /// Pictures of a request.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(0..=64))]
     pictures: u16,
-    /// Seconds from a request to the end of its answer.
+    /// Seconds from the beginning of a request to the end of its answer.
     #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     deadline: u32,
-    /// Write a line on standard error for every request.
+    /// Write a line to standard error for every request.
     #[arg(long)]
     log_requests: bool,
     /// For requests that leave these settings out.
@@ -95,7 +95,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = arguments.generation.config()?;
     ensure!(
         config.num_beams == 1 && config.stop_strings.is_empty(),
-        "--num_beams and --stop_strings are not for a server: beams cannot be streamed, and stops come with a request"
+        "--num_beams and --stop_strings are not for a server: beams cannot be streamed, and stop strings come with a request"
     );
     let (limits, connections) = arguments.limits()?;
     let access = arguments.access()?;
@@ -118,7 +118,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .collect::<io::Result<Vec<Signal>>>()?;
         if !arguments.host.is_loopback() && access.key.is_none() {
             note!(
-                "warning: everyone who reaches {} may ask, and read what is answered; {KEY} sets a key, and TLS needs a proxy in front",
+                "warning: everyone who reaches {} may use this server and can read its answers; {KEY} sets a key, and TLS needs a proxy in front",
                 arguments.host
             );
         }
@@ -127,7 +127,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let log = arguments.log_requests.then_some(log as fn(&str));
         let stopped = async move {
             first_of(&mut signals).await;
-            note!("stopping; what is under way is finished first, a second signal does not wait");
+            note!("stopping after the requests under way; a second signal stops at once");
             tokio::spawn(async move {
                 first_of(&mut signals).await;
                 leave();
@@ -136,7 +136,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         gallery_gpt_server::listen(listener, router, connections, log, stopped).await;
         anyhow::Ok(worker)
     })?;
-    // Connections are closed: what was under way is done.
+    // All connections are closed, so every request is done.
     worker.join().ok().context("the model's thread failed")
 }
 
@@ -182,7 +182,7 @@ impl Arguments {
                     !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_graphic())
                 });
                 key.with_context(|| {
-                    format!("{KEY} is empty, or has other than letters, digits and marks of ASCII")
+                    format!("{KEY} is empty, or has characters other than letters, digits and punctuation of ASCII")
                 })
             })
             .transpose()?;
@@ -213,7 +213,7 @@ impl Arguments {
     }
 }
 
-/// What a model in this folder is called: every run calls its adapter `adapter`, so the run's own name is taken.
+/// The name of the model in this folder. Every run calls its adapter `adapter`, so the run's folder gives the name.
 fn name_of(folder: &Path) -> String {
     let folder = folder.canonicalize().unwrap_or_else(|_| folder.to_owned());
     let mut names = folder.iter().rev().map(|name| name.to_string_lossy());
@@ -226,7 +226,7 @@ fn name_of(folder: &Path) -> String {
     own.map_or_else(|| "gallery-gpt".to_owned(), std::borrow::Cow::into_owned)
 }
 
-/// Waits for Ctrl-C or a polite kill.
+/// Waits for Ctrl-C or SIGTERM.
 async fn first_of(signals: &mut [Signal]) {
     std::future::poll_fn(|context| {
         let mut ready = signals.iter_mut().map(|signal| signal.poll_recv(context));
@@ -238,15 +238,12 @@ async fn first_of(signals: &mut [Signal]) {
     .await;
 }
 
-#[allow(
-    clippy::exit,
-    reason = "whoever asks twice does not want to wait for a destructor"
-)]
+#[allow(clippy::exit, reason = "a second signal must not wait for destructors")]
 fn leave() -> ! {
     std::process::exit(130)
 }
 
-/// Says where the server is. A closed or full standard output is no reason not to serve.
+/// Prints the address of the server: to standard error if standard output is closed or full.
 fn announce(text: &str) {
     say!("{text}");
     if !terminal::is_written() {

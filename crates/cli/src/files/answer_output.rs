@@ -1,4 +1,4 @@
-//! Where answers go as JSON lines: a file that a stopped run goes on with, or a stream.
+//! Answers as JSON lines, in a file that a later run resumes, or to a stream.
 
 use std::{
     fs::OpenOptions,
@@ -17,7 +17,7 @@ pub(crate) struct AnswerOutput {
 }
 
 impl AnswerOutput {
-    /// Opens it: `-` is standard output, and what is no file (`/dev/stdout` in a pipe) is written as it comes, never read.
+    /// Opens it: `-` is standard output. A path that is no regular file (`/dev/stdout` in a pipe) is written to and never read.
     ///
     /// # Errors
     /// It cannot be opened, or something else wrote what is in it.
@@ -52,12 +52,12 @@ impl AnswerOutput {
         self.answers.done(about).is_some()
     }
 
-    /// What is in it.
+    /// All its answers.
     pub(crate) fn answers(&self) -> &AnswersFile {
         &self.answers
     }
 
-    /// Writes an answer. False: nobody reads any more.
+    /// Writes an answer. Returns false if its reader has closed the pipe.
     ///
     /// # Errors
     /// The disk refuses it.

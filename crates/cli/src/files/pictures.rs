@@ -1,12 +1,12 @@
-//! The pictures that a command line means.
+//! The pictures that a command line names.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use gallery_gpt::vision::{ImageProcessor, list_pictures};
 
-/// Files as they are, folders' pictures and what fits a pattern by name; each once. What a folder has besides is named on standard
-/// error.
+/// The pictures that arguments name, each once: files, the pictures of folders, and the files that match a pattern. What else a folder
+/// holds is listed on standard error.
 pub(crate) fn named(arguments: &[String]) -> anyhow::Result<Vec<PathBuf>> {
     let mut pictures: Vec<PathBuf> = Vec::new();
     for argument in arguments {
@@ -36,7 +36,7 @@ pub(crate) fn named(arguments: &[String]) -> anyhow::Result<Vec<PathBuf>> {
     Ok(pictures)
 }
 
-/// The pictures of a folder, told by their contents; what else it has is named.
+/// The pictures of a folder, recognized by their contents. What else it holds is listed.
 fn in_folder(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let listing = list_pictures(folder)?;
     for left_out in &listing.left_out {
@@ -45,8 +45,8 @@ fn in_folder(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(listing.pictures)
 }
 
-/// Says where a picture wants to be turned and is not.
-pub(crate) fn say_turned(processor: &ImageProcessor, path: &Path) {
+/// Notes that a picture carries an orientation (EXIF) that is not applied.
+pub(crate) fn note_orientation(processor: &ImageProcessor, path: &Path) {
     if processor.config().apply_orientation {
         return;
     }

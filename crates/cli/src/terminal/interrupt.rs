@@ -1,4 +1,4 @@
-//! Ctrl-C and the other signals that ask a program to end: the first asks, the second ends it.
+//! Ctrl-C and the other signals that stop a program: the first cancels its work, the second ends it at once.
 
 use std::{
     io,
@@ -19,8 +19,8 @@ use crate::terminal::INTERRUPTED;
 /// Cancels the token at the first Ctrl-C or SIGTERM; the second ends the program.
 ///
 /// # Errors
-/// The system takes no handler.
-pub(crate) fn first_asks() -> io::Result<CancelToken> {
+/// The handlers cannot be installed.
+pub(crate) fn cancel_on_signal() -> io::Result<CancelToken> {
     let asked = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
         cancel_or_leave(signal, &asked)?;
@@ -28,27 +28,27 @@ pub(crate) fn first_asks() -> io::Result<CancelToken> {
     Ok(asked.into())
 }
 
-/// Lets the program go on when its terminal goes.
+/// Keeps the program running when its terminal is closed.
 ///
 /// # Errors
-/// The system takes no handler.
-pub(crate) fn outlive_terminal() -> io::Result<()> {
+/// The handler cannot be installed.
+pub(crate) fn ignore_hangup() -> io::Result<()> {
     #[cfg(unix)]
     register(signal_hook::consts::SIGHUP, Arc::default())?;
     Ok(())
 }
 
-/// Ctrl-C of a program that works now and then: it cancels what is worked on, and ends a program that waits.
+/// Ctrl-C in a program that works and waits by turns: it cancels the work, and ends the program while it waits.
 pub(crate) struct Interrupts {
     asked: Arc<AtomicBool>,
     waiting: Arc<AtomicBool>,
 }
 
 impl Interrupts {
-    /// Begins to listen.
+    /// Installs the handlers.
     ///
     /// # Errors
-    /// The system takes no handler.
+    /// They cannot be installed.
     pub(crate) fn listen() -> io::Result<Self> {
         let waiting = Arc::new(AtomicBool::new(true));
         register_conditional_shutdown(SIGINT, INTERRUPTED.into(), Arc::clone(&waiting))?;
@@ -57,7 +57,7 @@ impl Interrupts {
         Ok(Self { asked, waiting })
     }
 
-    /// Does a piece of work; Ctrl-C cancels its token.
+    /// Runs work whose token Ctrl-C cancels.
     pub(crate) fn during<T>(&self, work: impl FnOnce(CancelToken) -> T) -> T {
         self.asked.store(false, Ordering::Relaxed);
         self.waiting.store(false, Ordering::Relaxed);
@@ -67,7 +67,7 @@ impl Interrupts {
     }
 }
 
-/// The first signal sets the flag; one that comes while it is set ends the program.
+/// The first signal sets the flag; a signal while it is set ends the program.
 fn cancel_or_leave(signal: i32, asked: &Arc<AtomicBool>) -> io::Result<()> {
     register_conditional_shutdown(signal, INTERRUPTED.into(), Arc::clone(asked))?;
     register(signal, Arc::clone(asked))?;

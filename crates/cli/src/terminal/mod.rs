@@ -1,4 +1,4 @@
-//! What a program says on the terminal: a pipe that nobody reads any more, or a full disk, never makes it panic.
+//! Output of the program. A closed pipe or a full disk never makes it panic.
 
 /// Writes a line to standard output.
 macro_rules! say {
@@ -28,12 +28,12 @@ use std::{
     },
 };
 
-/// Whether nobody reads standard output any more.
+/// Whether standard output was closed.
 static CLOSED: AtomicBool = AtomicBool::new(false);
-/// What a shell reports of a program that Ctrl-C ended.
+/// Exit code of a program that Ctrl-C ended, as shells report it.
 pub(crate) const INTERRUPTED: u8 = 130;
 
-/// The end of a program that Ctrl-C asked for, in its last words.
+/// The error of a command that was stopped by Ctrl-C: the message to end with.
 #[derive(Debug)]
 pub(crate) struct Stopped(pub(crate) String);
 
@@ -45,11 +45,11 @@ impl std::fmt::Display for Stopped {
 
 impl std::error::Error for Stopped {}
 
-/// What else went wrong with standard output first.
+/// The first error of standard output, other than that it was closed.
 static FAILED: OnceLock<std::io::Error> = OnceLock::new();
 
-/// Writes text to standard output at once. Once it is closed or has failed, nothing more is written there: a program with work to do
-/// goes on, one that only talks looks at [`is_closed`].
+/// Writes text to standard output and flushes it. After standard output was closed or has failed, nothing more is written to it: a
+/// command with work to do continues, one that only prints checks [`is_closed`].
 pub(crate) fn output(text: Arguments<'_>) {
     if is_closed() || FAILED.get().is_some() {
         return;
@@ -66,15 +66,15 @@ pub(crate) fn output(text: Arguments<'_>) {
     }
 }
 
-/// Writes a line to standard error, if somebody reads it. Names of files and records may be anybody's: what would steer the terminal
-/// is shown, not sent.
+/// Writes a line to standard error, whether it can be written or not. Control characters, which names of files and records may have,
+/// are escaped.
 pub(crate) fn remark(text: Arguments<'_>) {
     let text = text.to_string();
-    let steers = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
+    let is_escaped = |letter: char| letter.is_control() && !matches!(letter, '\n' | '\t');
     let shown: String = text
         .chars()
         .map(|letter| {
-            if steers(letter) {
+            if is_escaped(letter) {
                 letter.escape_default().to_string()
             } else {
                 letter.into()
@@ -84,17 +84,17 @@ pub(crate) fn remark(text: Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "{shown}");
 }
 
-/// Whether nobody reads standard output any more.
+/// Whether standard output was closed.
 pub(crate) fn is_closed() -> bool {
     CLOSED.load(Ordering::Relaxed)
 }
 
-/// Whether all that was said to standard output is written.
+/// Whether everything was written to standard output so far.
 pub(crate) fn is_written() -> bool {
     !is_closed() && FAILED.get().is_none()
 }
 
-/// Runs a program and says what went wrong.
+/// Runs a program, and prints its error.
 pub(crate) fn main(program: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
     let mut done = program();
     if let (Ok(()), Some(error)) = (&done, FAILED.get()) {
@@ -113,7 +113,7 @@ pub(crate) fn main(program: impl FnOnce() -> anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// An error and its causes, each said once: a cause that the sentence before has in it already is left out.
+/// An error and its causes in one sentence. A cause that the sentence contains already is left out.
 pub(crate) fn sentence(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {

@@ -1,4 +1,4 @@
-//! Text that comes piece by piece, broken between words where the terminal ends.
+//! Text that arrives in pieces, wrapped at the width of the terminal.
 
 use std::io::{IsTerminal, stdout};
 
@@ -6,12 +6,12 @@ use console::{Term, measure_text_width};
 
 use crate::terminal::output;
 
-/// Writes pieces to standard output. On a terminal no word is broken that fits a line; elsewhere the text is written as it is.
+/// Writes pieces to standard output. On a terminal they are wrapped between words; elsewhere the text is written as it is.
 pub(crate) struct Wrapping {
     /// Columns of the terminal, if it is one.
     width: Option<usize>,
     column: usize,
-    /// A blank and a word whose end has not come yet.
+    /// A space and the beginning of a word that has not ended yet.
     held: String,
 }
 
@@ -25,7 +25,7 @@ impl Wrapping {
         }
     }
 
-    /// Writes a piece, up to the last word that may go on.
+    /// Writes a piece without its last word, which the next piece may continue.
     pub(crate) fn push(&mut self, piece: &str) {
         let Some(width) = self.width else {
             output(format_args!("{piece}"));
@@ -52,7 +52,7 @@ impl Wrapping {
                     self.held.push(' ');
                 }
             } else {
-                // What steers a terminal is no part of an answer.
+                // Control characters are no part of an answer.
                 self.held.extend((!letter.is_control()).then_some(letter));
             }
         }
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_end_between_words_however_the_pieces_are_cut() {
+    fn lines_are_wrapped_the_same_however_the_text_is_cut() {
         let text =
             "The light falls from\nthe right, unbelievablylongwords stay whole. 静物 静物 静物";
         let pieces = |size: usize| {

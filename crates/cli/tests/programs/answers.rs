@@ -57,7 +57,7 @@ fn captions_go_on_only_as_they_began() {
     let all: Vec<&str> = pictures.iter().map(String::as_str).collect();
     let (_, said) = succeeded(caption(&["--output", &output]).args(&all[..2]));
     assert!(
-        said.contains(&format!("2 answers in {output}, 0 of them were there")),
+        said.contains(&format!("2 answers in {output}, 0 of them from before")),
         "{said}"
     );
     let before = fs::read_to_string(&file).unwrap();
@@ -80,7 +80,7 @@ fn captions_go_on_only_as_they_began() {
     fs::write(&file, &before[..before.len() - 20]).unwrap();
     let (_, said) = succeeded(caption(&["--output", &output]).args(&all));
     assert!(
-        said.contains("3 answers") && said.contains("1 of them were there"),
+        said.contains("3 answers") && said.contains("1 of them from before"),
         "{said}"
     );
     let whole = scratch.path().join("whole.jsonl");

@@ -174,7 +174,7 @@ fn what_is_answered_is_kept_when_a_folder_is_stopped() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{said}");
     assert!(
-        said.contains("stopped:") && said.contains("the same command goes on"),
+        said.contains("stopped:") && said.contains("the same command resumes it"),
         "{said}"
     );
     let kept = fs::read_to_string(&file).unwrap();
@@ -221,7 +221,7 @@ fn a_stopped_evaluation_goes_on() {
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{said}");
-    assert!(said.contains("the same command goes on"), "{said}");
+    assert!(said.contains("the same command resumes it"), "{said}");
     assert!(evaluate("stopped").output().unwrap().status.success());
     for (a, b) in predictions("whole").iter().zip(predictions("stopped")) {
         assert_eq!(fs::read(a).unwrap(), fs::read(b).unwrap());
@@ -285,7 +285,7 @@ fn ctrl_c_stops_an_answer_and_keeps_the_conversation() {
     let (status, answers, remarks) = talk.end();
     assert_eq!(status, Some(0), "{remarks}");
     assert!(
-        remarks.contains("stopped; the conversation goes on"),
+        remarks.contains("stopped; the conversation continues"),
         "{remarks}"
     );
     assert!(answers.contains("…\n"), "{answers}");
@@ -345,7 +345,7 @@ fn commands_of_a_conversation() {
         assert!(remarks.contains(words), "{words} in {remarks}");
     }
     assert_eq!(
-        remarks.matches("begins anew with /").count(),
+        remarks.matches("new conversation about /").count(),
         4,
         "{remarks}"
     );

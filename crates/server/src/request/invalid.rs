@@ -7,11 +7,11 @@ use serde_json::value::RawValue;
 /// What is wrong with a request.
 #[derive(Debug, PartialEq)]
 pub struct Invalid {
-    /// The field at fault; none where the whole is.
+    /// The field at fault; `None` if it is the whole request.
     pub param: Option<String>,
     /// What is wrong, in a sentence that begins with the field's name.
     pub message: String,
-    /// There is more text than the context can hold.
+    /// Whether there is more text than the context can hold.
     pub too_long: bool,
 }
 
@@ -41,7 +41,7 @@ impl Invalid {
     }
 }
 
-/// A value as it stands in a message.
+/// A value as messages show it: the beginning of a long one.
 pub(super) fn shown(value: &RawValue) -> String {
     let text = value.get();
     if text.len() <= 60 {

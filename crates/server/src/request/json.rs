@@ -20,7 +20,7 @@ pub(super) fn number(name: &str, value: &RawValue) -> Result<f64, Invalid> {
     serde_json::from_str(value.get()).map_err(|_| Invalid::expected(name, "a number", value))
 }
 
-/// A number without a fraction; beyond 64 bits it is the last one there is.
+/// A number without a fraction; one beyond 64 bits becomes the largest.
 pub(super) fn whole_number(name: &str, value: &RawValue) -> Result<i128, Invalid> {
     if let Ok(exact) = serde_json::from_str::<u64>(value.get()) {
         return Ok(exact.into());
@@ -44,8 +44,8 @@ pub(super) fn string(name: &str, value: &RawValue) -> Result<String, Invalid> {
         .ok_or_else(|| Invalid::expected(name, "a short text", value))
 }
 
-/// Refuses brackets in brackets without end and names without end, before anything is built: what is left costs no more memory
-/// than the request itself. Where the text is no JSON, the parser will say so.
+/// Refuses deep nesting and long names before anything is built, so that parsing takes no more memory than the request itself. If the
+/// text is not JSON, the parser reports it.
 pub(super) fn bounded_shape(body: &[u8]) -> Result<(), Invalid> {
     let mut depth = 0;
     let mut bytes = body.iter().enumerate();

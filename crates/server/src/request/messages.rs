@@ -11,10 +11,10 @@ use crate::{buffer::Buffer, data_uri, neutral};
 /// JSON writes a character of one byte with six at most (`\u0041`).
 const LONGEST_ESCAPE: usize = 6;
 
-/// Something said, with the files of its pictures.
+/// A message, with the files of its pictures.
 #[derive(Debug)]
 pub struct Message {
-    /// `system`, `developer`, `user` or `assistant`; not checked yet.
+    /// `system`, `developer`, `user` or `assistant`; it is checked later.
     pub role: String,
     /// Its text parts, joined by line breaks.
     pub text: String,
@@ -71,7 +71,7 @@ pub(super) fn messages(
 }
 
 impl Message {
-    /// Reads the content: a text, or parts. `counted` runs the reading of a picture if one more is allowed.
+    /// Reads the content: a text, or parts. `counted` reads a picture if one more is allowed.
     fn read(
         &mut self,
         at: &str,
@@ -101,7 +101,7 @@ impl Message {
                 "image_url" => {
                     let name = format!("{at}.image_url");
                     let mut url = value("image_url")?;
-                    // Most clients write an object, some the address alone.
+                    // Most clients send an object, some the URL only.
                     if url.get().starts_with('{') {
                         let inner = fields(url, &name)?;
                         let found = inner.into_iter().find(|(name, _)| name == "url");
@@ -110,7 +110,7 @@ impl Message {
                             .1;
                     }
                     if !url.get().starts_with('"') {
-                        return Err(Invalid::expected(name, "an address", url));
+                        return Err(Invalid::expected(name, "a URL", url));
                     }
                     self.pictures.push(counted(&|| {
                         data_uri::file(url.get())

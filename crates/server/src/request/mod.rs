@@ -18,43 +18,43 @@ use self::{
 };
 use crate::neutral;
 
-/// What a request may hold.
+/// Limits of the contents of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestLimits {
     /// Bytes of all its texts.
     pub text: usize,
-    /// Pictures.
+    /// Number of pictures.
     pub pictures: usize,
 }
 
 /// A request for an answer.
 #[derive(Debug, Default)]
 pub struct ChatRequest {
-    /// The name asked for; it is not compared with the name of the model that answers.
+    /// The model's name in the request; it is not compared with the name of the model that answers.
     pub model: Option<String>,
     /// The conversation so far, in order.
     pub messages: Vec<Message>,
-    /// Whether the answer is to come in pieces, as it is generated.
+    /// Whether the answer is streamed as it is generated.
     pub stream: bool,
     /// Whether the last chunk of a stream counts tokens.
     pub include_usage: bool,
-    /// None where the server's default holds, here and below.
+    /// `None` takes the server's default, here and below.
     pub temperature: Option<f32>,
-    /// Most likely tokens whose probabilities add up to this are kept.
+    /// The likeliest tokens whose probabilities add up to this are kept.
     pub top_p: Option<f32>,
-    /// How many of the most likely tokens are kept; 0 is all.
+    /// How many of the likeliest tokens are kept; 0 is all.
     pub top_k: Option<usize>,
     /// Divides the scores of tokens that have occurred.
     pub repetition_penalty: Option<f32>,
-    /// Runs of so many tokens occur once; 0 is off.
+    /// N-grams of this size occur once; 0 is off.
     pub no_repeat_ngram_size: Option<usize>,
-    /// Most tokens of the answer; none where the client does not say.
+    /// Maximum number of tokens of the answer, if the client sets one.
     pub max_tokens: Option<usize>,
     /// Texts that end the answer.
     pub stop: Vec<String>,
-    /// The seed of sampling; none where each answer may be another.
+    /// The seed of sampling; without one, every answer is sampled differently.
     pub seed: Option<u64>,
-    /// Words of the last message, where attention is asked for.
+    /// Words of the last message whose attention is asked for.
     pub phrase: Option<String>,
 }
 
@@ -62,7 +62,7 @@ impl ChatRequest {
     /// Reads a request.
     ///
     /// # Errors
-    /// It is not JSON, not of the shape of OpenAI's, holds more than `limits`, or asks for something there is not.
+    /// It is not JSON, not in OpenAI's format, exceeds `limits`, or asks for something that is not supported.
     pub fn parse(body: &[u8], limits: &RequestLimits) -> Result<Self, Invalid> {
         bounded_shape(body)?;
         let text = std::str::from_utf8(body)
@@ -72,7 +72,7 @@ impl ChatRequest {
         let mut request = Self::default();
         let mut texts = Texts::of(limits.text);
         let mut has_messages = false;
-        // `max_completion_tokens` is the newer name and goes before the older one.
+        // `max_completion_tokens` is the newer name, and overrides the older one.
         let mut older = None;
         for (name, value) in fields(whole, "the request")? {
             if value.get() == "null" {

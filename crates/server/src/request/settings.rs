@@ -44,7 +44,7 @@ pub(super) fn include_usage(value: &RawValue) -> Result<bool, Invalid> {
         let at = format!("stream_options.{name}");
         match name.as_str() {
             "include_usage" if value.get() != "null" => include = boolean(&at, value)?,
-            // Padding against eavesdroppers on the length of chunks; without it the answer is the same.
+            // Padding that hides the length of chunks from eavesdroppers; the answer is the same without.
             "include_usage" | "include_obfuscation" => {}
             _ if neutral::is_empty(value.get()) || value.get() == "false" => {}
             _ => {
@@ -56,7 +56,7 @@ pub(super) fn include_usage(value: &RawValue) -> Result<bool, Invalid> {
     Ok(include)
 }
 
-/// The most tokens wished for. Negative is "as many as there are" to llama.cpp and its clients.
+/// The maximum number of tokens. Negative means no limit to llama.cpp and its clients.
 pub(super) fn most_tokens(name: &str, value: &RawValue) -> Result<Option<usize>, Invalid> {
     match whole_number(name, value)? {
         0 => Err(Invalid::expected(name, "1 or more", value)),
@@ -64,7 +64,7 @@ pub(super) fn most_tokens(name: &str, value: &RawValue) -> Result<Option<usize>,
     }
 }
 
-/// -1 is "another each time" to llama.cpp and its clients; other negative numbers are seeds like any.
+/// -1 is a random seed to llama.cpp and its clients; other negative numbers are seeds like any.
 pub(super) fn seed(value: &RawValue) -> Result<Option<u64>, Invalid> {
     let seed = whole_number("seed", value)?;
     Ok((seed != -1).then_some(seed as u64))

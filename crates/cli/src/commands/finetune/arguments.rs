@@ -1,4 +1,4 @@
-//! The flags, in the words of the original's script.
+//! The flags, with the names of the original's script.
 
 use std::path::PathBuf;
 
@@ -34,196 +34,196 @@ Examples:
 #[derive(Parser)]
 #[command(rename_all = "snake_case", after_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// Goes on with the run in this folder, with the flags it began with. Others may be given to train longer (`--num_train_epochs`,
-    /// `--max_steps`), to save at other times, on other devices, or in less memory (`--gradient_checkpointing`, `--packing`); what would
-    /// make it another training is refused.
+    /// Resume the run in this folder, with the flags it began with. Flags may be given to train longer (`--num_train_epochs`,
+    /// `--max_steps`), to save at other steps, on other devices, or in less memory (`--gradient_checkpointing`, `--packing`); a flag that
+    /// would make it another training is refused.
     #[arg(long, visible_alias = "resume_from_checkpoint")]
     pub(crate) resume: Option<PathBuf>,
-    /// Folder of the base model, in any layout, with its tokenizer.
+    /// Folder of the base model, in any layout, with its tokenizer; or its name on the hub, if it is in the hub's cache.
     #[arg(long, visible_aliases = ["model_name_or_path", "model_base"], default_value = TINY_BASE, value_parser = cached_folder)]
     pub(crate) base: PathBuf,
     /// Training records (`train_samples_tuning.json`).
     #[arg(long, visible_alias = "data_path", default_value = TRAINING_RECORDS)]
     pub(crate) data: PathBuf,
-    /// Folder that the records' picture paths start from.
+    /// Folder that the records' picture paths are relative to.
     #[arg(long, visible_alias = "image_folder", default_value = SAMPLE)]
     pub(crate) images: PathBuf,
     /// Folder of the run; by default the first free runs/finetune-N.
     #[arg(long, help_heading = "Run")]
     pub(crate) output_dir: Option<PathBuf>,
-    /// cpu, cuda or cuda:N; several with commas between share the micro-batches of every step.
+    /// cpu, cuda or cuda:N; several, separated by commas, share the micro-batches of every step.
     #[arg(long, default_value = "cpu")]
     pub(crate) device: Devices,
-    /// Seconds that each of several devices may take to answer before the run ends with its name.
+    /// Seconds that each of several devices may take for a step; then the run ends and names the device.
     #[arg(long)]
     pub(crate) ddp_timeout: Option<f64>,
-    /// Says what the training will need, in parameters, memory and steps, and does nothing else: no weight is read.
+    /// Print what the training will need, in parameters, memory and steps, and exit; no weight is read.
     #[arg(long)]
     pub(crate) plan: bool,
-    /// Plans for a GPU of so many GB, with fused attention and weights of 16 bits; without, for the CPU and what is free here.
+    /// Plan for a GPU with this many GB, with fused attention and 16-bit weights; without it, for the CPU and its free memory.
     #[arg(long, requires = "plan")]
     pub(crate) device_memory: Option<f64>,
-    /// Shows the training on the whole screen; q leaves the view, not the training.
+    /// Show the training on the whole screen; q leaves the view, and the training continues.
     #[arg(long)]
     pub(crate) full_screen: bool,
-    /// Number type of the frozen weights: f32, f16 or bf16; by default bf16 on a GPU, and on a CPU f32 for small models and the
-    /// stored one for large ones.
+    /// Dtype of the frozen weights: f32, f16 or bf16; by default bf16 on a GPU, and on a CPU f32 for small models and the stored dtype
+    /// for large ones.
     #[arg(long)]
     pub(crate) dtype: Option<TensorDtype>,
-    /// Frozen weights in bf16, as `--dtype bf16`.
+    /// Frozen weights in bf16, as with `--dtype bf16`; a preset sets it on GPUs only.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     pub(crate) bf16: Option<bool>,
-    /// Frozen weights in f16, as `--dtype f16`.
+    /// Frozen weights in f16, as with `--dtype f16`.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     pub(crate) fp16: Option<bool>,
-    /// Lets GPUs round the factors of f32 products to TF32.
+    /// Let GPUs round the factors of f32 matrix products to TF32.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     pub(crate) tf32: Option<bool>,
     /// Folder of the vision tower, in place of the one that the base names.
     #[arg(long)]
     pub(crate) vision_tower: Option<PathBuf>,
-    /// What the base's projector has to be, such as `mlp2x_gelu`; another base is refused.
+    /// The projector that the base must have, such as `mlp2x_gelu`.
     #[arg(long)]
     pub(crate) mm_projector_type: Option<String>,
-    /// Which hidden state of the tower the base has to take; another base is refused.
+    /// The hidden state of the vision tower that the base must use.
     #[arg(long, allow_hyphen_values = true)]
     pub(crate) mm_vision_select_layer: Option<i64>,
-    /// Only false is known.
+    /// Only False is supported.
     #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true", value_parser = boolean, action = Set)]
     pub(crate) mm_use_im_start_end: bool,
-    /// Only false is known.
+    /// Only False is supported.
     #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true", value_parser = boolean, action = Set)]
     pub(crate) mm_use_im_patch_token: bool,
-    /// How the base has to make pictures square (pad); another base is refused.
+    /// How the base must make pictures square (pad).
     #[arg(long)]
     pub(crate) image_aspect_ratio: Option<String>,
-    /// Only true is known: records are made ready when their batch is due.
+    /// Only True is supported: records are prepared when their batch is due.
     #[arg(long, num_args = 0..=1, default_value = "true", default_missing_value = "true", value_parser = boolean, action = Set)]
     pub(crate) lazy_preprocess: bool,
-    /// none or wandb; nothing is sent either way, the run folder has it all.
+    /// none or wandb; nothing is sent either way, the run folder has the whole log.
     #[arg(long)]
     pub(crate) report_to: Option<ReportTo>,
-    /// A DeepSpeed file, for what it makes of `--max_grad_norm`: it clips only if the file has `gradient_clipping`.
+    /// A DeepSpeed config: as there, gradients are clipped only if it has `gradient_clipping`.
     #[arg(long)]
     pub(crate) deepspeed: Option<PathBuf>,
-    /// Whose defaults: for the sample, or those of the original's script (`gallery_gpt`). The help of a flag gives both.
+    /// Defaults of the other flags: for the sample, or those of the original's script (`gallery_gpt`); their help gives both.
     #[arg(long, value_enum, default_value_t = Preset::Sample)]
     pub(crate) preset: Preset,
     #[command(flatten)]
     pub(crate) template: TrainingTemplate,
-    /// Adapter to go on training, in place of a new one: a folder of PEFT's or the original's. Its rank, alpha and dropout stay.
+    /// Folder of an adapter to train further, PEFT's or the original's, in place of a new one. It keeps its rank, alpha and dropout.
     #[arg(long, conflicts_with_all = ["lora_r", "lora_alpha", "lora_dropout"])]
     pub(crate) lora_path: Option<PathBuf>,
-    /// Train adapters of the decoder beside the projector; without, the whole decoder.
+    /// Train LoRA adapters of the decoder, and the projector; False trains the whole decoder.
     #[arg(long, num_args = 0..=1, default_value = "true", default_missing_value = "true", value_parser = boolean, action = Set)]
     pub(crate) lora_enable: bool,
-    /// Train the projector alone.
+    /// Train the projector only.
     #[arg(long, num_args = 0..=1, default_value = "false", default_missing_value = "true", value_parser = boolean, action = Set)]
     pub(crate) tune_mm_mlp_adapter: bool,
-    /// Inner width of the adapters.
+    /// Rank of the adapters.
     #[arg(long)]
     pub(crate) lora_r: Option<usize>,
-    /// Scale of the adapters times their rank.
+    /// Alpha of the adapters: their scale is alpha / rank.
     #[arg(long)]
     pub(crate) lora_alpha: Option<f64>,
-    /// Share of the adapters' inputs that are dropped.
+    /// Dropout of the adapters' inputs.
     #[arg(long)]
     pub(crate) lora_dropout: Option<f64>,
     /// Peak learning rate.
     #[arg(long, visible_alias = "lr")]
     pub(crate) learning_rate: Option<f64>,
-    /// Peak learning rate of the projector; without, that of the rest.
+    /// Peak learning rate of the projector; if not set, `--learning_rate`.
     #[arg(long)]
     pub(crate) mm_projector_lr: Option<f64>,
-    /// Weight decay.
+    /// Weight decay; norms and biases are never decayed.
     #[arg(long)]
     pub(crate) weight_decay: Option<f64>,
-    /// Share of the steps over which the rate rises.
+    /// Fraction of the steps over which the learning rate rises.
     #[arg(long)]
     pub(crate) warmup_ratio: Option<f64>,
-    /// How the rate goes on after its peak: cosine, linear, `constant_with_warmup` or constant.
+    /// Schedule of the learning rate: cosine, linear, `constant_with_warmup` or constant.
     #[arg(long)]
     pub(crate) lr_scheduler_type: Option<SchedulerType>,
-    /// Global norm that gradients are scaled down to; 0 leaves them.
+    /// Global norm that gradients are clipped to; 0 is off.
     #[arg(long)]
     pub(crate) max_grad_norm: Option<f64>,
-    /// Times over the data; 0.5 is half of it.
+    /// Epochs; 0.5 is half of the records.
     #[arg(long, visible_alias = "epochs")]
     pub(crate) num_train_epochs: Option<f64>,
-    /// Stops after so many steps; -1 does not.
+    /// Stop after this many steps; -1 is no limit.
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) max_steps: Option<i64>,
-    /// Records of a micro-batch.
+    /// Records per micro-batch.
     #[arg(long)]
     pub(crate) per_device_train_batch_size: Option<usize>,
-    /// Micro-batches of a step.
+    /// Micro-batches per step.
     #[arg(long)]
     pub(crate) gradient_accumulation_steps: Option<usize>,
-    /// What the loss of a step is a mean of: its supervised tokens (step), or the means of its micro-batches (`micro_batches`), as in
-    /// the original.
+    /// What the loss of a step is averaged over: its supervised tokens (step), or the means of its micro-batches (`micro_batches`), as
+    /// in the original.
     #[arg(long)]
     pub(crate) loss_mean: Option<LossMean>,
     /// Order of the records: sequential, shuffled, `group_by_length`, or `gallery_gpt` (the original's, which never shuffles).
     #[arg(long)]
     pub(crate) order: Option<Order>,
-    /// true groups records of like length (with the preset `gallery_gpt` in the original's order), false shuffles them.
+    /// True groups records of similar length (with the preset `gallery_gpt` in the original's order), False shuffles them.
     #[arg(long, conflicts_with = "order", num_args = 0..=1, default_missing_value = "true", value_parser = boolean)]
     pub(crate) group_by_modality_length: Option<bool>,
-    /// Lays the records of a micro-batch out in one row, without padding: off or `one_row`.
+    /// Pack the records of a micro-batch into one row, without padding: off or `one_row`.
     #[arg(long, num_args = 0..=1, default_missing_value = "one_row", value_parser = packing)]
     pub(crate) packing: Option<Packing>,
-    /// What lengths are rounded up to a multiple of; by default 64 on GPUs, and 1 on a CPU.
+    /// Pad lengths to a multiple of this; by default 64 on GPUs, and 1 on a CPU.
     #[arg(long)]
     pub(crate) pad_to_multiple_of: Option<usize>,
-    /// Validation records that are looked at together.
+    /// Records per validation batch.
     #[arg(long)]
     pub(crate) per_device_eval_batch_size: Option<usize>,
-    /// Threads that decode pictures ahead; 0 shares those of the step.
+    /// Threads that decode pictures ahead of the step; 0 uses the step's own.
     #[arg(long)]
     pub(crate) dataloader_num_workers: Option<usize>,
     /// Steps between lines of the log.
     #[arg(long)]
     pub(crate) logging_steps: Option<usize>,
-    /// Most operations a second of the device, in 10^12: the log then has the model FLOPs utilization.
+    /// Peak TFLOP/s of the device; with it the log has the model FLOPs utilization.
     #[arg(long)]
     pub(crate) peak_tflops: Option<f64>,
-    /// steps validates every `--eval_steps`, no does not.
+    /// steps validates every `--eval_steps`, no never does.
     #[arg(long, visible_alias = "eval_strategy", value_enum)]
     pub(crate) evaluation_strategy: Option<Strategy>,
-    /// steps saves every `--save_steps`, no does not.
+    /// steps saves every `--save_steps`, no never does.
     #[arg(long, value_enum)]
     pub(crate) save_strategy: Option<Strategy>,
-    /// Runs the decoder's blocks again in the backward pass: off, blocks (false and true as well), or the number of the first that are.
+    /// Recompute the decoder's blocks in the backward pass: off or False, blocks or True, or a number for so many of the first blocks.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_parser = recompute)]
     pub(crate) gradient_checkpointing: Option<Recompute>,
-    /// Records that are not trained on, in the form of the training records, for a validation loss.
+    /// Validation records, in the form of the training records.
     #[arg(long)]
     pub(crate) eval_data: Option<PathBuf>,
-    /// Pictures to ask about as the training goes on, for the run's page; by default some test paintings of the sample.
+    /// Pictures that the model describes during the training, for the run's page; by default some test paintings of the sample.
     #[arg(long, num_args = 1..)]
     pub(crate) sample_images: Vec<PathBuf>,
-    /// Steps between validations, and between looks at the sample pictures; 0 has them at the end alone.
+    /// Steps between validations, and between descriptions of the sample pictures; 0 has both at the end only.
     #[arg(long)]
     pub(crate) eval_steps: Option<usize>,
-    /// Ends the training after so many validations that were no better than the best.
+    /// Stop after this many validations without a new best loss.
     #[arg(long, requires = "eval_data")]
     pub(crate) early_stopping_patience: Option<usize>,
     /// Steps between checkpoints; 0 writes none.
     #[arg(long)]
     pub(crate) save_steps: Option<usize>,
-    /// Checkpoints that are kept, the newest.
+    /// Checkpoints to keep: the newest.
     #[arg(long)]
     pub(crate) save_total_limit: Option<usize>,
-    /// Longest record in tokens, pictures expanded.
+    /// Maximum length of a record in tokens, those of its pictures included.
     #[arg(long, default_value_t = 2048)]
     pub(crate) model_max_length: usize,
-    /// What to do about a record that cannot be used: end the run, or leave it out and list it in the run folder.
+    /// What to do about a record that cannot be used: end the run, or skip it and list it in the run folder.
     #[arg(long, value_enum, default_value_t = BadRecordPolicy::Fail)]
     pub(crate) on_bad_record: BadRecordPolicy,
-    /// Most records that may be left out.
+    /// Maximum number of records to skip.
     #[arg(long, default_value_t = 100)]
     pub(crate) max_bad_records: usize,
-    /// Seed of the adapters, the order and dropout.
+    /// Seed of new adapters, of the order and of dropout.
     #[arg(long, help_heading = "Optimizer", default_value_t = 42)]
     pub(crate) seed: u64,
 }
@@ -280,13 +280,13 @@ fn packing(text: &str) -> Result<Packing, String> {
     }
 }
 
-/// True and False in any case, and what [`Recompute`] reads.
+/// What [`Recompute`] reads, with True and False in any case.
 fn recompute(text: &str) -> Result<Recompute, String> {
     text.to_ascii_lowercase().parse()
 }
 
 impl Arguments {
-    /// Refuses defaults that are not there, in words that say that they are defaults.
+    /// Refuses default paths that do not exist, and says that they are defaults.
     pub(crate) fn ensure_defaults_are_there(&self) -> anyhow::Result<()> {
         for (path, default, flag) in [
             (&self.base, TINY_BASE, "--base"),
@@ -319,11 +319,11 @@ impl Arguments {
             .map(|(flag, _)| *flag)
             .collect();
         if said.len() > 1 {
-            bail!("{} say the same thing twice; give one", said.join(" and "));
+            bail!("{} both set the dtype; give one", said.join(" and "));
         }
         if self.tune_mm_mlp_adapter && self.lora_path.is_some() {
             bail!(
-                "--tune_mm_mlp_adapter True trains the projector alone, --lora_path an adapter; give one"
+                "--tune_mm_mlp_adapter True trains the projector only, --lora_path an adapter; give one"
             );
         }
         fn set<T>(field: &mut T, flag: Option<T>) {
@@ -376,7 +376,7 @@ impl Arguments {
             training.max_steps = match steps {
                 -1 => None,
                 1.. => Some(steps as usize),
-                _ => bail!("--max_steps {steps}: expected at least 1, or -1 for no bound"),
+                _ => bail!("--max_steps {steps}: expected at least 1, or -1 for no limit"),
             };
         }
         set(&mut training.loss_mean, self.loss_mean);
@@ -424,7 +424,8 @@ impl Arguments {
         Ok((training, lora))
     }
 
-    /// What says where things are and how the model is read. Of the preset, only what the base is held against stays where no flag is given.
+    /// The arguments that are paths, or say how the model is read. Without a flag, the preset decides what the base must be and the dtype;
+    /// it sets no path.
     fn script(&self, script: &mut ScriptArguments) {
         let preset = std::mem::take(script);
         *script = ScriptArguments {

@@ -20,7 +20,7 @@ impl Arguments {
             training = training.on_gpu();
         }
         let mut values = as_flags(&training, &lora)?;
-        // Whether the script's values hold depends on other flags; the preset sets them again.
+        // The script's values depend on other flags too; reading the preset back sets them again.
         for name in fields(to_value(&training.script)?)?.keys() {
             values.remove(name);
         }
@@ -34,7 +34,7 @@ impl Arguments {
     }
 }
 
-/// Settings by the names of their flags. A setting that has no flag is among them too; nobody asks for it.
+/// Settings by the names of their flags. Settings without a flag are among them, and are never looked up.
 fn as_flags(training: &TrainingConfig, lora: &LoraConfig) -> anyhow::Result<Table> {
     let mut values = Table::new();
     for (name, value) in fields(to_value(training)?)? {

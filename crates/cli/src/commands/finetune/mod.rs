@@ -1,4 +1,4 @@
-//! The main job: finetunes a base with LoRA on records of paintings, then shows what changed.
+//! Finetunes a base with LoRA on records of paintings, then shows what changed.
 //!
 //! Without flags it takes the base and the sample in `datasets/`, and ends with a test painting: the reference, the base's
 //! text and the finetuned text. The flags have the names of the original's script.
@@ -33,7 +33,7 @@ use crate::{
     terminal::{Stopped, interrupt},
 };
 
-/// Trains, or goes on with a training, by the arguments and as they were given.
+/// Begins or resumes a training. `line` has the flags as they were given.
 ///
 /// # Errors
 /// Anything that ends it before it is done.
@@ -67,9 +67,9 @@ fn print_config(arguments: &Arguments, line: &Line) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The flags that a run began with, and the ones that are given now in their place.
+/// The flags that a run began with, overridden by those that are given now.
 fn flags_over(began: &[String], given: &[String]) -> Vec<String> {
-    // The one flag with several values, to which more would be added; it is recorded last.
+    // The one flag of several values, where new values would be added to the old ones; it is recorded last.
     let several = |flag: &&String| !flag.starts_with("--sample_images");
     let kept = began.iter().take_while(several).count();
     let began = if given.iter().all(|flag| several(&flag)) {
@@ -86,7 +86,7 @@ fn run(arguments: &Arguments, flags: Vec<String>) -> anyhow::Result<()> {
     }
     arguments.ensure_defaults_are_there()?;
     let folder = run_folder(arguments);
-    // Before a base is loaded for nothing.
+    // Checked before the base is loaded.
     match &arguments.resume {
         Some(run) => drop(RunFolder::resume(run)?),
         None => RunFolder::ensure_free(&folder).map_err(in_flags)?,
@@ -109,12 +109,12 @@ fn run(arguments: &Arguments, flags: Vec<String>) -> anyhow::Result<()> {
             format!("adapter of rank {}", arguments.settings()?.1.rank)
         }
         (Some(path), TrainableParts::LORA) => {
-            format!("going on with the adapter {}", path.display())
+            format!("the adapter {} further", path.display())
         }
         _ => "projector and decoder".to_owned(),
     };
-    interrupt::outlive_terminal()?;
-    let cancel = interrupt::first_asks()?;
+    interrupt::ignore_hangup()?;
+    let cancel = interrupt::cancel_on_signal()?;
     let finetune = finetune.cancel(cancel.clone());
     let run = if arguments.resume.is_some() {
         finetune.resume(&folder)
@@ -139,7 +139,7 @@ fn run(arguments: &Arguments, flags: Vec<String>) -> anyhow::Result<()> {
     drop(progress);
     let finetuned = match finetuned {
         Err(FinetuneError::Train(TrainError::Interrupted { step, .. })) => bail!(Stopped(format!(
-            "stopped after step {step}; go on with finetune --resume {path}"
+            "stopped after step {step}; resume with finetune --resume {path}"
         ))),
         finetuned => finetuned.map_err(in_flags)?,
     };
@@ -147,7 +147,7 @@ fn run(arguments: &Arguments, flags: Vec<String>) -> anyhow::Result<()> {
     if run.bad_count() > 0 {
         let (count, list) = (run.bad_count(), run.bad_records());
         say!(
-            "{count} records were left out; they are listed in {}",
+            "{count} records were skipped; they are listed in {}",
             list.display()
         );
     }
@@ -172,14 +172,14 @@ fn run(arguments: &Arguments, flags: Vec<String>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Loads the base and checks the records, by the flags.
+/// Loads the base and checks the records.
 fn prepare(arguments: &Arguments) -> anyhow::Result<Finetune> {
     let (training, lora) = arguments.settings()?;
     training.validate()?;
     let options = arguments.load_options(&training.script);
     ensure!(
         DeviceKind::allow_tf32(training.script.tf32),
-        "--tf32 comes too late: a GPU is in use already"
+        "--tf32 cannot be set any more: a GPU is in use already"
     );
     let device = arguments.device.first().device()?;
     let others = arguments.device.others().iter().map(|other| other.device());
@@ -205,7 +205,7 @@ fn prepare(arguments: &Arguments) -> anyhow::Result<Finetune> {
     Ok(finetune)
 }
 
-/// Reads and checks the training records, and says what is unusual about them.
+/// Reads and checks the training records, and prints what is unusual about them.
 fn checked_records(arguments: &Arguments, batcher: Batcher) -> anyhow::Result<TrainingRecords> {
     let path = arguments.data.display();
     let set = PaintingForm::load(&arguments.data)?;
@@ -230,7 +230,7 @@ fn checked_records(arguments: &Arguments, batcher: Batcher) -> anyhow::Result<Tr
     Ok(records)
 }
 
-/// The folder of the run: the one that is resumed, the one that is wanted, or the first free one.
+/// The folder of the run: the one that is resumed, the one that is given, or the first free one.
 fn run_folder(arguments: &Arguments) -> PathBuf {
     match arguments.resume.as_ref().or(arguments.output_dir.as_ref()) {
         Some(path) => path.clone(),

@@ -1,4 +1,4 @@
-//! What a training will need, before anything is paid for it.
+//! What a training will need in parameters, memory and steps.
 
 use gallery_gpt::{
     checkpoint::{Checkpoint, inspect_adapter},
@@ -11,7 +11,7 @@ use gallery_gpt::{
 
 use super::{arguments::Arguments, checked_records, resume::in_flags};
 
-/// `--plan`: from the base's config, its tokenizer and the records. Of weights, only the list of names and shapes is read.
+/// `--plan`: from the base's config, its tokenizer and the records. Of the weights only names and shapes are read.
 pub(crate) fn show_plan(arguments: &Arguments) -> anyhow::Result<()> {
     let (mut training, mut lora) = arguments.settings()?;
     if attention(arguments) == AttentionMemory::Fused {
@@ -41,7 +41,7 @@ pub(crate) fn show_plan(arguments: &Arguments) -> anyhow::Result<()> {
         .allowed_by(training.on_bad_record)
         .map_err(in_flags)?;
     if left_out > 0 {
-        say!("{left_out} records would be left out");
+        say!("{left_out} records would be skipped");
     }
     let small = checkpoint.parameters() < 1_000_000_000;
     let bytes = match options.dtype {
@@ -86,14 +86,14 @@ pub(crate) fn show_plan(arguments: &Arguments) -> anyhow::Result<()> {
             say!("  {option}");
         }
     }
-    // Every block that is run again costs time, so no more of them than the memory asks for.
+    // Every block that is recomputed costs time, so as few as the memory allows.
     match trainer.least_recompute(&model, records.sizes(), there) {
         Some(0) => say!("--gradient_checkpointing off fits, and is fastest"),
         Some(again) if again < config.llama.num_hidden_layers => {
             say!("--gradient_checkpointing {again} fits, and is fastest");
         }
         Some(_) => say!("--gradient_checkpointing blocks is needed"),
-        None => say!("it does not fit with all blocks run again either"),
+        None => say!("it does not fit with all blocks recomputed either"),
     }
     Ok(())
 }
@@ -106,7 +106,7 @@ fn attention(arguments: &Arguments) -> AttentionMemory {
     }
 }
 
-/// What a program may take here, where the system says so.
+/// The memory that is free here, where the system tells it.
 fn free_memory(arguments: &Arguments) -> Option<AvailableMemory> {
     let is_cpu = arguments.device.first().is_cpu();
     is_cpu.then(AvailableMemory::now).flatten()

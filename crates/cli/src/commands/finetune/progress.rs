@@ -1,4 +1,4 @@
-//! What a terminal shows of a training: a bar, or a screen; a line now and then elsewhere.
+//! Progress of a training: a bar or a screen on a terminal, a line every 20 steps elsewhere.
 
 use std::{io::IsTerminal, thread, time::Duration};
 
@@ -8,21 +8,21 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::screen::Screen;
 
-const STOPPING: &str = "stopping after this step; Ctrl-C again leaves at once";
+const STOPPING: &str = "stopping after this step; Ctrl-C again stops at once";
 
-/// A bar on a terminal, or a screen; a line now and then elsewhere.
+/// Where progress is shown.
 pub(crate) struct Progress {
     bar: ProgressBar,
     screen: Option<Screen>,
     cancel: CancelToken,
-    /// Whether it was said that the training stops.
+    /// Whether the message that the training stops was shown.
     stopping: bool,
 }
 
 impl Progress {
     pub(crate) fn new(full_screen: bool, cancel: &CancelToken) -> anyhow::Result<Self> {
         let style = ProgressStyle::with_template(
-            "{bar:30} {pos}/{len} steps, {elapsed} gone, {eta} left, {msg}",
+            "{bar:30} {pos}/{len} steps, {elapsed} elapsed, {eta} left, {msg}",
         )?;
         ensure!(
             !full_screen || std::io::stdout().is_terminal(),
@@ -30,7 +30,7 @@ impl Progress {
         );
         let bar = ProgressBar::new(0).with_style(style);
         if !full_screen {
-            say_when_asked(bar.clone(), cancel.clone());
+            note_cancelled(bar.clone(), cancel.clone());
         }
         Ok(Self {
             bar,
@@ -81,7 +81,7 @@ impl Progress {
                 if let Some(screen) = &mut self.screen {
                     screen.view.resumed(*step, losses, validation);
                 }
-                self.say(format!("going on after step {step}"));
+                self.say(format!("resumed after step {step}"));
             }
             TrainEvent::Evaluated { step, loss } => {
                 if let Some(screen) = &mut self.screen {
@@ -94,10 +94,10 @@ impl Progress {
                 best_loss,
                 ..
             } => self.say(format!(
-                "stopped: no better than {best_loss:.3} at step {best_step} for too long"
+                "stopped early: the validation loss was best at step {best_step}, {best_loss:.3}"
             )),
             TrainEvent::LeftOut { record, count } => {
-                self.say(format!("left out ({count} so far): {record}"));
+                self.say(format!("skipped ({count} so far): {record}"));
             }
             TrainEvent::Saved { .. } => {}
             TrainEvent::Finished { steps, seconds } => {
@@ -112,7 +112,7 @@ impl Progress {
             }
             if !screen.draw() {
                 self.screen = None;
-                say_when_asked(self.bar.clone(), self.cancel.clone());
+                note_cancelled(self.bar.clone(), self.cancel.clone());
             }
         }
     }
@@ -129,8 +129,8 @@ impl Progress {
     }
 }
 
-/// Says on standard error that the training stops, as soon as it was asked to.
-fn say_when_asked(bar: ProgressBar, cancel: CancelToken) {
+/// Prints to standard error that the training stops, as soon as it is cancelled.
+fn note_cancelled(bar: ProgressBar, cancel: CancelToken) {
     thread::spawn(move || {
         while !cancel.is_cancelled() {
             if bar.is_finished() {

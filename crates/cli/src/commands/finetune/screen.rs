@@ -1,4 +1,4 @@
-//! The training on the whole screen: how far it is, the loss so far, the figures of the last step, what happened.
+//! The training on the whole screen: progress, the curve of the loss, figures of the last step, messages.
 
 use std::{
     collections::VecDeque,
@@ -32,7 +32,7 @@ pub(crate) struct View {
     pub(crate) total_steps: usize,
     losses: Vec<(f64, f64)>,
     validations: Vec<(f64, f64)>,
-    /// Steps.
+    /// Steps done.
     done: usize,
     last: Option<(StepReport, f64, f64)>,
     messages: VecDeque<String>,
@@ -54,7 +54,7 @@ impl View {
         self.last = Some((report.clone(), tokens_per_second, data_wait));
     }
 
-    /// The curve so far, of a run that is gone on with.
+    /// The curve so far, of a run that is resumed.
     pub(crate) fn resumed(
         &mut self,
         step: usize,
@@ -75,7 +75,7 @@ impl View {
         self.validations.push((step as f64, loss));
     }
 
-    /// Time left at the pace so far.
+    /// Time left at the speed so far.
     fn left(&self) -> Option<Duration> {
         let (began, first) = self.began?;
         let done = self.last.as_ref()?.0.step;
@@ -164,7 +164,7 @@ impl View {
     }
 }
 
-/// A message in lines of a width.
+/// A message, wrapped at a width.
 fn broken(text: &str, width: usize) -> Vec<String> {
     let letters: Vec<char> = text.chars().collect();
     letters
@@ -173,7 +173,7 @@ fn broken(text: &str, width: usize) -> Vec<String> {
         .collect()
 }
 
-/// A screen of its own for as long as it lives.
+/// The whole terminal, for as long as this lives.
 pub(crate) struct Screen {
     terminal: DefaultTerminal,
     wanted: Arc<AtomicBool>,
@@ -181,8 +181,8 @@ pub(crate) struct Screen {
 }
 
 impl Screen {
-    /// Takes the terminal. Its keys are read on a thread of their own, however long a step takes: Ctrl-C, which the terminal does
-    /// not turn into a signal now, cancels the training, and the second one ends the program.
+    /// Takes over the terminal. A thread of its own reads keys, however long a step takes: Ctrl-C, which the terminal does not turn into a
+    /// signal in this mode, cancels the training, and a second Ctrl-C ends the program.
     pub(crate) fn new(cancel: &CancelToken) -> anyhow::Result<Self> {
         let wanted = Arc::new(AtomicBool::new(true));
         let screen = Self {
@@ -195,7 +195,7 @@ impl Screen {
         Ok(screen)
     }
 
-    /// Draws; returns whether it is still wanted.
+    /// Draws; returns whether the view is still wanted.
     pub(crate) fn draw(&mut self) -> bool {
         let drawn = self.terminal.draw(|frame| self.view.draw(frame)).is_ok();
         drawn && self.wanted.load(Ordering::Relaxed)
@@ -207,7 +207,7 @@ fn read_keys(wanted: &AtomicBool, cancel: &CancelToken) {
         let key = match event::poll(Duration::from_millis(100)) {
             Ok(false) => continue,
             Ok(true) => event::read(),
-            // The terminal has gone.
+            // The terminal was closed.
             Err(_) => return,
         };
         let Ok(Event::Key(key)) = key else { continue };
@@ -226,7 +226,7 @@ fn read_keys(wanted: &AtomicBool, cancel: &CancelToken) {
 
 #[allow(
     clippy::exit,
-    reason = "the second Ctrl-C leaves at once, as the signal does elsewhere"
+    reason = "a second Ctrl-C ends the program at once, as the signal does elsewhere"
 )]
 fn leave() -> ! {
     std::process::exit(i32::from(crate::terminal::INTERRUPTED))

@@ -1,4 +1,4 @@
-//! The sample's test paintings: what a model says of them before and after, and how much of it is true.
+//! The sample's test paintings: what the model writes about them before and after the training, and how much of it is true.
 
 use std::path::{Path, PathBuf};
 
@@ -23,7 +23,7 @@ pub(crate) struct Test {
     pub(crate) pictures: Vec<PathBuf>,
 }
 
-/// What a model makes of the test paintings.
+/// A model's texts about the test paintings, and figures of them.
 pub(crate) struct Figures {
     texts: Vec<String>,
     loss: f64,
@@ -58,7 +58,7 @@ pub(crate) fn sample_test_set(arguments: &Arguments) -> anyhow::Result<Option<Te
     Ok(Some(test))
 }
 
-/// What a model writes about the paintings, and how much of it is true.
+/// Describes the paintings with a model, and measures how much is true.
 pub(crate) fn examine(
     gallery: &GalleryGpt,
     test: &Test,
@@ -97,7 +97,7 @@ pub(crate) fn examine(
     })
 }
 
-/// A share in percent, with one place behind the point.
+/// A fraction in percent, rounded to one decimal place.
 fn percent(share: f64) -> f64 {
     (1000.0 * share).round() / 10.0
 }
