@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, fmt::Write};
 
 use gallery_gpt_data::TestPainting;
+use gallery_gpt_report::{Color, HtmlPage, escape};
 
 use crate::{
     Comparison, Interval, Score, Scorer, SystemScores, painting_name, reference_count, rouge_words,
@@ -31,12 +32,25 @@ pub struct Report<'a> {
     pub shown: usize,
 }
 
-const STYLE: &str = "
-:root { color-scheme: light dark;--ink: #1d1b16;--paper: #fbf9f4;--line: #d8d2c4;--soft: #6d6758;--bar: #8a6d3b;--good: #dcecd3;--bad: #f6dcd4 }
-@media (prefers-color-scheme: dark) { :root {--ink: #ece7db;--paper: #191713;--line: #3c382f;--soft: #a39c8b;--bar: #c9a66b;--good: #2c4424;--bad: #54302a } }
-* { box-sizing: border-box }
-body { margin: 0 auto; max-width: 72rem; padding: 1.5rem 1rem 4rem; background: var(--paper); color: var(--ink); font: 1rem/1.5 Georgia, 'Times New Roman', serif }
-h1, h2, h3 { font-weight: 600; line-height: 1.2 } h1 { font-size: 1.7rem } h2 { margin-top: 2.5rem; font-size: 1.25rem } h3 { font-size: 1rem; margin: 0 0 .5rem }
+const COLORS: [Color<'_>; 3] = [
+    Color {
+        name: "bar",
+        light: "#8a6d3b",
+        dark: "#c9a66b",
+    },
+    Color {
+        name: "good",
+        light: "#dcecd3",
+        dark: "#2c4424",
+    },
+    Color {
+        name: "bad",
+        light: "#f6dcd4",
+        dark: "#54302a",
+    },
+];
+
+const STYLE: &str = "h1 { font-size: 1.7rem } h2 { margin-top: 2.5rem; font-size: 1.25rem } h3 { font-size: 1rem; margin: 0 0 .5rem }
 .scroll { overflow-x: auto; background: linear-gradient(to right, var(--paper) 2rem, transparent) local, linear-gradient(to left, var(--paper) 2rem, transparent) 100% local, linear-gradient(to right, var(--line), transparent .8rem), linear-gradient(to left, var(--line), transparent .8rem) 100% } nav a { color: inherit; margin-right: 1rem } .notice { border-left: .3rem solid var(--bar); padding-left: .8rem } table { border-collapse: collapse; width: 100% }
 th, td { padding: .4rem .7rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap; vertical-align: top } th:first-child, td:first-child { text-align: left }
 small, figcaption, .soft { color: var(--soft); font-size: .82rem } code { font-size: .78rem; overflow-wrap: anywhere }
@@ -49,13 +63,6 @@ small, figcaption, .soft { color: var(--soft); font-size: .82rem } code { font-s
 /// Links to the sections, and the legend of the colours.
 const LEGEND: &str = "<nav class=\"soft\"><a href=\"#distribution\">distribution</a><a href=\"#best\">best</a><a href=\"#worst\">worst</a><a href=\"#improved\">most improved</a></nav>\n<p class=\"soft\">In the texts: <ins>words that a reference has too</ins>; in the references: <del>words that the last system's text lacks</del>.</p>\n";
 
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-}
-
 impl Report<'_> {
     /// Renders the page. `picture` returns the URL of a painting's picture; a `data:` URI makes the
     /// page self-contained.
@@ -65,11 +72,16 @@ impl Report<'_> {
         scorer: &Scorer,
         mut picture: impl FnMut(&TestPainting) -> Option<String>,
     ) -> String {
-        let mut page = String::new();
-        let title = escape(self.title);
-        let _ = write!(
+        let frame = HtmlPage {
+            title: self.title,
+            colors: &COLORS,
+            style: STYLE,
+            reload_after: None,
+        };
+        let mut page = frame.start();
+        let _ = writeln!(
             page,
-            "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>{title}</title>\n<style>{STYLE}</style>\n<h1>{title}</h1>\n<p class=\"soft\">{} paintings, {} references each. Scores from 0 to 100, each with its 95 % bootstrap confidence interval.</p>\n",
+            "<p class=\"soft\">{} paintings, {} references each. Scores from 0 to 100, each with its 95 % bootstrap confidence interval.</p>",
             self.paintings.len(),
             self.references()
         );

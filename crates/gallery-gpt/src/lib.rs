@@ -78,6 +78,7 @@ pub use gallery_gpt_eval as eval;
 pub use gallery_gpt_llama as llama;
 pub use gallery_gpt_model as model;
 pub use gallery_gpt_projector as projector;
+pub use gallery_gpt_report as report;
 pub use gallery_gpt_text as text;
 pub use gallery_gpt_train as train;
 pub use gallery_gpt_vision as vision;

@@ -1,12 +1,9 @@
 //! A picture to ask about: a file, bytes or pixels.
 
-use std::{
-    io::Cursor,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use image::{RgbImage, codecs::jpeg::JpegEncoder, imageops::FilterType};
+use gallery_gpt_report::thumbnail;
+use image::RgbImage;
 
 use crate::{
     GalleryError,
@@ -41,32 +38,14 @@ impl Picture<'_> {
     ///
     /// # Errors
     /// The picture cannot be read.
-    ///
-    /// # Panics
-    /// Never: a picture so small has a JPEG.
     pub fn thumbnail(self, processor: &ImageProcessor) -> Result<String, GalleryError> {
-        let small = |picture: &RgbImage| {
-            let picture = image::DynamicImage::ImageRgb8(picture.clone());
-            picture.resize(THUMBNAIL, THUMBNAIL, FilterType::CatmullRom)
-        };
-        let small = match self {
-            Self::File(path) => small(&processor.open(path)?),
-            Self::Bytes(bytes) => small(&processor.decode(IN_MEMORY, bytes)?),
-            Self::Pixels(pixels) => small(pixels),
-        };
-        let mut jpeg = Cursor::new(Vec::new());
-        let encoder = JpegEncoder::new_with_quality(&mut jpeg, 82);
-        small
-            .to_rgb8()
-            .write_with_encoder(encoder)
-            .expect("pixels of at most 416 x 416 fit a JPEG in memory");
-        let jpeg = STANDARD.encode(jpeg.into_inner());
-        Ok(format!("data:image/jpeg;base64,{jpeg}"))
+        Ok(match self {
+            Self::File(path) => thumbnail(&processor.open(path)?),
+            Self::Bytes(bytes) => thumbnail(&processor.decode(IN_MEMORY, bytes)?),
+            Self::Pixels(pixels) => thumbnail(pixels),
+        })
     }
 }
-
-/// Longest side of a thumbnail in pixels.
-const THUMBNAIL: u32 = 416;
 
 /// The name of bytes in messages.
 const IN_MEMORY: &str = "a picture in memory";

@@ -4,12 +4,13 @@
 
 use std::path::Path;
 
-const FLOORS: [(&str, usize); 15] = [
+const FLOORS: [(&str, usize); 16] = [
     ("text", 0),
     ("vision", 0),
     ("projector", 0),
     ("llama", 0),
     ("scenes", 0),
+    ("report", 0),
     ("model", 1),
     ("data", 1),
     ("checkpoint", 2),

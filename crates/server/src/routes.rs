@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant, SystemTime},
@@ -18,7 +18,13 @@ use axum::{
     response::{IntoResponse, Response, Sse, sse},
     routing::{get, post},
 };
-use gallery_gpt::{model::CancelToken, prelude::*, text::Role, vision::ImageLimits};
+use gallery_gpt::{
+    model::CancelToken,
+    prelude::*,
+    report::{Color, color_rules},
+    text::Role,
+    vision::ImageLimits,
+};
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::{StreamExt, wrappers::UnboundedReceiverStream};
@@ -108,10 +114,7 @@ pub fn serve(
             "/",
             page("text/html; charset=utf-8", include_str!("page.html")),
         )
-        .route(
-            "/page.css",
-            page("text/css; charset=utf-8", include_str!("page.css")),
-        )
+        .route("/page.css", page("text/css; charset=utf-8", &STYLE))
         .route(
             "/page.js",
             page("text/javascript; charset=utf-8", include_str!("page.js")),
@@ -132,6 +135,22 @@ pub fn serve(
         .layer(from_fn(guard::strict));
     (router, worker)
 }
+
+/// The page's own colours, beside those of all pages.
+const COLORS: [Color<'_>; 2] = [
+    Color {
+        name: "accent",
+        light: "#8a6d3b",
+        dark: "#c9a66b",
+    },
+    Color {
+        name: "bad",
+        light: "#a03a22",
+        dark: "#e08a72",
+    },
+];
+
+static STYLE: LazyLock<String> = LazyLock::new(|| color_rules(&COLORS) + include_str!("page.css"));
 
 /// The most bytes of text of one token. A text with more bytes than that for each token of the context is too long.
 fn longest_token(gallery: &GalleryGpt) -> usize {

@@ -43,13 +43,14 @@ pub use config::{
 };
 pub use error::{TrainError, TrainingConfigError};
 pub use event::TrainEvent;
+pub use gallery_gpt_report::CurvePoint;
 pub use memory::{
     AttentionMemory, AvailableMemory, MemoryPlan, PlannedModel, TrainingPlan, flops_per_token,
     memory_saving_options,
 };
 pub use optim::{ParamGroups, Schedule, clip_global_norm, global_norm};
 pub use run::{
-    CheckpointState, CurvePoint, EvaluationLine, LogLine, LogState, LoraSettings, PictureDigest,
+    CheckpointState, EvaluationLine, LogLine, LogState, LoraSettings, PictureDigest,
     PictureEvidence, RecordDigest, RunFolder, RunSettings, SampleLine, SamplePainting, Samples,
     SpeedLine, TrainingCheckpoint, write_curve,
 };

@@ -1,16 +1,33 @@
 //! The files for people: the loss curve and the page.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use gallery_gpt_checkpoint::write_file;
+use gallery_gpt_report::{ChartError, CurvePoint, loss_chart};
 
-use super::{
-    RunFolder, SamplePainting,
-    curve::{CurvePoint, loss_chart, write_curve},
-    page::Page,
-    settings::SETTINGS,
-};
+use super::{RunFolder, SamplePainting, page::RunPage, settings::SETTINGS};
 use crate::TrainError;
+
+/// Draws the loss of every step, its running mean, and the validation losses, as an SVG file.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_curve(
+    path: &Path,
+    title: &str,
+    points: &[CurvePoint],
+    validation: &[CurvePoint],
+) -> Result<(), TrainError> {
+    let svg = loss_chart(title, points, validation).map_err(|error| not_drawn(path, error))?;
+    Ok(write_file(path, svg.as_bytes())?)
+}
+
+fn not_drawn(path: &Path, error: ChartError) -> TrainError {
+    TrainError::Write {
+        path: path.to_owned(),
+        source: std::io::Error::other(error),
+    }
+}
 
 impl RunFolder {
     /// Draws the loss of every logged step and of every evaluation.
@@ -38,17 +55,14 @@ impl RunFolder {
         finished: bool,
     ) -> Result<(), TrainError> {
         let (points, validation) = self.points();
-        let failed = |error: Box<dyn std::error::Error>| TrainError::Write {
-            path: self.page(),
-            source: std::io::Error::other(error.to_string()),
-        };
         let json = |name: &str| {
             let bytes = fs::read(self.path().join(name)).ok()?;
             serde_json::from_slice(&bytes).ok()
         };
-        let page = Page {
+        let page = RunPage {
             title: &self.path().display().to_string(),
-            loss: &loss_chart("training loss", &points, &validation).map_err(failed)?,
+            loss: &loss_chart("training loss", &points, &validation)
+                .map_err(|error| not_drawn(&self.page(), error))?,
             log: self.log.lines(),
             speed: self.log.speeds(),
             paintings,

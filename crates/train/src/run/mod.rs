@@ -2,7 +2,6 @@
 
 mod bad_records;
 mod checkpoint;
-mod curve;
 mod disk;
 mod draw;
 mod early_stop;
@@ -17,7 +16,7 @@ mod samples;
 mod settings;
 
 pub use checkpoint::{CheckpointState, TrainingCheckpoint};
-pub use curve::{CurvePoint, write_curve};
+pub use draw::write_curve;
 pub use folder::RunFolder;
 pub use history::EvaluationLine;
 pub use inputs::{PictureDigest, PictureEvidence, RecordDigest};

@@ -2,17 +2,15 @@
 
 use std::{fmt::Write, time::SystemTime};
 
+use gallery_gpt_report::{Color, HtmlPage, escape, for_page, line_chart};
 use serde_json::Value;
 use similar::{ChangeTag, TextDiff};
 
-use super::{
-    LogLine, SampleLine, SamplePainting, SpeedLine,
-    curve::{line_chart, on_page},
-};
+use super::{LogLine, SampleLine, SamplePainting, SpeedLine};
 use crate::{StepReport, TrainingConfig};
 
 /// The contents of the page.
-pub(crate) struct Page<'a> {
+pub(crate) struct RunPage<'a> {
     pub(crate) title: &'a str,
     /// The loss curve as SVG.
     pub(crate) loss: &'a str,
@@ -29,12 +27,13 @@ pub(crate) struct Page<'a> {
     pub(crate) finished: bool,
 }
 
-const STYLE: &str = "
-:root { color-scheme: light dark;--ink: #1d1b16;--paper: #fbf9f4;--line: #d8d2c4;--soft: #6d6758;--new: #dcecd3 }
-@media (prefers-color-scheme: dark) { :root {--ink: #ece7db;--paper: #191713;--line: #3c382f;--soft: #a39c8b;--new: #2c4424 } }
-* { box-sizing: border-box }
-body { margin: 0 auto; max-width: 72rem; padding: 1.5rem 1rem 4rem; background: var(--paper); color: var(--ink); font: 1rem/1.5 Georgia, 'Times New Roman', serif }
-h1, h2, h3 { font-weight: 600; line-height: 1.2 } h1 { font-size: 1.6rem } h2 { margin-top: 2.5rem; font-size: 1.2rem } h3 { font-size: 1rem; margin: 0 0 .4rem }
+const NEW: Color<'_> = Color {
+    name: "new",
+    light: "#dcecd3",
+    dark: "#2c4424",
+};
+
+const STYLE: &str = "h1 { font-size: 1.6rem } h2 { margin-top: 2.5rem; font-size: 1.2rem } h3 { font-size: 1rem; margin: 0 0 .4rem }
 .soft, dt, figcaption { color: var(--soft); font-size: .85rem } dl { display: grid; grid-template-columns: repeat(auto-fit, minmax(9rem, 1fr)); gap: .8rem } dd { margin: 0; font-size: 1.15rem }
 .scroll { overflow-x: auto } table { border-collapse: collapse } th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right } th:first-child, td:first-child { text-align: left }
 dl, .scroll { margin-top: 1.2rem } figure { margin: 0 } .loss { max-width: 52rem } .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: 1rem } svg { width: 100%; height: auto; border: 1px solid var(--line) }
@@ -42,31 +41,23 @@ dl, .scroll { margin-top: 1.2rem } figure { margin: 0 } .loss { max-width: 52rem
 pre { overflow-x: auto; font-size: .8rem } @media (max-width: 40rem) { .painting { grid-template-columns: 1fr } .painting img { max-width: 14rem } }
 ";
 
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-}
-
-impl Page<'_> {
+impl RunPage<'_> {
     /// The page as self-contained HTML.
     pub(crate) fn html(&self) -> String {
-        let title = escape(self.title);
-        let refresh = match self.finished {
-            true => "",
-            false => "<meta http-equiv=\"refresh\" content=\"30\">",
+        let frame = HtmlPage {
+            title: self.title,
+            colors: &[NEW],
+            style: STYLE,
+            reload_after: (!self.finished).then_some(30),
         };
-        let mut page = format!(
-            "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">{refresh}<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{title}</title><style>{STYLE}</style><h1>{title}</h1><p class=\"soft\">{}</p>",
-            escape(&self.times())
-        );
+        let mut page = frame.start();
+        let _ = write!(page, "<p class=\"soft\">{}</p>", escape(&self.times()));
         self.result(&mut page);
         self.figures(&mut page);
         let _ = write!(
             page,
             "<h2>Loss</h2><figure class=\"loss\" role=\"img\" aria-label=\"loss of every step\">{}<figcaption>Loss per supervised token of each step's records, on a logarithmic axis. The records' questions differ in difficulty, so it is not the loss of the table above.</figcaption></figure>",
-            on_page(self.loss)
+            for_page(self.loss)
         );
         let _ = write!(
             page,
@@ -107,7 +98,7 @@ impl Page<'_> {
                 let _ = write!(
                     page,
                     "<figure role=\"img\" aria-label=\"{name}\">{}</figure>",
-                    on_page(&chart)
+                    for_page(&chart)
                 );
             }
         }
@@ -350,7 +341,7 @@ mod tests {
             picture: "data:,".to_owned(),
             prompt: gallery_gpt_model::Prompt::text(Vec::new()),
         }];
-        let page = Page {
+        let page = RunPage {
             title: "run",
             loss: "<svg/>",
             log: &[],
@@ -368,7 +359,7 @@ mod tests {
         assert!(html.contains("a <ins>blue</ins> sky"), "{html}");
         assert!(html.contains("alt=\"one &quot;&amp;&quot; two\""), "{html}");
         assert!(html.contains("http-equiv=\"refresh\""));
-        let done = Page {
+        let done = RunPage {
             finished: true,
             ..page
         };

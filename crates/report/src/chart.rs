@@ -1,11 +1,14 @@
 //! Charts as SVG: the loss on a logarithmic axis, and single lines over the steps.
 
-use std::path::Path;
-
-use gallery_gpt_checkpoint::write_file;
 use plotters::prelude::*;
 
-use crate::TrainError;
+/// A chart cannot be drawn.
+#[derive(Debug, thiserror::Error)]
+#[error("the chart cannot be drawn: {0}")]
+pub struct ChartError(String);
+
+/// What plotters says when it draws.
+type Drawn = Result<(), Box<dyn std::error::Error>>;
 
 /// A point of a curve.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -16,31 +19,17 @@ pub struct CurvePoint {
     pub loss: f64,
 }
 
-/// Draws the loss of every step, its running mean, and the validation losses, as an SVG file.
+/// The loss of every step, its running mean, and the validation losses, on a logarithmic axis.
 ///
 /// # Errors
-/// The file cannot be written.
-pub fn write_curve(
-    path: &Path,
+/// The chart cannot be drawn.
+pub fn loss_chart(
     title: &str,
     points: &[CurvePoint],
     validation: &[CurvePoint],
-) -> Result<(), TrainError> {
-    let svg = loss_chart(title, points, validation).map_err(|error| TrainError::Write {
-        path: path.to_owned(),
-        source: std::io::Error::other(error.to_string()),
-    })?;
-    Ok(write_file(path, svg.as_bytes())?)
-}
-
-/// The chart of [`write_curve`].
-pub(crate) fn loss_chart(
-    title: &str,
-    points: &[CurvePoint],
-    validation: &[CurvePoint],
-) -> Result<String, Box<dyn std::error::Error>> {
+) -> Result<String, ChartError> {
     let mut svg = String::new();
-    draw(&mut svg, title, points, validation)?;
+    draw(&mut svg, title, points, validation).map_err(|error| ChartError(error.to_string()))?;
     Ok(svg)
 }
 
@@ -52,22 +41,21 @@ fn font(size: i32) -> (&'static str, i32) {
 }
 
 /// A chart for a page in light or dark mode: no background, and lines in the colour of the text.
-pub(crate) fn on_page(svg: &str) -> String {
+#[must_use]
+pub fn for_page(svg: &str) -> String {
     svg.replace("fill=\"#FFFFFF\"", "fill=\"none\"")
         .replace("\"#000000\"", "\"currentColor\"")
         .replace("\"#F0F0F0\"", "\"currentColor\" stroke-opacity=\"0.12\"")
 }
 
 /// One line over the steps; `None` without points.
-pub(crate) fn line_chart(
-    title: &str,
-    points: impl Iterator<Item = (usize, f64)>,
-) -> Option<String> {
+#[must_use]
+pub fn line_chart(title: &str, points: impl Iterator<Item = (usize, f64)>) -> Option<String> {
     let points: Vec<(usize, f64)> = points.filter(|(_, value)| value.is_finite()).collect();
     let last = points.last()?.0;
     let highest = points.iter().map(|(_, value)| *value).fold(0.0, f64::max);
     let mut svg = String::new();
-    let mut draw = || -> Result<(), Box<dyn std::error::Error>> {
+    let mut draw = || -> Drawn {
         let size = (420 * FINE as u32, 240 * FINE as u32);
         let root = SVGBackend::with_string(&mut svg, size).into_drawing_area();
         root.fill(&WHITE)?;
@@ -118,12 +106,7 @@ const BLUE: RGBColor = RGBColor(60, 120, 210);
 const PALE: RGBColor = RGBColor(160, 185, 225);
 const ORANGE: RGBColor = RGBColor(200, 110, 20);
 
-fn draw(
-    svg: &mut String,
-    title: &str,
-    points: &[CurvePoint],
-    validation: &[CurvePoint],
-) -> Result<(), Box<dyn std::error::Error>> {
+fn draw(svg: &mut String, title: &str, points: &[CurvePoint], validation: &[CurvePoint]) -> Drawn {
     let last = points.last().map_or(1, |point| point.step.max(1));
     let losses = points.iter().chain(validation).map(|point| point.loss);
     let losses = losses.filter(|loss| loss.is_finite() && *loss > 0.0);
@@ -234,7 +217,7 @@ mod tests {
                 .collect();
             let svg = loss_chart("loss", &points, &points).unwrap();
             assert!(svg.contains("running mean"), "{losses:?}");
-            let page = on_page(&svg);
+            let page = for_page(&svg);
             assert!(!page.contains("#FFFFFF") && page.contains("currentColor"));
         }
     }
