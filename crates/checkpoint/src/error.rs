@@ -56,7 +56,7 @@ pub enum CheckpointError {
     },
     /// A file that has changed since its folder was written.
     #[error(
-        "{path} is not what was written: {found}; it is damaged or was changed since. Take it from a copy, or, if the change is meant, remove its line from \"files\" in {list}"
+        "{path} has changed since it was written: {found}. Restore it from a copy, or, if the change is intended, remove its line from \"files\" in {list}"
     )]
     Checksum {
         /// The file.
@@ -121,7 +121,7 @@ pub enum CheckpointError {
         source: ModelConfigError,
     },
     /// Tensor names of no known layout.
-    #[error("{folder}: cannot tell whose checkpoint this is; its first tensor is `{first}`")]
+    #[error("{folder}: unknown tensor names; the first is `{first}`")]
     UnknownLayout {
         /// The folder.
         folder: PathBuf,
@@ -160,7 +160,7 @@ pub enum CheckpointError {
         folder: PathBuf,
         /// The tower's name.
         name: String,
-        /// Where it was looked for.
+        /// The places that were searched.
         places: Vec<PathBuf>,
     },
     /// The weights and the model do not match.
@@ -231,7 +231,7 @@ pub enum CheckpointError {
     DecoderBias,
     /// A layout that cannot store a part of the model.
     #[error("{layout} layout cannot store {part}; save in the original's (llava)")]
-    NoPlace {
+    CannotStore {
         /// The layout.
         layout: crate::Layout,
         /// The part.
@@ -316,7 +316,7 @@ pub enum Problem {
         at: usize,
     },
     /// Two tensors for the same parameter.
-    Twice {
+    Duplicate {
         /// Their names.
         keys: [String; 2],
         /// The file of the second.
@@ -362,7 +362,7 @@ impl std::fmt::Display for Problem {
                 "not finite: {key} in {} has an infinity or NaN at index {at}; the file is damaged, or was saved after the training diverged",
                 file.display()
             ),
-            Self::Twice { keys, file } => write!(
+            Self::Duplicate { keys, file } => write!(
                 f,
                 "duplicate: {} in {} is the same parameter as {}",
                 keys[1],

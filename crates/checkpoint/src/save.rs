@@ -84,7 +84,7 @@ pub fn save_model(
     let config = model.config();
     let is_hub = options.layout != Layout::Llava;
     if is_hub && config.projector != (ProjectorKind::MlpGelu { depth: 2 }) {
-        return Err(CheckpointError::NoPlace {
+        return Err(CheckpointError::CannotStore {
             layout: options.layout,
             part: format!("a projector of kind {}", config.projector),
         });

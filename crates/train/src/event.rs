@@ -24,7 +24,7 @@ pub enum TrainEvent {
         validation: Vec<CurvePoint>,
     },
     /// A bad record is skipped.
-    LeftOut {
+    Skipped {
         /// Which, and why.
         record: String,
         /// Records skipped so far.

@@ -1,4 +1,4 @@
-//! The parameters of the base that an adapter goes on, by their hub names.
+//! The parameters of an adapter's base, by their hub names.
 
 use std::collections::{BTreeMap, BTreeSet};
 

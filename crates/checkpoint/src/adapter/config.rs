@@ -197,9 +197,9 @@ impl PeftConfig {
         Ok(config)
     }
 
-    /// The fields that are not followed, and those nobody knows yet.
+    /// Refuses fields that are not supported or unknown.
     fn refuse_the_rest(&self, fields: &Fields<'_>) -> Result<(), CheckpointError> {
-        const FOLLOWED: [&str; 18] = [
+        const SUPPORTED: [&str; 18] = [
             "alpha_pattern",
             "base_model_name_or_path",
             "bias",
@@ -221,7 +221,7 @@ impl PeftConfig {
         ];
         for (field, value) in fields.json {
             let name = field.as_str();
-            if FOLLOWED.contains(&name) || WITHOUT_EFFECT.contains(&name) || is_nothing(value) {
+            if SUPPORTED.contains(&name) || WITHOUT_EFFECT.contains(&name) || is_nothing(value) {
                 continue;
             }
             let what = if NOT_SUPPORTED.contains(&name) {

@@ -19,7 +19,7 @@ use crate::{Placement, Problem, checkpoint_key};
 pub(super) fn fill(mut model: GalleryModel, plan: &Plan) -> (GalleryModel, Vec<Problem>) {
     let decoder = model.language_model;
     model.language_model = decoder.apply_lora_by_linear(|block, target| {
-        plan.adapters.get(&(block, target)).map(LowRank::beside)
+        plan.adapters.get(&(block, target)).map(LowRank::separate)
     });
     let mut problems = Vec::new();
     for (&(block, target), update) in &plan.adapters {
@@ -78,9 +78,9 @@ fn read_stored<const D: usize>(
 }
 
 impl LowRank {
-    /// Settings of the adapter that stands beside the weight. Where the first factors are off the base, it takes them off itself and
-    /// is twice as wide, as PEFT converts it.
-    pub(super) fn beside(&self) -> LoraConfig {
+    /// Settings of the adapter that stays separate from the weight. If the product of the initial factors was subtracted from the base,
+    /// the adapter includes that and has twice the rank, as in PEFT's conversion.
+    pub(super) fn separate(&self) -> LoraConfig {
         let mut lora = self.lora.clone();
         if self.is_olora {
             lora.rank *= 2;
@@ -170,19 +170,19 @@ impl Change {
     ) -> Result<Tensor<D>, Problem> {
         let dtype = before.dtype();
         let device = before.device();
-        let turned = |value: Tensor<D>| match placement {
+        let transposed = |value: Tensor<D>| match placement {
             Placement::Same => value,
             Placement::Transposed => value.swap_dims(0, D - 1),
         };
         let mut value = before;
         if let Some(whole) = &self.whole {
-            let rows = turned(value).dims()[0];
+            let rows = transposed(value).dims()[0];
             let stored = &whole.stored.shape;
             let mut new = read_stored::<D>(whole, stored, &device)?;
             if stored[0] > rows {
                 new = new.slice_dim(0, 0..rows);
             }
-            value = turned(new).cast(dtype);
+            value = transposed(new).cast(dtype);
         }
         if let Some((added, scale)) = &self.added {
             let added = read::<D>(added, &added.stored.shape, &device)?;
@@ -192,7 +192,7 @@ impl Change {
             return Ok(value);
         }
         // As a matrix `[output, input]`, also for a convolution. Summed in f32 and rounded once.
-        let value = turned(value);
+        let value = transposed(value);
         let shape = value.dims();
         let width = shape[1..].iter().product::<usize>();
         let mut matrix = value.cast(DType::F32).reshape([shape[0], width]);
@@ -206,7 +206,7 @@ impl Change {
                 matrix = matrix.slice_assign([id..id + 1, 0..width], row);
             }
         }
-        Ok(turned(matrix.reshape(shape)).cast(dtype))
+        Ok(transposed(matrix.reshape(shape)).cast(dtype))
     }
 }
 

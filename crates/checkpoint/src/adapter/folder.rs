@@ -51,7 +51,7 @@ impl AdapterTensors {
                 stored: stored.clone(),
             };
             if let Some(earlier) = self.tensors.insert(key, tensor) {
-                self.problems.push(Problem::Twice {
+                self.problems.push(Problem::Duplicate {
                     keys: [earlier.name, name.to_owned()],
                     file: stored.file.clone(),
                 });

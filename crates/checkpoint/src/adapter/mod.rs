@@ -113,7 +113,7 @@ fn open(model: &GalleryModel, path: &Path) -> Result<(AdapterFile, Plan), Checkp
             path: path.to_owned(),
         });
     }
-    let widest = plan.adapters.values().map(LowRank::beside);
+    let widest = plan.adapters.values().map(LowRank::separate);
     let widest = widest.max_by_key(|lora| lora.rank);
     let (projector, changed_base): (Vec<_>, Vec<_>) = plan
         .changed_modules()

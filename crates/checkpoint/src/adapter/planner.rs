@@ -189,7 +189,7 @@ impl Planner<'_> {
             let others: Vec<String> = others
                 .chain([EMBEDDINGS])
                 .filter(|&module| !modules.contains_key(module))
-                // An adapter of one part says nothing of the others, even if their modules match its target names.
+                // An adapter of one part need not have tensors of the others, even if their modules match its target names.
                 .filter(|&module| {
                     [HEAD, EMBEDDINGS].contains(&module) || parts.contains(part_of(module))
                 })

@@ -1,4 +1,4 @@
-//! The fields of a config, taken one by one: those that nobody took are known at the end and noted.
+//! The fields of a config, taken one by one: those that are left at the end are noted.
 
 use std::path::{Path, PathBuf};
 

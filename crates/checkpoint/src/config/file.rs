@@ -1,6 +1,6 @@
 //! `config.json`, of either family: transformers' LLaVA or the original's.
 //!
-//! Every field is read, refused by name where it asks for something that is not supported, or noted. Defaults are those of the
+//! Every field is read, refused by name if it asks for something that is not supported, or noted. Defaults are those of the
 //! libraries' config classes, since the configs on the hub leave them out.
 
 use std::path::Path;

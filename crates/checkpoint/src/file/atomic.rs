@@ -1,4 +1,4 @@
-//! Writing a file so that it is never half there: beside its place, synced, then renamed.
+//! Writing a file atomically: beside its place, synced, then renamed.
 
 use std::{
     fs::{self, File},

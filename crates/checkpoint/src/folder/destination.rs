@@ -250,7 +250,7 @@ mod tests {
         assert!(is_refused(path("linked/inner"), path("models/base")));
         assert!(is_refused(path("above/base"), path("models/base")));
         assert!(is_refused(path("above"), path("linked")));
-        // `..` behind a link leads where the link leads.
+        // `..` after a link is the parent of the link's target.
         assert!(is_refused(path("linked/../base"), path("models/base")));
         assert!(!is_refused(path("linked/../merged"), path("models/base")));
     }

@@ -1,4 +1,4 @@
-//! Finding the folder of a model by its path or its name on the hub, and saying what a path is that is not one.
+//! The folder of a model, by its path or its name on the hub; other paths are refused with what they are.
 
 use std::{
     fs,

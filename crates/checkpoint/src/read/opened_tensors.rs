@@ -115,8 +115,8 @@ impl OpenedTensors {
             ),
         ] {
             let keys = self.tensors.keys();
-            let numbers = keys.filter_map(|key| key.strip_prefix(prefix)?.split('.').next());
-            let found = numbers.collect::<BTreeSet<_>>().len();
+            let indices = keys.filter_map(|key| key.strip_prefix(prefix)?.split('.').next());
+            let found = indices.collect::<BTreeSet<_>>().len();
             if layers > self.tensors.len() {
                 return Err(wrong(format!(
                     "num_hidden_layers of the {part} is {layers}, but the files have {found} layers of it"

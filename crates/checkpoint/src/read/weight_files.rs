@@ -256,7 +256,8 @@ mod tests {
     use super::*;
     use crate::{file::json::read_json, sha256_file};
 
-    /// A device stands for a pipe too: both are no regular files, and opening this one would not wait if it were tried.
+    /// Tested with a device, which is not a regular file either, because a reader that does open it fails the test instead of waiting
+    /// for ever as on a pipe.
     #[test]
     fn only_regular_files_are_read() {
         let device = Path::new("/dev/zero");

@@ -7,7 +7,7 @@ pub(super) fn first_not_finite(bytes: &[u8], dtype: TensorDtype) -> Option<usize
     /// Values tested together, so that the loop can be vectorised.
     const BLOCK: usize = 4096;
     let size = dtype.size();
-    // All bits of the exponent are set, whatever the type.
+    // In every dtype infinities and NaN have all bits of the exponent set.
     let is_bad = |number: &[u8]| match dtype {
         TensorDtype::F32 => number[3] & 0x7f == 0x7f && number[2] & 0x80 != 0,
         TensorDtype::BF16 => number[1] & 0x7f == 0x7f && number[0] & 0x80 != 0,

@@ -1,4 +1,4 @@
-//! Storages of PyTorch files, and how the elements of a tensor lie in one.
+//! Storages of PyTorch files, and the strides of tensors in them.
 
 use std::sync::OnceLock;
 

@@ -86,7 +86,7 @@ impl StoredTensor {
     }
 
     /// The value of a parameter: dtype, shape and values are checked, then it is transposed, moved to the device and cast as the slot
-    /// says. On a CPU it stays in the mapped file where it can.
+    /// says. On a CPU it stays in the mapped file if possible.
     ///
     /// # Errors
     /// [`Problem::Dtype`], [`Problem::Shape`], [`Problem::Unreadable`] or [`Problem::NotFinite`].

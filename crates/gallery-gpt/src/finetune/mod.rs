@@ -145,7 +145,7 @@ fn ensure_fits_together(
     if (lora.is_some() || loaded) && !trains_adapters {
         return Err(FinetuneError::AdapterNotTrained);
     }
-    if training.parts.fit_an_adapter() {
+    if training.parts.saved_as_adapter() {
         match ensure_savable_adapter(base.model()) {
             Err(CheckpointError::NoAdapter) if lora.is_some() => {}
             Err(CheckpointError::NoAdapter) => return Err(TrainError::NoAdapter.into()),

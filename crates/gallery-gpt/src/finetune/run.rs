@@ -33,7 +33,7 @@ impl FinetuneRun {
         let mut run = run.with_flags(finetune.flags.clone());
         let policy = finetune.config().on_bad_record;
         for bad in finetune.records.take_bad() {
-            run.leave_out(bad, policy)?;
+            run.skip_record(bad, policy)?;
         }
         let newest = TrainingCheckpoint::newest(&run.checkpoints())?;
         Ok(Self {
@@ -126,7 +126,7 @@ fn save_result(
     parts: TrainableParts,
     run: &RunFolder,
 ) -> Result<PathBuf, CheckpointError> {
-    if parts.fit_an_adapter() {
+    if parts.saved_as_adapter() {
         return Ok(run.adapter());
     }
     let own = |name: &str| Destination::new(run.path().join(name)).overwriting(true);

@@ -52,7 +52,7 @@ fn two_checkpoints_in_a_folder() {
     let folder = root.path().join("model");
     save_model(&tiny(1), &folder, &SaveOptions::default()).unwrap();
 
-    // The same tensors once more, as a PyTorch file: safetensors are taken, the other is named.
+    // The same tensors as a PyTorch file too: safetensors are read, the other file is named.
     let safetensors = folder.join("model.safetensors");
     let weights = WeightFiles::open_single(&safetensors).unwrap();
     let entries: Vec<(String, Vec<usize>)> = weights
@@ -155,7 +155,7 @@ fn a_tower_that_is_nowhere() {
         ..SaveOptions::default()
     };
     save_model(&tiny(1), &folder, &options).unwrap();
-    // Stock CLIP lies beside it, but the config names another.
+    // Stock CLIP is beside it, but the config names another tower.
     std::fs::rename(folder.join("vision_tower"), root.path().join("clip")).unwrap();
     let error = load(&folder).unwrap_err();
     assert!(matches!(error, CheckpointError::NoTower { .. }), "{error}");

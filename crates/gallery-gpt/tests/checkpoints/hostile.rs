@@ -38,7 +38,7 @@ fn safetensors_that_lie() {
         let error = WeightFiles::open_single(&path).unwrap_err();
         assert!(error.to_string().contains("x.safetensors"), "{error}");
     }
-    // Nothing in it is no lie.
+    // An empty tensor is valid.
     let header = format!(r#"{{"a":{}}}"#, tensor("[0,7]", 0, 0));
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.extend(header.as_bytes());

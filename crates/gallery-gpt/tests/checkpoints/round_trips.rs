@@ -80,7 +80,7 @@ fn dtypes_are_kept_and_changed() {
             .flatten()
             .zip(values(&again).iter().flatten())
         {
-            // Below the normal numbers of f16 the steps no longer shrink.
+            // Subnormal values of f16 have a constant step.
             assert!((a - b).abs() <= (a.abs() * relative).max(3e-8), "{a} {b}");
         }
     }

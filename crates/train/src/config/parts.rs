@@ -52,7 +52,7 @@ impl TrainableParts {
 
     /// Whether an adapter's folder can hold everything that is trained: adapters of the decoder, and the projector.
     #[must_use]
-    pub fn fit_an_adapter(self) -> bool {
+    pub fn saved_as_adapter(self) -> bool {
         self.language_model == Trainable::Lora && self.vision_tower == Trainable::Frozen
     }
 }

@@ -50,7 +50,7 @@ impl BadRecords {
     ///
     /// # Errors
     /// `policy` does not allow it, or the list cannot be written.
-    pub(super) fn leave_out(
+    pub(super) fn skip(
         &mut self,
         record: BadRecord,
         policy: OnBadRecord,

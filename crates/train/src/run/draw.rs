@@ -69,7 +69,7 @@ impl RunFolder {
             samples: self.samples.lines(),
             settings: json(SETTINGS),
             results: json("test.json"),
-            left_out: self.bad_count(),
+            skipped: self.bad_count(),
             finished,
         };
         Ok(write_file(&self.page(), page.html().as_bytes())?)

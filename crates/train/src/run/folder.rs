@@ -199,8 +199,12 @@ impl RunFolder {
     ///
     /// # Errors
     /// `policy` does not allow it, or the list cannot be written.
-    pub fn leave_out(&mut self, record: BadRecord, policy: OnBadRecord) -> Result<(), TrainError> {
-        self.bad.leave_out(record, policy)
+    pub fn skip_record(
+        &mut self,
+        record: BadRecord,
+        policy: OnBadRecord,
+    ) -> Result<(), TrainError> {
+        self.bad.skip(record, policy)
     }
 
     /// Records skipped so far.

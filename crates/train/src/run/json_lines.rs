@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn a_file_is_truncated_after_its_last_complete_wanted_line() {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("numbers.jsonl");
+        let path = folder.path().join("lines.jsonl");
         let keep = || keep_lines(&path, |&number: &u32| number < 5).expect("readable");
         assert!(keep().is_empty() && !path.exists());
         for number in 1..=4 {

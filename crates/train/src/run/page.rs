@@ -22,7 +22,7 @@ pub(crate) struct RunPage<'a> {
     pub(crate) settings: Option<Value>,
     /// The run's `test.json`, if it has one: an array with an object of figures for each model.
     pub(crate) results: Option<Value>,
-    pub(crate) left_out: usize,
+    pub(crate) skipped: usize,
     /// Whether the training is over. Until then the page reloads itself.
     pub(crate) finished: bool,
 }
@@ -247,7 +247,7 @@ impl RunPage<'_> {
         }
         let waited: f64 = self.speed.iter().map(|line| line.data_wait).sum();
         figures.push(("waited for data", format!("{waited:.1} s")));
-        figures.push(("records skipped", self.left_out.to_string()));
+        figures.push(("records skipped", self.skipped.to_string()));
         page.push_str("<dl>");
         for (name, value) in figures {
             let _ = write!(page, "<div><dt>{name}</dt><dd>{value}</dd></div>");
@@ -350,7 +350,7 @@ mod tests {
             samples: &samples,
             settings: None,
             results: Some(results),
-            left_out: 0,
+            skipped: 0,
             finished: false,
         };
         let html = page.html();

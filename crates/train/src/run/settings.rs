@@ -21,7 +21,7 @@ pub struct RunSettings {
     pub dtype: String,
     /// Sizes and constants of the model.
     pub model: Value,
-    /// The adapters, if there are any.
+    /// Settings of the adapters; empty without adapters.
     pub lora: Vec<LoraSettings>,
     /// Settings of the image processor.
     pub image_processor: String,

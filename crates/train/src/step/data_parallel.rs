@@ -173,15 +173,15 @@ pub(crate) fn replies(peers: &mut [Peer]) -> Result<Vec<Reply>, TrainError> {
 ///
 /// # Errors
 /// A device has another norm of the summed gradients than the first.
-pub(crate) fn ensure_alike(
+pub(crate) fn ensure_equal(
     peers: &[Peer],
     first: f64,
     replies: &[Reply],
 ) -> Result<(), TrainError> {
     for (peer, reply) in peers.iter().zip(replies) {
         if let Reply::Norm(norm) = reply {
-            let alike = (norm - first).abs() <= 1e-3 * first.abs();
-            if !alike {
+            let equal = (norm - first).abs() <= 1e-3 * first.abs();
+            if !equal {
                 let cause = format!(
                     "the norm of the same gradients is {norm} on it and {first} on the first device"
                 );
@@ -321,9 +321,9 @@ mod tests {
     #[test]
     fn copies_that_diverge_are_found() {
         let peers = [peer(60.0, |_| Ok(Reply::Done))];
-        for (norm, alike) in [(2.0, true), (2.001, true), (2.1, false), (f64::NAN, false)] {
-            let found = ensure_alike(&peers, 2.0, &[Reply::Norm(norm)]);
-            assert_eq!(found.is_ok(), alike, "{norm}");
+        for (norm, equal) in [(2.0, true), (2.001, true), (2.1, false), (f64::NAN, false)] {
+            let found = ensure_equal(&peers, 2.0, &[Reply::Norm(norm)]);
+            assert_eq!(found.is_ok(), equal, "{norm}");
         }
     }
 }

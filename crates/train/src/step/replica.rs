@@ -25,7 +25,7 @@ use crate::{
     optim::{Optimizer, Rates, mark_trainable},
 };
 
-/// A model and its optimizers, on one device.
+/// A model and its optimizer, on one device.
 pub(crate) struct Replica {
     /// `None` only while an update moves it through the optimizers.
     model: Option<GalleryModel>,
@@ -104,7 +104,7 @@ pub(crate) fn record_ids<'a>(batches: impl IntoIterator<Item = &'a Batch>) -> St
 }
 
 impl Replica {
-    /// Marks what is trained and prepares the optimizers.
+    /// Marks the trained parameters and makes the optimizer.
     ///
     /// # Errors
     /// Nothing is trained.

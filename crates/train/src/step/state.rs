@@ -9,7 +9,7 @@ use gallery_gpt_model::GalleryModel;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    data_parallel::{Command, Peer, Reply, all_reduce, ensure_alike, replies},
+    data_parallel::{Command, Peer, Reply, all_reduce, ensure_equal, replies},
     replica::{MicroBatch, Replica, Share, ShareGradients, record_ids},
 };
 use crate::{ParamGroups, Schedule, TrainError, TrainingConfig, global_norm, optim::Rates};
@@ -47,7 +47,7 @@ pub struct StepReport {
 }
 
 impl TrainState {
-    /// Marks what is trained and prepares the optimizers for `total_steps` steps.
+    /// Marks the trained parameters and makes the optimizer for `total_steps` steps.
     ///
     /// # Errors
     /// A setting out of range, or nothing to train.
@@ -145,7 +145,7 @@ impl TrainState {
     /// one device it cannot fail later.
     ///
     /// # Errors
-    /// A batch whose ids and images do not match, or without a supervised token; a loss that is not finite; a device that fails or
+    /// A batch whose placeholders and pictures do not match, or without a supervised token; a loss that is not finite; a device that fails or
     /// does not reply in time.
     ///
     /// # Panics
@@ -193,7 +193,7 @@ impl TrainState {
                 });
             }
         }
-        ensure_alike(&self.peers, grad_norm, &norms)?;
+        ensure_equal(&self.peers, grad_norm, &norms)?;
 
         let rates = Rates::at(self.step, &self.schedule, self.replica.config());
         for peer in &mut self.peers {

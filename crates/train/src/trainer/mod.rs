@@ -145,7 +145,7 @@ impl Trainer {
     }
 
     /// Trains a model on records and returns it, resuming from the newest checkpoint in the run folder if there is one. `observe` is
-    /// called with every event. If only adapters and the projector are trained ([`TrainableParts::fit_an_adapter`]), checkpoints and the
+    /// called with every event. If only adapters and the projector are trained ([`TrainableParts::saved_as_adapter`]), checkpoints and the
     /// result, in the run folder's `adapter/`, are adapters in PEFT's layout; else checkpoints hold every trained parameter.
     ///
     /// On a CPU with the same number of threads, a training that was killed at any point and resumed writes the same bytes as one that
@@ -156,7 +156,7 @@ impl Trainer {
     /// file that cannot be read or written; [`TrainError::Interrupted`] if it was cancelled. The files in the run folder are complete
     /// whatever the error.
     ///
-    /// [`TrainableParts::fit_an_adapter`]: crate::TrainableParts::fit_an_adapter
+    /// [`TrainableParts::saved_as_adapter`]: crate::TrainableParts::saved_as_adapter
     pub fn train(
         &self,
         model: GalleryModel,
@@ -191,7 +191,7 @@ impl Trainer {
                 checked.map_err(|cause| BadRecord::of(record, cause))?;
             }
         }
-        if self.config.parts.fit_an_adapter() {
+        if self.config.parts.saved_as_adapter() {
             if !model.language_model.has_lora() {
                 return Err(TrainError::NoAdapter);
             }

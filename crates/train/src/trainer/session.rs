@@ -70,7 +70,7 @@ impl<'a, F: FnMut(&TrainEvent)> Session<'a, F> {
             observe,
             steps_per_epoch: epochs.steps_per_epoch(),
             total_steps,
-            origin: config.parts.fit_an_adapter().then_some(&trainer.origin),
+            origin: config.parts.saved_as_adapter().then_some(&trainer.origin),
             early_stop: EarlyStop::new(config.early_stopping_patience),
             last_checkpoint: None,
             flops_per_token: flops_per_token(state.model().config(), config.parts.language_model),
@@ -138,7 +138,7 @@ impl<'a, F: FnMut(&TrainEvent)> Session<'a, F> {
             if self.trainer.cancel.is_cancelled() {
                 continue;
             }
-            self.leave_out(bad)?;
+            self.skip_bad(bad)?;
             let report = self.step(&batches)?;
             let step = report.step;
             let seconds = started.elapsed().as_secs_f64();
@@ -210,14 +210,14 @@ impl<'a, F: FnMut(&TrainEvent)> Session<'a, F> {
         })
     }
 
-    /// Applies the policy on bad records.
-    fn leave_out(&mut self, bad: Vec<BadRecord>) -> Result<(), TrainError> {
+    /// Skips bad records, as far as the policy allows.
+    fn skip_bad(&mut self, bad: Vec<BadRecord>) -> Result<(), TrainError> {
         for bad in bad {
             let (record, before) = (bad.to_string(), self.run.bad_count());
-            self.run.leave_out(bad, self.config().on_bad_record)?;
+            self.run.skip_record(bad, self.config().on_bad_record)?;
             let count = self.run.bad_count();
             if count > before {
-                self.tell(&TrainEvent::LeftOut { record, count });
+                self.tell(&TrainEvent::Skipped { record, count });
             }
         }
         Ok(())

@@ -32,7 +32,7 @@ impl Archive {
                     "an archive whose entry {name} is compressed or encrypted; torch.save only stores"
                 ));
             }
-            // As in PyTorch, the first entry says what the folder is.
+            // As in PyTorch, the folder is that of the first entry.
             let (first, rest) = name.split_once('/').unwrap_or(("", &name));
             let folder = folder.get_or_insert_with(|| first.to_owned());
             if folder != first {

@@ -96,7 +96,7 @@ impl Progress {
             } => self.say(format!(
                 "stopped early: the validation loss was best at step {best_step}, {best_loss:.3}"
             )),
-            TrainEvent::LeftOut { record, count } => {
+            TrainEvent::Skipped { record, count } => {
                 self.say(format!("skipped ({count} so far): {record}"));
             }
             TrainEvent::Saved { .. } => {}

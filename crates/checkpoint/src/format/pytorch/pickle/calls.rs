@@ -1,4 +1,4 @@
-//! The calls that a pickle of `torch.save` asks for. Those of a short list build values; nothing is ever executed.
+//! The calls in a pickle of `torch.save`. Those on a short list build values; nothing is ever executed.
 
 use super::{
     super::value::{PickledTensor, Storage, Value},
@@ -170,7 +170,7 @@ impl<'a> Machine<'a> {
             dtype,
         };
         if tensor.shape.len() != tensor.strides.len() {
-            return Err("a tensor whose sizes and strides differ in number".to_owned());
+            return Err("a tensor with another number of strides than of dimensions".to_owned());
         }
         self.pickle.tensors.push(tensor);
         Ok(Value::Tensor(self.pickle.tensors.len() - 1))
