@@ -1,4 +1,4 @@
-//! Answers to pictures and questions: what is written, and what a stopped run goes on with.
+//! Answers to pictures and questions: what is written, and how a stopped run resumes.
 
 use std::{
     fs,
@@ -46,7 +46,7 @@ fn lines(path: &Path) -> Vec<Value> {
 }
 
 #[test]
-fn captions_go_on_only_as_they_began() {
+fn captions_resume_only_with_the_same_settings() {
     let scratch = tempfile::tempdir().unwrap();
     let file = scratch.path().join("new/captions.jsonl");
     let output = file.display().to_string();
@@ -76,7 +76,7 @@ fn captions_go_on_only_as_they_began() {
         );
         assert_eq!(fs::read_to_string(&file).unwrap(), before, "{words}");
     }
-    // Killed in the middle of the second line, then gone on with.
+    // Killed in the middle of the second line, then resumed.
     fs::write(&file, &before[..before.len() - 20]).unwrap();
     let (_, said) = succeeded(caption(&["--output", &output]).args(&all));
     assert!(
@@ -92,7 +92,7 @@ fn captions_go_on_only_as_they_began() {
     assert!(line["text"].as_str().is_some_and(|text| !text.is_empty()));
 }
 
-/// Another training that was saved in the same place is another adapter.
+/// The adapter of another training, saved in the same folder, is another adapter.
 #[test]
 fn an_adapter_is_known_by_its_contents() {
     let scratch = tempfile::tempdir().unwrap();
@@ -177,7 +177,7 @@ fn a_cut_answer_says_so_and_a_whole_one_does_not() {
 }
 
 #[test]
-fn the_model_that_speaks_is_named() {
+fn the_model_is_named() {
     let scratch = tempfile::tempdir().unwrap();
     let ad = scratch.path().join("ad");
     adapter(&ad);
@@ -201,7 +201,7 @@ fn flags_and_pictures_are_taken_as_people_type_them() {
     ] {
         assert_eq!(succeeded(&mut caption(typed)).0, plain, "{typed:?}");
     }
-    // A beam search is greedy unless a temperature is given, which is said as it was written.
+    // Beam search is greedy unless a temperature is given; the error shows it as it was written.
     succeeded(&mut caption(&[&picture, "--num_beams", "2"]));
     refused(
         &mut caption(&[&picture, "--num_beams", "2", "--temperature", "0.2"]),
@@ -278,7 +278,7 @@ fn pictures_of_attention_are_large_and_of_the_kind_their_name_says() {
     refused(command.arg(scratch.path().join("b.png")), "a submarine");
 }
 
-/// LLaVA's own command line of a batch evaluation, as pasted.
+/// LLaVA's own command line of a batch evaluation, unchanged.
 fn answer_questions(questions: &Path, answers: &Path, more: &[&str]) -> Command {
     let mut command = program("answer-questions");
     command
@@ -362,7 +362,7 @@ fn questions_are_answered_by_one_model_and_meet_their_scores() {
     let system = format!("mine={}", answers.display());
     let (out, _) = succeeded(evaluate.args(["--predictions", &system]));
     assert!(out.contains("mine"), "{out}");
-    // Its own folder is written again, a file of somebody else's name beside it is not written over.
+    // Its own folder is written again; another file in it stays.
     fs::write(path("scores/notes.md"), "mine").unwrap();
     let again = |more: &[&str]| {
         let mut evaluate = program("evaluate");

@@ -1,4 +1,4 @@
-//! What programs say of folders that are no model, and of adapters that they cannot go on with.
+//! What the program prints about folders that are no model, and about adapters that cannot be trained further.
 
 use std::path::{Path, PathBuf};
 
@@ -50,7 +50,7 @@ fn programs_say_what_a_folder_is() {
         said(hub)
     );
 
-    // And in the hub's cache it is found.
+    // In the hub's cache it is found.
     let model = folder.path().join("models--llava-hf--llava-1.5-7b-hf");
     let snapshot = model.join("snapshots/0123abc");
     std::fs::create_dir_all(snapshot.parent().unwrap()).unwrap();
@@ -70,9 +70,9 @@ fn programs_say_what_a_folder_is() {
     );
 }
 
-/// Programs that go on from an adapter say what they cannot keep, before they begin.
+/// Commands that train an adapter further refuse what they cannot keep, before they begin.
 #[test]
-fn trainings_go_on_from_plain_adapters_only() {
+fn only_plain_adapters_are_trained_further() {
     let adapters = root().join("crates/gallery-gpt/tests/user_files/fixtures/adapters");
     let finetune = |name: &str| {
         let folder = tempfile::tempdir().unwrap();

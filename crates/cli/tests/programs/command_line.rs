@@ -16,7 +16,7 @@ fn refused(output: &Output, code: i32, words: &str) {
     assert!(error.contains(words), "{words}: {error}");
 }
 
-/// The flags of a command, as `--print-config` says them.
+/// The flags of a command, as `--print-config` prints them.
 fn config(command: &str, flags: &[&str]) -> String {
     let output = program(command).args(flags).arg("--print-config").output();
     said(&output.unwrap())
@@ -156,7 +156,7 @@ fn booleans_stand_alone_or_with_a_value() {
         (&["--load_8bit=1"], true),
         (&["--load_8bit", "False"], false),
         (&["--load_8bit", "0"], false),
-        // What follows a flag that stands alone is a picture.
+        // What follows a lone flag is a picture.
         (&["--load_8bit", "painting.jpg"], true),
     ] {
         let printed = config("caption", flags);

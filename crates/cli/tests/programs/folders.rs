@@ -1,4 +1,4 @@
-//! What stands in a folder that a program is told to write.
+//! Folders that a command is told to write, with something in them.
 
 use std::{
     fs,
@@ -95,7 +95,7 @@ fn own_empty_and_missing_folders_are_written() {
     for output in write(scratch.path(), &folder, &[]) {
         succeeded(&output);
     }
-    // One file more, and it is nobody's to replace.
+    // With one file more it is refused.
     fs::write(folder.join("notes.md"), "mine").unwrap();
     for output in write(scratch.path(), &folder, &[]) {
         refused(&output, "notes.md");

@@ -1,4 +1,4 @@
-//! What the program says of itself.
+//! The help of the program and of each command.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ fn commands() -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
-/// What a help says of each flag, without spaces, and under which heading.
+/// Heading and text of each flag in a help; the text has no spaces.
 fn flags(help: &str) -> BTreeMap<String, (String, String)> {
     let mut flags: BTreeMap<String, (String, String)> = BTreeMap::new();
     let (mut heading, mut current) = (String::new(), None);
@@ -129,7 +129,7 @@ fn the_help_of_a_training_says_the_defaults_of_both_presets() {
             let (name, value) = line.split_once(" = ").unwrap();
             let value: String = value.trim_matches('"').split_whitespace().collect();
             let (_, said) = &help[name];
-            // The switches that are off say nothing of it.
+            // The help of a switch does not mention that it is off.
             if value != "false" && name != "preset" {
                 assert!(said.contains(&value), "--{name} is {value}: {said}");
             }

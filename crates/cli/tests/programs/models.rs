@@ -85,7 +85,7 @@ fn defaults_of_the_same_thing_are_the_same() {
             let mut lines = printed.lines();
             lines.find_map(|line| line.strip_prefix(&format!("{name} = ")))
         };
-        // LLaVA's own batch evaluation writes up to 1024; the help says so.
+        // The default of LLaVA's own batch evaluation, as the help says.
         let most = if *command == "answer-questions" {
             "1024"
         } else {
@@ -114,7 +114,7 @@ fn references(folder: &Path) -> PathBuf {
     path
 }
 
-/// Runs `evaluate` on two paintings; gives the files of texts that it adds, by the names of their systems.
+/// Runs `evaluate` on two paintings; returns the files of texts that it adds, with the names of their systems.
 fn evaluate(folder: &Path, flags: &[&str]) -> Vec<(String, String)> {
     let out = folder.join("out");
     let files = || -> BTreeSet<PathBuf> {
@@ -157,7 +157,7 @@ fn a_model_is_evaluated_as_it_is_asked_to_run() {
     let plain = evaluate(folder, &[]);
     let systems: Vec<&str> = plain.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(systems, ["base", "finetuned"]);
-    // What is the default anyway adds nothing.
+    // Defaults that are given add nothing.
     let defaults = [
         "--temperature",
         "0",

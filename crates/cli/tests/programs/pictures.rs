@@ -60,7 +60,7 @@ fn a_folder_says_what_it_left_out_and_why() {
 }
 
 #[test]
-fn a_rotation_that_is_not_applied_is_said() {
+fn a_rotation_that_is_not_applied_is_noted() {
     let turned = kept("turned/6.jpg");
     let output = caption(&[&turned], &[]);
     let said = error(&output);
@@ -93,7 +93,7 @@ fn a_picture_made_to_hang_ends_with_its_name() {
     assert!(error(&output).contains("200000.png"), "{}", error(&output));
     let output = caption(&[&strip(65_000)], &[]);
     assert!(output.status.success(), "{}", error(&output));
-    // Two starts of the program and two pictures, on a machine that may be busy; before, these took a minute.
+    // Two starts of the program and two pictures, on a machine that may be busy; an unbounded decoder takes a minute.
     assert!(
         began.elapsed() < Duration::from_secs(30),
         "{:?}",

@@ -1,4 +1,4 @@
-//! Readers that leave, and keys that ask a program to end.
+//! Closed pipes, and Ctrl-C.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use crate::{program, root};
 
 const IMAGES: &str = "datasets/painting-form-mini/images";
 
-/// Every program with something to say, and whether the reader's leaving is a reason to be done.
+/// Every command that prints, and whether a closed pipe may end it early.
 fn talkers(scratch: &Path) -> Vec<(&'static str, Vec<String>)> {
     let path = |name: &str| scratch.join(name).display().to_string();
     let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -59,7 +59,7 @@ fn talkers(scratch: &Path) -> Vec<(&'static str, Vec<String>)> {
 }
 
 #[test]
-fn a_reader_that_leaves_is_no_error() {
+fn a_closed_pipe_is_no_error() {
     let scratch = tempfile::tempdir().unwrap();
     adapter(&scratch.path().join("ad"));
     for closed in ["stdout", "stderr", "both"] {
@@ -91,7 +91,7 @@ fn a_reader_that_leaves_is_no_error() {
                 "{name} {arguments:?} {closed}: {said}"
             );
         }
-        // What had work to do has done it.
+        // Commands that write files have written them.
         for file in [
             "merged/model.safetensors",
             "converted/config.json",
@@ -104,7 +104,7 @@ fn a_reader_that_leaves_is_no_error() {
     }
 }
 
-/// `/dev/full` is a disk without room.
+/// `/dev/full` behaves as a full disk.
 #[cfg(target_os = "linux")]
 #[test]
 fn an_answer_that_cannot_be_written_is_an_error() {
@@ -186,7 +186,7 @@ fn what_is_answered_is_kept_when_a_folder_is_stopped() {
 
 #[cfg(unix)]
 #[test]
-fn a_stopped_evaluation_goes_on() {
+fn a_stopped_evaluation_resumes() {
     let scratch = tempfile::tempdir().unwrap();
     adapter(&scratch.path().join("ad"));
     let evaluate = |folder: &str| {
@@ -252,7 +252,7 @@ impl Talk {
         writeln!(self.child.stdin.as_mut().unwrap(), "{line}").unwrap();
     }
 
-    /// Status, what was answered and what was remarked.
+    /// Exit status, standard output and standard error.
     fn end(mut self) -> (Option<i32>, String, String) {
         drop(self.child.stdin.take());
         let output = self.child.wait_with_output().unwrap();

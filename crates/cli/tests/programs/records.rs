@@ -1,4 +1,4 @@
-//! Training records and questions in other people's forms.
+//! Training records and questions in formats of other projects.
 
 use std::{fs, path::Path};
 
@@ -10,7 +10,7 @@ fn pictures() -> std::path::PathBuf {
     root().join("datasets/painting-form-mini")
 }
 
-/// What a program says about a data set, and whether it was content.
+/// What a command prints about a data set, and whether it succeeded.
 fn run(name: &str, data: &Path, images: &Path, more: &[&str]) -> (bool, String) {
     let output = program(name)
         .args([

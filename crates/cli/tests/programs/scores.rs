@@ -1,4 +1,4 @@
-//! Answers and references to be scored.
+//! Scores of answers.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
     path
 }
 
-/// Runs `evaluate` on one set of predictions: its BLEU and ROUGE-L, and what it said on standard error.
+/// Runs `evaluate` on one set of predictions; returns BLEU, ROUGE-L and standard error.
 fn evaluate(folder: &Path, references: &Path, answers: &Path, more: &[&str]) -> (f64, f64, String) {
     let output = program("evaluate")
         .arg("--references")

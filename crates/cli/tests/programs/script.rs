@@ -2,7 +2,7 @@
 
 use crate::program;
 
-/// `finetune --plan` with the arguments of the original's script as they stand there, but for the paths.
+/// `finetune --plan` with the arguments of the original's script; only the paths differ.
 fn plan_as_pasted(more: &[&str]) -> std::process::Output {
     let folder = tempfile::tempdir().unwrap();
     let deepspeed = folder.path().join("zero3.json");

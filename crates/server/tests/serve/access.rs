@@ -1,4 +1,4 @@
-//! Who may ask: names, pages of other origins, the key.
+//! Who may use the server: host names, pages of other origins, the key.
 
 use serde_json::json;
 
@@ -59,7 +59,7 @@ fn only_its_own_names_and_pages_are_answered() {
     );
     assert_eq!(found.header("access-control-allow-methods"), Some("post"));
     assert_eq!(preflight("origin: http://localhost:5174").status, 403);
-    // Closed unless told otherwise.
+    // Closed by default.
     let closed = start(limits());
     let wish = ["host: 127.0.0.1", "origin: http://localhost:5173"];
     assert_eq!(
@@ -110,7 +110,7 @@ fn a_key_is_asked_for_where_there_is_one() {
     for open in ["/", "/page.js", "/page.css", "/health"] {
         assert_eq!(get(open, &[]).status, 200, "{open}");
     }
-    // With a body that is still on its way.
+    // With a body that is still arriving.
     let large = json!({ "user": "x".repeat(900_000) });
     assert_eq!(server.chat(&large).status, 401);
 }

@@ -1,4 +1,4 @@
-//! What clients get, in all the ways they ask.
+//! Answers to all kinds of requests.
 
 use base64::{Engine, engine::general_purpose};
 use gallery_gpt::prelude::*;
@@ -74,7 +74,7 @@ fn answers_are_those_of_the_library_streamed_or_not() {
         200
     );
 
-    // Where it looked, as a picture of the painting's size.
+    // An attention map of the painting's size.
     let words: Vec<&str> = expected.split(' ').take(6).collect();
     let attended = request(json!({
         "messages": [user(QUESTION, &[&painting()]), { "role": "assistant", "content": expected }],
@@ -86,7 +86,7 @@ fn answers_are_those_of_the_library_streamed_or_not() {
 }
 
 #[test]
-fn what_asks_for_nothing_changes_nothing() {
+fn fields_without_effect_change_nothing() {
     let server = start(limits());
     let plain = server.chat(&request(json!({ "max_tokens": 12 })));
     assert_eq!(plain.status, 200);
@@ -122,9 +122,9 @@ fn request_of(changes: &Value, max_tokens: usize) -> Value {
 }
 
 #[test]
-fn a_wish_for_more_than_the_server_writes_ends_by_length() {
+fn more_tokens_than_the_limit_end_by_length() {
     let server = start(limits());
-    // So hot that the end of an answer is no likelier than any other token.
+    // At this temperature the end of an answer is no likelier than any other token.
     let written = |seed: u64, changes: &Value| {
         let mut request = request(changes.clone());
         request["temperature"] = json!(50.0);
@@ -204,7 +204,7 @@ fn a_picture_is_the_same_in_every_spelling() {
 }
 
 #[test]
-fn an_image_mark_in_a_text_is_text() {
+fn a_placeholder_in_a_text_is_text() {
     let server = start(limits());
     let picture = painting();
     let tokens = |messages: Value| {
@@ -234,7 +234,7 @@ fn an_image_mark_in_a_text_is_text() {
 }
 
 #[test]
-fn a_turned_picture_is_said() {
+fn a_picture_with_an_orientation_is_noted() {
     let server = start(limits());
     let turned = include_bytes!("fixtures/exif_rotated.jpg");
     let upright = painting();

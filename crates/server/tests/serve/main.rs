@@ -112,7 +112,7 @@ impl Running {
         ask(self.address, "GET", "/health", &[]).is_ok_and(|answer| answer.body == b"ok")
     }
 
-    /// A connection with the beginning of something.
+    /// A connection with the beginning of a request.
     fn begin(&self, text: &str) -> TcpStream {
         let mut socket = TcpStream::connect(self.address).unwrap();
         let long = Some(Duration::from_secs(30));
@@ -121,7 +121,7 @@ impl Running {
         socket
     }
 
-    /// A connection with a head that promises so many bytes.
+    /// A connection with a head that announces so many bytes.
     fn promise(&self, bytes: usize) -> TcpStream {
         self.begin(&format!(
             "POST {CHAT} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {bytes}\r\n\r\n"

@@ -1,4 +1,4 @@
-//! What clients are told when there is no answer, and bodies that nobody would send.
+//! Errors in place of answers, and malformed bodies.
 
 use gallery_gpt_server::request::{ChatRequest, RequestLimits};
 use rand::{RngExt, SeedableRng};
@@ -178,7 +178,7 @@ fn what_cannot_be_answered_is_refused_by_name() {
     }
     let elsewhere = server.post("/attention", &request(json!({ "phrase": "a" })));
     assert_eq!(elsewhere.status, 400);
-    // And it goes on.
+    // The server still answers.
     let again = server.chat(&request(json!({ "max_tokens": 1 })));
     assert_eq!(again.status, 200);
 }

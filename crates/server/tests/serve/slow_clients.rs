@@ -1,4 +1,4 @@
-//! Clients that are slow, silent, or too many, and a stop among them.
+//! Clients that are slow, silent or too many, and a stop of the server meanwhile.
 
 use std::io::{Read, Write};
 
@@ -23,7 +23,7 @@ fn half_a_request_is_not_waited_for_without_end() {
     in_time(ended(
         server.begin("GET /health HTTP/1.1\r\nhost: localhost\r\nx-a: b\r\n"),
     ));
-    // Kept alive after an answer, and then silent.
+    // Kept alive after an answer, then silent.
     in_time(ended(
         server.begin("GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n"),
     ));
@@ -41,7 +41,7 @@ fn half_a_request_is_not_waited_for_without_end() {
         assert_eq!(found.json()["error"]["code"], "timeout");
         in_time(began.elapsed());
     }
-    // One byte after the other: no pause is long, the whole is.
+    // Byte by byte: no pause is too long, but the whole is.
     let mut socket = server.promise(1000);
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(3) && socket.write_all(b" ").is_ok() {
@@ -97,7 +97,7 @@ fn bodies_share_a_room() {
         server.chat(&request(json!({ "max_tokens": 2 }))).status,
         200
     );
-    // The half one is given up, or goes: its room is free.
+    // When the incomplete one is dropped, its memory is free.
     drop(half);
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(server.chat(&large).status, 200);
@@ -130,7 +130,7 @@ fn a_stop_finishes_what_is_under_way_and_waits_for_nobody_else() {
     }
     assert!(TcpStream::connect(server.address).is_err());
 
-    // Nothing under way: the half ones do not hold it.
+    // Nothing is under way: incomplete requests do not hold it up.
     let mut server = start(limits());
     let _half = (server.begin("POST /v1/ch"), server.promise(1000));
     std::thread::sleep(Duration::from_millis(100));

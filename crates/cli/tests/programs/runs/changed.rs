@@ -24,7 +24,7 @@ fn a_resume_refuses_by_name_what_changed_behind_its_back() {
     let replace = |old: &'static str, new: &'static str| {
         move |bytes: &mut Vec<u8>| *bytes = text(bytes).replacen(old, new, 1).into_bytes()
     };
-    // A picture of the same size in bytes: one bit deep in its scan.
+    // One bit of a picture: its size stays.
     let flip = |from_the_end: usize| {
         move |bytes: &mut Vec<u8>| {
             let at = bytes.len() - from_the_end;
@@ -80,7 +80,7 @@ fn a_resume_refuses_by_name_what_changed_behind_its_back() {
         );
         fs::write(site.path(name), before).unwrap();
     }
-    // A number in a config is named as such.
+    // A changed number in a config is named.
     let before = change("base/config.json", &|bytes| {
         let mut config: Value = serde_json::from_slice(bytes).unwrap();
         let text = config.get_mut("text_config").unwrap();
@@ -93,7 +93,7 @@ fn a_resume_refuses_by_name_what_changed_behind_its_back() {
         "{error}"
     );
     fs::write(site.path("base/config.json"), before).unwrap();
-    // Flags that make another training are refused by the setting's name.
+    // Flags that make it another training are refused by name.
     for (flags, said) in [
         ("--learning_rate 0.5", "learning_rate"),
         ("--lora_r 8", "lora.r"),
@@ -105,7 +105,7 @@ fn a_resume_refuses_by_name_what_changed_behind_its_back() {
         let error = refused(&site.resume("kept", flags).output().unwrap());
         assert!(error.contains(said), "{flags}: {error}");
     }
-    // As it was, and moved elsewhere with everything it reads, it goes on.
+    // Unchanged, or moved together with everything it reads, it resumes.
     fs::create_dir(site.path("elsewhere")).unwrap();
     let mut moved = site.resume("../kept", "--max_steps 6");
     moved.current_dir(site.path("elsewhere"));
@@ -126,7 +126,7 @@ fn a_flipped_bit_in_a_checkpoint_is_found() {
     let files = site.files(&format!("kept/{newest}"));
     assert!(files.len() >= 5, "{:?}", files.keys());
     for (name, bytes) in &files {
-        // The list by which the folder is known as ours has no part in the training.
+        // The list of the folder's files has no part in the training.
         if name == Path::new("gallery_gpt.json") {
             continue;
         }
@@ -143,7 +143,7 @@ fn a_flipped_bit_in_a_checkpoint_is_found() {
             );
         }
     }
-    // A file that is gone, one too many, and a log that was written over are found as well.
+    // A missing file, an extra one and a changed log are found too.
     let gone = |run: &Path| fs::remove_file(run.join(newest).join("adapter/gallery_gpt.json"));
     let extra = |run: &Path| fs::write(run.join(newest).join("adapter/more.bin"), "x");
     let log = |run: &Path| {
@@ -169,7 +169,7 @@ fn a_flipped_bit_in_a_checkpoint_is_found() {
     succeeded(&site.resume("flipped", "--max_steps 5").output().unwrap());
 }
 
-/// Library code that resumes with other adapters: the checkpoint's would be trained on, and saved under the new settings.
+/// Otherwise the checkpoint's adapters would be trained further, and saved under the new settings.
 #[test]
 fn the_library_refuses_to_resume_with_another_rank() {
     let site = Site::new();
@@ -229,7 +229,7 @@ fn the_library_refuses_to_resume_with_another_rank() {
         assert!(error.to_string().contains(said), "{error}");
     }
     train(lora, 1e-3, 2.0, true).unwrap();
-    // What the config of the result says is what its tensors are.
+    // The config of the result describes its tensors.
     let result = site.path("run/adapter");
     let text = fs::read(result.join("adapter_config.json")).unwrap();
     let config: Value = serde_json::from_slice(&text).unwrap();
@@ -248,7 +248,7 @@ fn the_library_refuses_to_resume_with_another_rank() {
         !ranks.is_empty() && ranks.iter().all(|&rank| rank == 4),
         "{ranks:?}"
     );
-    // Its settings are there, so that the program can tell who has to go on with it.
+    // Its settings tell the program that it was begun by another one.
     let error = refused(&site.resume("run", "").output().unwrap());
     assert!(error.contains("program of its own"), "{error}");
 }

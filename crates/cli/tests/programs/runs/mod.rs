@@ -74,7 +74,7 @@ impl Site {
         command
     }
 
-    /// Every file of a run but its speeds and its page.
+    /// Every file of a run, without its speeds and its page.
     fn files(&self, run: &str) -> BTreeMap<PathBuf, Vec<u8>> {
         let run = self.path(run);
         let mut found = BTreeMap::new();
@@ -116,7 +116,7 @@ fn succeeded(output: &Output) -> String {
     text(&output.stdout)
 }
 
-/// What a run that has to fail says, once.
+/// The error of a run that has to fail.
 fn refused(output: &Output) -> String {
     let error = text(&output.stderr);
     assert_eq!(

@@ -8,7 +8,7 @@ use crate::program;
 #[test]
 fn a_pipe_that_closes_does_not_end_a_training() {
     let site = Site::new();
-    // Both pipes are closed before the first step; the second time the terminal goes as well.
+    // Both pipes are closed before the first step; the second time the terminal is closed too.
     for (run, hang_up) in [("first", false), ("second", true)] {
         let mut child = piped(site.finetune(run, "--max_steps 4 --logging_steps 1"));
         drop(child.stderr.take());
@@ -29,7 +29,7 @@ fn a_pipe_that_closes_does_not_end_a_training() {
 }
 
 #[test]
-fn a_signal_saves_and_the_run_goes_on_to_the_same_bytes() {
+fn a_signal_saves_and_the_run_resumes_to_the_same_bytes() {
     let site = Site::new();
     let epochs = "--num_train_epochs 5";
     succeeded(&site.finetune("straight", epochs).output().unwrap());
@@ -59,7 +59,7 @@ fn a_signal_saves_and_the_run_goes_on_to_the_same_bytes() {
         succeeded(&site.resume(run, "").output().unwrap());
         assert_same_files(&site.files(run), &expected);
     }
-    // The second signal leaves at once, and the run goes on all the same.
+    // A second signal ends it at once, and the run can still be resumed.
     let child = piped(site.finetune("twice", epochs));
     wait_for_steps(&site, "twice", 2);
     signal(&child, "INT");
@@ -81,7 +81,7 @@ fn a_run_folder_has_one_process_at_a_time() {
     );
     first.kill().unwrap();
     first.wait().unwrap();
-    // What a killed process had is free.
+    // The lock of a killed process is free.
     let output = site.resume("shared", "--max_steps 2").output().unwrap();
     succeeded(&output);
 }
@@ -109,7 +109,7 @@ fn a_folder_that_cannot_be_used_says_what_to_do() {
         error.contains("no run in") && error.contains("no such folder"),
         "{error}"
     );
-    // Killed before its settings were there, a run begins anew; without settings but with steps it is named.
+    // A run that was killed before its settings were written begins anew; one with steps but no settings is refused.
     fs::create_dir(site.path("early")).unwrap();
     site.write("early/lock", "{\"pid\": 1, \"since\": 1}");
     site.write("early/bad_records.jsonl", "");
@@ -120,7 +120,7 @@ fn a_folder_that_cannot_be_used_says_what_to_do() {
         let error = refused(&command.output().unwrap());
         assert!(error.contains("config.json"), "{error}");
     }
-    // Outside of the repository the defaults are said to be defaults.
+    // Outside of the repository the error says that the paths are defaults.
     let mut nowhere = program("finetune");
     nowhere.current_dir(site.path("data"));
     let error = refused(&nowhere.output().unwrap());

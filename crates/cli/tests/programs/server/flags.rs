@@ -8,7 +8,7 @@ use std::{
 use super::{Server, said, serve, start_again};
 
 #[test]
-fn flags_beyond_what_there_is_are_refused() {
+fn values_out_of_range_are_refused() {
     for (flag, value) in [
         ("--deadline", "9223372036854775807"),
         ("--deadline", "0"),

@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use super::{Server, is_healthy, serve, start};
 use crate::root;
 
-/// A hostile request may take so much memory beyond what the server had, and so long.
+/// The most memory that a hostile request may take beyond that of the server, and the longest time.
 const MEMORY: u64 = 64 << 20;
 const TIME: Duration = Duration::from_secs(2);
 
-/// Sends a request, and gives the status and the body of the answer.
+/// Sends a request; returns the status and the body of the response.
 fn send(address: SocketAddr, path: &str, body: &[u8]) -> (u16, String) {
     let mut socket = TcpStream::connect(address).unwrap();
     let head = format!(
@@ -36,7 +36,7 @@ fn chat(server: &Server, body: &[u8]) -> (u16, String) {
     send(server.address, "/v1/chat/completions", body)
 }
 
-/// A body that an answer of a few tokens is asked for with, and something in front.
+/// The body of a request for a few tokens, with a field in front.
 fn question(field: &str) -> String {
     format!(r#"{{{field}"messages":[{{"role":"user","content":"What is it?"}}],"max_tokens":2}}"#)
 }
@@ -56,7 +56,7 @@ fn hostile_requests_cost_little() {
             .unwrap()
             << 10
     };
-    // What an ordinary request takes is the model's.
+    // Ordinary requests first, so that their memory is not counted.
     let picture =
         std::fs::read(root().join("datasets/painting-form-mini/images/test_0.jpg")).unwrap();
     let ordinary = pictures(&[&picture], "image/jpeg");
@@ -198,7 +198,7 @@ fn hostile_requests_cost_little() {
         ("not UTF-8", "chat", 400, vec![0xff; 31_000_000]),
         ("more than it takes", "chat", 413, vec![b' '; 40_000_000]),
     ] {
-        // From here on the highest value is counted anew.
+        // Resets the peak.
         std::fs::write(format!("/proc/{process}/clear_refs"), "5").unwrap();
         let path = if path == "chat" {
             "/v1/chat/completions"
@@ -222,7 +222,7 @@ fn hostile_requests_cost_little() {
         );
         assert!(took < TIME, "{name}: {took:?}");
     }
-    // At once, and half of each.
+    // Several at once, and incomplete ones.
     std::fs::write(format!("/proc/{process}/clear_refs"), "5").unwrap();
     let large = field("metadata", format!("[{}[0]]", "[0],".repeat(3_750_000)));
     std::thread::scope(|scope| {
@@ -278,7 +278,7 @@ fn attention(file: &[u8]) -> Vec<u8> {
         .into_bytes()
 }
 
-/// A black picture of one channel, in a file as small as there is.
+/// A picture of one grey value, in a small file.
 fn png(width: u32, height: u32, value: u8) -> Vec<u8> {
     let picture = image::GrayImage::from_pixel(width, height, image::Luma([value]));
     let mut file = std::io::Cursor::new(Vec::new());

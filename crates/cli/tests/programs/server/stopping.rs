@@ -1,4 +1,4 @@
-//! How a server ends, and what does not end it.
+//! What ends a server, and what does not.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -18,7 +18,7 @@ fn signal(server: &Server, name: &str) {
     assert!(sent.success());
 }
 
-/// Waits for the end of the program, for so long.
+/// Waits for the end of the program; `None` if it takes longer.
 fn ended(server: &mut Server, within: Duration) -> Option<std::process::ExitStatus> {
     let began = Instant::now();
     while began.elapsed() < within {
@@ -32,7 +32,7 @@ fn ended(server: &mut Server, within: Duration) -> Option<std::process::ExitStat
 
 #[test]
 #[cfg(unix)]
-fn a_polite_kill_is_not_held_up() {
+fn a_signal_ends_it_despite_half_requests() {
     for first in ["-TERM", "-INT"] {
         let mut server = start(serve(&["--deadline", "20"]));
         let mut half = TcpStream::connect(server.address).unwrap();
@@ -65,7 +65,7 @@ fn a_second_signal_does_not_wait() {
             "64",
         ];
         let mut server = start(serve(&flags));
-        // Many answers are under way or wait for their turn: their end would be waited for.
+        // Many answers are under way or queued: the first signal waits for them.
         let body = r#"{"messages":[{"role":"user","content":"What is it?"}],"stream":true}"#;
         let waiting: Vec<TcpStream> = (0..48)
             .map(|_| {
@@ -83,7 +83,7 @@ fn a_second_signal_does_not_wait() {
         let mut begun = &waiting[0];
         begun.read_exact(&mut first).unwrap();
         signal(&server, "-TERM");
-        // The two of a kind become one where the second is sent before the first was taken.
+        // Two signals of a kind become one if the second is sent before the first was handled.
         let stderr = BufReader::new(server.child.stderr.take().unwrap());
         let mut lines = stderr.lines().map_while(Result::ok);
         assert!(lines.any(|line| line.starts_with("stopping")));
@@ -100,7 +100,7 @@ fn a_second_signal_does_not_wait() {
 #[test]
 #[cfg(target_os = "linux")]
 fn a_closed_or_full_standard_output_does_not_end_it() {
-    // A pipe that nobody reads, and a disk without room.
+    // A closed pipe, and a full disk.
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let full = std::fs::OpenOptions::new()
@@ -110,14 +110,14 @@ fn a_closed_or_full_standard_output_does_not_end_it() {
     for out in [Stdio::from(writer), Stdio::from(full)] {
         let mut command = serve(&[]);
         let mut child = command.stdout(out).stderr(Stdio::piped()).spawn().unwrap();
-        // The address is said where somebody reads.
+        // The address goes to standard error.
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let line = lines.find_map(|line| line.ok().filter(|line| line.contains("http://")));
         let address = address_in(&line.unwrap());
         let server = Server { child, address };
         assert!(is_healthy(&server));
     }
-    // Nobody reads either: it serves all the same.
+    // Both are closed: it serves all the same.
     let mut command = serve(&["--log_requests"]);
     let mut child = command
         .stdout(Stdio::piped())
