@@ -13,21 +13,14 @@ fn main() -> anyhow::Result<()> {
     for left_out in &listing.left_out {
         println!("left out: {left_out}");
     }
-    for pictures in listing.pictures[..8].chunks(4) {
-        let mut prompts = Vec::new();
-        let mut names = Vec::new();
-        for picture in pictures {
-            match gallery.processor().process_file(picture) {
-                Ok(pixels) => {
-                    prompts.push(gallery.prompt(question, vec![pixels])?);
-                    names.push(picture);
-                }
-                Err(error) => println!("left out: {error}"),
-            }
-        }
-        let answers = gallery.generator(&config).generate(&prompts)?;
-        for (name, answer) in names.iter().zip(&answers) {
-            println!("{}: {}", name.display(), gallery.answer(answer));
+    let answers = gallery.answer_all(&listing.pictures[..8], &config, |picture| {
+        gallery.question_about(*picture, question)
+    });
+    for answered in answers.with_batch_size(4) {
+        let answered = answered?;
+        match answered.answer {
+            Ok(answer) => println!("{}: {}", answered.question.display(), answer.text),
+            Err(error) => println!("left out: {error}"),
         }
     }
     Ok(())

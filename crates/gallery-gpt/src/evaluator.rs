@@ -6,7 +6,7 @@ use crate::{
     GalleryError, GalleryGpt,
     data::{PictureFolder, TestPainting},
     eval::{Predictions, PredictionsFile, painting_name},
-    model::{CancelToken, FinishReason, GenerationConfig, GenerationError},
+    model::{CancelToken, GenerationConfig},
 };
 
 /// Asks a model the same question about every painting of a test set.
@@ -106,40 +106,28 @@ impl<'a> Evaluator<'a> {
             .iter()
             .filter(|painting| !file.has(&painting_name(painting)))
             .collect();
-        let mut done = 0;
-        for batch in missing.chunks(self.batch_size) {
-            let mut prompts = Vec::with_capacity(batch.len());
-            for painting in batch {
-                let image = painting.image.as_ref().ok_or(GalleryError::NoPicture {
-                    index: painting.index,
-                })?;
-                let picture = self
-                    .gallery
-                    .processor()
-                    .process_file(self.images.find(image)?)?;
-                let mut prompt = self.gallery.prompt(&self.question, vec![picture])?;
-                // Random numbers of its own, independent of the batch.
-                prompt.stream = painting.index as u64;
-                prompts.push(prompt);
+        let prompt = |painting: &&TestPainting| {
+            let index = painting.index;
+            let image = painting.image.as_ref();
+            let image = image.ok_or(GalleryError::NoPicture { index })?;
+            let picture = self.images.find(image)?;
+            let mut prompt = self.gallery.question_about(&picture, &self.question)?;
+            // Random numbers of its own, independent of the batch.
+            prompt.stream = index as u64;
+            Ok(prompt)
+        };
+        let total = missing.len();
+        let answers = self
+            .gallery
+            .answer_all(missing, &self.generation, prompt)
+            .with_batch_size(self.batch_size)
+            .with_cancel(self.cancel.clone());
+        for (answered, done) in answers.zip(1..) {
+            let answered = answered?;
+            file.push(&painting_name(answered.question), &answered.answer?.text)?;
+            if done == total || done % self.batch_size == 0 {
+                observe(done, total);
             }
-            let generator = self.gallery.generator(&self.generation);
-            let generator = generator.with_cancel(self.cancel.clone());
-            let written = match generator.generate(&prompts) {
-                Err(GenerationError::Cancelled) => return Err(GalleryError::Cancelled),
-                written => written?,
-            };
-            for (painting, written) in batch.iter().zip(written) {
-                if written.finish == FinishReason::Cancelled {
-                    continue;
-                }
-                let text = self.gallery.answer(&written);
-                file.push(&painting_name(painting), &text)?;
-            }
-            if self.cancel.is_cancelled() {
-                return Err(GalleryError::Cancelled);
-            }
-            done += batch.len();
-            observe(done, missing.len());
         }
         Ok(file.done().clone())
     }

@@ -56,6 +56,7 @@ mod text_stream;
 mod answers_file;
 mod attention_figure;
 mod attention_map;
+mod batched_answers;
 mod device;
 mod error;
 mod evaluator;
@@ -64,6 +65,7 @@ mod picture;
 
 pub use answers_file::{AnswersFile, WrittenBy};
 pub use attention_map::AttentionMap;
+pub use batched_answers::{Answer, Answered, BatchedAnswers};
 pub use device::{
     Check, DeviceError, DeviceKind, DeviceReport, Devices, Finding, Verdict, check_device,
 };

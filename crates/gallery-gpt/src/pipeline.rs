@@ -291,14 +291,14 @@ impl GalleryGpt {
         question: &str,
         config: &GenerationConfig,
     ) -> Result<String, GalleryError> {
-        let prompt = self.question_about(picture.into(), question)?;
+        let prompt = self.question_about(picture, question)?;
         let written = self.generator(config).generate(&[prompt])?;
         Ok(self.answer(&written[0]))
     }
 
     /// The model's answers to a question about several pictures, generated as one batch: the same
-    /// texts as one by one, but faster. All pictures are in memory at once, so pass some tens at a
-    /// time.
+    /// texts as one by one, but faster. All pictures are in memory at once, so pass some tens at
+    /// most; [`GalleryGpt::answer_all`] takes any number.
     ///
     /// # Errors
     /// A picture cannot be read, or a prompt does not fit the context.
@@ -310,14 +310,23 @@ impl GalleryGpt {
     ) -> Result<Vec<String>, GalleryError> {
         let pictures = pictures.into_iter();
         let prompts: Vec<Prompt> = pictures
-            .map(|picture| self.question_about(picture.into(), question))
+            .map(|picture| self.question_about(picture, question))
             .collect::<Result<_, _>>()?;
         let written = self.generator(config).generate(&prompts)?;
         Ok(written.iter().map(|row| self.answer(row)).collect())
     }
 
-    fn question_about(&self, picture: Picture<'_>, question: &str) -> Result<Prompt, GalleryError> {
-        self.prompt(question, vec![picture.process(&self.processor)?])
+    /// The prompt of a question about a picture: a file, its bytes, or pixels.
+    ///
+    /// # Errors
+    /// The picture cannot be read, or the tokenizer rejects the question.
+    pub fn question_about<'a>(
+        &self,
+        picture: impl Into<Picture<'a>>,
+        question: &str,
+    ) -> Result<Prompt, GalleryError> {
+        let picture = picture.into().process(&self.processor)?;
+        self.prompt(question, vec![picture])
     }
 
     /// As [`GalleryGpt::describe`], calling `on_piece` with each piece of text as it is generated;
@@ -357,7 +366,7 @@ impl GalleryGpt {
         question: &str,
         config: &GenerationConfig,
     ) -> Result<TextStream<'_>, GalleryError> {
-        let prompt = self.question_about(picture.into(), question)?;
+        let prompt = self.question_about(picture, question)?;
         self.stream_prompt(prompt, config)
     }
 

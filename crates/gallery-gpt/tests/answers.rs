@@ -136,6 +136,70 @@ fn an_answer_can_be_ended_from_outside() {
 }
 
 #[test]
+fn a_picture_that_cannot_be_read_costs_its_own_answer_only() {
+    let gallery = gallery();
+    let config = GenerationConfig::greedy(12);
+    let picture = |name| datasets().join("painting-form-mini/images").join(name);
+    let pictures = ["missing.jpg", "test_0.jpg", "test_1.jpg", "gone.jpg"].map(picture);
+    let expected = [1, 2].map(|at| gallery.describe(&pictures[at], QUESTION, &config).unwrap());
+
+    for batch_size in [1, 3, 8] {
+        let prompt = |at: &usize| gallery.question_about(&pictures[*at], QUESTION);
+        let answers = gallery.answer_all(0..4, &config, prompt);
+        let (mut texts, mut unread) = (Vec::new(), Vec::new());
+        for answered in answers.with_batch_size(batch_size) {
+            let answered = answered.unwrap();
+            match answered.answer {
+                Ok(answer) => texts.push((answered.question, answer.text)),
+                Err(error) => {
+                    assert!(matches!(error, GalleryError::Image(_)), "{error}");
+                    unread.push(answered.question);
+                }
+            }
+        }
+        assert_eq!(unread, [0, 3], "batches of {batch_size}");
+        let expected = [1, 2].into_iter().zip(expected.clone());
+        assert!(texts.into_iter().eq(expected), "batches of {batch_size}");
+    }
+}
+
+#[test]
+fn answers_before_a_cancellation_are_kept() {
+    let gallery = gallery();
+    let painting = painting(&gallery);
+    let config = GenerationConfig::greedy(4);
+    let cancel = CancelToken::new();
+    let asked = std::cell::Cell::new(0);
+    let prompt = |_: &usize| {
+        asked.set(asked.get() + 1);
+        gallery.question_about(&painting, QUESTION)
+    };
+    let answers = gallery.answer_all(0..9, &config, prompt);
+    let mut answers = answers.with_batch_size(2).with_cancel(cancel.clone());
+    assert_eq!(answers.next().unwrap().unwrap().question, 0);
+    cancel.cancel();
+    assert_eq!(answers.next().unwrap().unwrap().question, 1);
+    let end = answers.next().unwrap();
+    assert!(matches!(end, Err(GalleryError::Cancelled)), "{end:?}");
+    assert!(answers.next().is_none());
+    assert_eq!(asked.get(), 2);
+}
+
+#[test]
+fn a_prompt_that_cannot_be_answered_ends_the_answers() {
+    let gallery = gallery();
+    let config = GenerationConfig::greedy(4);
+    let prompt = |length: &usize| Ok(Prompt::text(vec![1; *length]));
+    let mut answers = gallery
+        .answer_all([2, 100_000, 2], &config, prompt)
+        .with_batch_size(1);
+    assert!(answers.next().unwrap().unwrap().answer.is_ok());
+    let end = answers.next().unwrap();
+    assert!(matches!(end, Err(GalleryError::Generation(_))), "{end:?}");
+    assert!(answers.next().is_none());
+}
+
+#[test]
 fn attention_goes_where_the_words_say() {
     let gallery = gallery();
     let painting = painting(&gallery);

@@ -12,9 +12,10 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use gallery_gpt::{
+    GalleryError,
     checkpoint::Destination,
     data::{PictureFolder, RecordError},
-    model::{FinishReason, GenerationError},
+    model::FinishReason,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
@@ -114,59 +115,49 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         "{bar:30} {pos}/{len} questions, {per_sec}, {elapsed} elapsed, {eta} left",
     )?);
     let folder = PictureFolder::new(&arguments.images);
-    let (mut bad, mut answered) = (0, 0);
-    'batches: for batch in left.chunks(batch_size) {
-        let mut asked = Vec::with_capacity(batch.len());
-        let mut prompts = Vec::with_capacity(batch.len());
-        for question in batch {
-            let image = question.image.as_ref();
-            let picture = image
-                .map(|image| {
-                    let path = folder.find(image)?;
-                    Ok::<_, RecordError>(gallery.processor().process_file(path)?)
-                })
-                .transpose();
-            match picture {
-                Ok(picture) => {
-                    let pictures = picture.into_iter().collect();
-                    let mut prompt = gallery.prompt(&question.text, pictures)?;
-                    prompt.stream = question.number;
-                    prompts.push(prompt);
-                    asked.push(question);
-                }
-                Err(error) => {
-                    bad += 1;
-                    progress.suspend(|| note!("question {}: {error}", question.id));
-                }
-            }
-        }
-        let generator = gallery.generator(&config).with_cancel(cancel.clone());
-        let written = match generator.generate(&prompts) {
-            _ if prompts.is_empty() => Vec::new(),
-            Err(GenerationError::Cancelled) => break,
-            written => written?,
+    let (mut bad, mut count) = (0, 0);
+    let prompt = |question: &&Question| {
+        let image = question.image.as_ref();
+        let picture = image
+            .map(|image| {
+                let path = folder.find(image)?;
+                Ok::<_, RecordError>(gallery.processor().process_file(path)?)
+            })
+            .transpose()?;
+        let mut prompt = gallery.prompt(&question.text, picture.into_iter().collect())?;
+        prompt.stream = question.number;
+        Ok(prompt)
+    };
+    let answers = gallery
+        .answer_all(left, &config, prompt)
+        .with_batch_size(batch_size)
+        .with_cancel(cancel.clone());
+    for answered in answers {
+        let answered = match answered {
+            Err(GalleryError::Cancelled) => break,
+            answered => answered?,
         };
-        for (question, written) in asked.into_iter().zip(written) {
-            let finish = match written.finish {
-                FinishReason::Stop => "stop",
-                FinishReason::Length => "length",
-                FinishReason::Cancelled => continue,
-            };
-            let answer = answer(question, &gallery.answer(&written), finish, &model);
-            if !output.push(answer)? {
-                break 'batches;
+        let question = answered.question;
+        progress.inc(1);
+        match answered.answer {
+            Ok(written) => {
+                let is_stop = written.finish == FinishReason::Stop;
+                let finish = if is_stop { "stop" } else { "length" };
+                if !output.push(answer(question, &written.text, finish, &model))? {
+                    break;
+                }
+                count += 1;
             }
-            answered += 1;
-        }
-        progress.inc(batch.len() as u64);
-        if cancel.is_cancelled() {
-            break;
+            Err(error) => {
+                bad += 1;
+                progress.suspend(|| note!("question {}: {error}", question.id));
+            }
         }
     }
     progress.finish_and_clear();
     let summary = format!(
         "{} of {} questions are answered in {}, {before} of them from before",
-        before + answered,
+        before + count,
         chunk.len(),
         output.name()
     );

@@ -17,7 +17,7 @@ use gallery_gpt::{
 };
 use image::ImageFormat;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::{
     args::{
@@ -244,69 +244,61 @@ fn answer_all(
     let progress = ProgressBar::new(wanted.len() as u64).with_style(ProgressStyle::with_template(
         "{bar:30} {pos}/{len} pictures, {per_sec}, {elapsed} elapsed, {eta} left",
     )?);
-    let (mut bad, mut answered) = (0, 0);
-    'batches: for batch in wanted.chunks(arguments.batches.checked()?) {
-        let mut asked = Vec::with_capacity(batch.len());
-        let mut prompts = Vec::with_capacity(batch.len());
-        for (number, path) in batch {
-            match gallery.processor().process_file(path) {
-                Ok(picture) => {
-                    note_orientation(gallery.processor(), path);
-                    let mut prompt = gallery.prompt(&arguments.question, vec![picture])?;
-                    // Random numbers of its own, independent of the batch.
-                    prompt.stream = *number;
-                    prompts.push(prompt);
-                    asked.push(path);
-                }
-                Err(error) => {
-                    bad += 1;
-                    progress.suspend(|| note!("{error}"));
-                }
-            }
-        }
-        let generator = gallery.generator(config).with_cancel(cancel.clone());
-        let written = match generator.generate(&prompts) {
-            _ if prompts.is_empty() => Vec::new(),
-            Err(GenerationError::Cancelled) => break,
-            written => written?,
+    let (mut bad, mut count) = (0, 0);
+    let prompt = |(number, path): &(u64, &PathBuf)| {
+        let mut prompt = gallery.question_about(*path, &arguments.question)?;
+        note_orientation(gallery.processor(), path);
+        // Random numbers of its own, independent of the batch.
+        prompt.stream = *number;
+        Ok(prompt)
+    };
+    let answers = gallery
+        .answer_all(wanted, config, prompt)
+        .with_batch_size(arguments.batches.checked()?)
+        .with_cancel(cancel.clone());
+    for answered in answers {
+        let answered = match answered {
+            Err(GalleryError::Cancelled) => break,
+            answered => answered?,
         };
-        for (path, written) in asked.into_iter().zip(written) {
-            let text = gallery.answer(&written);
-            let finish = match written.finish {
-                FinishReason::Stop => "stop",
-                FinishReason::Length => "length",
-                FinishReason::Cancelled => continue,
-            };
-            match &mut output {
-                Some(output) => {
-                    let mut answer = Map::new();
-                    answer.insert("image".to_owned(), name(path));
-                    answer.insert("text".to_owned(), text.into());
-                    answer.insert("finish".to_owned(), json!(finish));
-                    if !output.push(answer)? {
-                        break 'batches;
-                    }
-                }
-                None => {
-                    let cut = if finish == "stop" { "" } else { CUT };
-                    progress.suspend(|| say!("{}\n  {text}{cut}", path.display()));
-                    if terminal::is_closed() {
-                        break 'batches;
-                    }
+        let (_, path) = answered.question;
+        progress.inc(1);
+        let answer = match answered.answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                bad += 1;
+                progress.suspend(|| note!("{error}"));
+                continue;
+            }
+        };
+        let is_cut = answer.finish != FinishReason::Stop;
+        match &mut output {
+            Some(output) => {
+                let fields = [
+                    ("image", name(path)),
+                    ("text", answer.text.into()),
+                    ("finish", json!(if is_cut { "length" } else { "stop" })),
+                ];
+                let fields = fields.map(|(field, value)| (field.to_owned(), value));
+                if !output.push(fields.into_iter().collect())? {
+                    break;
                 }
             }
-            answered += 1;
+            None => {
+                let cut = if is_cut { CUT } else { "" };
+                progress.suspend(|| say!("{}\n  {}{cut}", path.display(), answer.text));
+                if terminal::is_closed() {
+                    break;
+                }
+            }
         }
-        progress.inc(batch.len() as u64);
-        if cancel.is_cancelled() {
-            break;
-        }
+        count += 1;
     }
     progress.finish_and_clear();
     let summary = output.map(|output| {
         format!(
             "{} answers in {}, {before} of them from before",
-            before + answered,
+            before + count,
             output.name()
         )
     });
@@ -314,7 +306,7 @@ fn answer_all(
         (true, Some(summary)) => bail!(Stopped(format!(
             "stopped: {summary}; the same command resumes it"
         ))),
-        (true, None) => bail!(Stopped(format!("stopped after {answered} answers"))),
+        (true, None) => bail!(Stopped(format!("stopped after {count} answers"))),
         (false, Some(summary)) => note!("{summary}"),
         (false, None) => {}
     }
