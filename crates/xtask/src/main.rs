@@ -6,7 +6,9 @@
     reason = "a program talks on the terminal"
 )]
 
+mod check;
 mod command;
+mod outside;
 mod packages;
 mod registry;
 mod tidy;
@@ -22,8 +24,11 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   tidy              the written rules of this repository, each finding with its file and line
+  check             formatting, tidy, lints, documentation, every feature set, licences, packages
   packages          packs every published crate, and prints what each weighs
-  registry FOLDER   packs every published crate into a registry of its own, for cargo's `registries`";
+  registry FOLDER   packs every published crate into a registry of its own, for cargo's `registries`
+  outside FOLDER    a project outside of this repository that adds gallery-gpt from such a registry,
+                    and runs the snippets of the README";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -31,8 +36,10 @@ fn main() -> ExitCode {
     let root = root();
     let done = match words[..] {
         ["tidy"] => tidy::run(&root),
+        ["check"] => check::run_all(&root),
         ["packages"] => packages::weigh(&root),
         ["registry", folder] => registry::make(&root, Path::new(folder)),
+        ["outside", folder] => outside::prove(&root, Path::new(folder)),
         ["help" | "--help" | "-h"] => {
             println!("{HELP}");
             Ok(())
