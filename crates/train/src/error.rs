@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use gallery_gpt_checkpoint::CheckpointError;
-use gallery_gpt_data::BadRecord;
+use gallery_gpt_data::{BadRecord, Batch};
 use gallery_gpt_llama::LoraConfigError;
 use gallery_gpt_model::{GenerationError, SpliceError};
 
@@ -37,6 +37,14 @@ pub enum TrainError {
     Splice {
         /// One-based step.
         step: usize,
+        /// The records of the batch.
+        records: String,
+        /// Why.
+        source: SpliceError,
+    },
+    /// A batch that is evaluated and whose placeholders and pictures do not match.
+    #[error("evaluation, records {records}: {source}")]
+    Evaluation {
         /// The records of the batch.
         records: String,
         /// Why.
@@ -276,6 +284,14 @@ fn last_good(checkpoint: Option<&Path>) -> String {
 }
 
 impl TrainError {
+    /// A batch that cannot be evaluated.
+    pub(crate) fn evaluation(batch: &Batch, source: SpliceError) -> Self {
+        Self::Evaluation {
+            records: batch.ids.join(", "),
+            source,
+        }
+    }
+
     /// Adds the last good checkpoint to errors that name it.
     pub(crate) fn after(mut self, last: Option<PathBuf>) -> Self {
         if let Self::NotFinite { checkpoint, .. }

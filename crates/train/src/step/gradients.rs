@@ -7,14 +7,17 @@
 use burn::{
     module::Module,
     optim::{GradientsAccumulator, GradientsParams},
-    tensor::{DType, Tensor},
+    tensor::{DType, Int, Tensor},
 };
 use gallery_gpt_data::Batch;
-use gallery_gpt_llama::{AdapterDropout, LlamaModel, int_tensor};
+use gallery_gpt_llama::{AdapterDropout, LlamaModel};
 use gallery_gpt_model::{GalleryModel, Packing, SpliceError, SplicePlan, SplicedLabels};
 
-use super::CrossEntropy;
-use crate::{Recompute, config::LOGIT_ROWS, optim::fill_projector};
+use super::{
+    CrossEntropy,
+    supervised::{SupervisedBatch, label_chunks},
+};
+use crate::{Recompute, optim::fill_projector};
 
 /// The source of dropout's masks: they are a function of the seed, the step, the conversation and the position in it, so that they are
 /// the same in a recomputed block, on another device, in another layout and with other micro-batches.
@@ -108,31 +111,30 @@ pub fn gradients(
     batch: &Batch,
     options: &GradientOptions,
 ) -> Result<Gradients, SpliceError> {
-    let plan = model
-        .plan(&batch.input_ids, &batch.pictures)?
-        .with_packing(options.packing)
-        .pad_to_multiple_of(options.pad_to_multiple_of);
-    let labels = plan.labels(&batch.labels)?;
-    assert!(!labels.slots.is_empty(), "a batch with no supervised token");
+    let batch = SupervisedBatch::new(model, batch, options.packing, options.pad_to_multiple_of)?;
+    let supervised_tokens = batch.supervised_tokens();
+    assert!(supervised_tokens > 0, "a batch with no supervised token");
 
-    let inputs_embeds = model.embed(&plan, model.pixel_values(&batch.pictures));
-    let (loss, mut grads) = through_the_blocks(model, inputs_embeds, &plan, &labels, options);
+    let (loss, mut grads) = through_the_blocks(model, &batch, options);
     fill_projector(model, &mut grads);
     Ok(Gradients {
         loss,
         grads,
-        supervised_tokens: labels.targets.len(),
-        tokens: plan.row_lengths().iter().sum(),
+        supervised_tokens,
+        tokens: batch.plan.row_lengths().iter().sum(),
     })
 }
 
 fn through_the_blocks(
     model: &GalleryModel,
-    inputs_embeds: Tensor<3>,
-    plan: &SplicePlan,
-    labels: &SplicedLabels,
+    batch: &SupervisedBatch,
     options: &GradientOptions,
 ) -> (Tensor<1>, GradientsParams) {
+    let SupervisedBatch {
+        plan,
+        labels,
+        inputs_embeds,
+    } = batch;
     let &GradientOptions {
         weight, recompute, ..
     } = options;
@@ -189,7 +191,7 @@ fn through_the_blocks(
     }
     // The modules before recomputed blocks (projector, embeddings, tower) have a graph of their own.
     if recomputed > 0 && inputs_embeds.is_tracked() {
-        let grads = (inputs_embeds * dx.autodiff()).sum().backward();
+        let grads = (inputs_embeds.clone() * dx.autodiff()).sum().backward();
         accumulator.accumulate(model, GradientsParams::from_grads(grads, model));
     }
     (loss, accumulator.grads())
@@ -199,12 +201,11 @@ fn through_the_blocks(
 fn loss_and_seed(
     decoder: &LlamaModel,
     normed: Tensor<2>,
-    targets: &[i64],
+    targets: Tensor<1, Int>,
     labels: &SplicedLabels,
     weight: f64,
 ) -> (Tensor<1>, Tensor<1>) {
     let count = labels.targets.len() as f64;
-    let targets = int_tensor(targets, &normed.clone().inner().device());
     if decoder.lm_head.weight.is_require_grad() {
         let logits = decoder.logits(normed);
         let CrossEntropy { loss, gradient } = CrossEntropy::new(logits.clone().inner(), targets);
@@ -235,12 +236,7 @@ fn head(
     let mut total: Option<Tensor<1>> = None;
     let mut dx = Tensor::zeros([batch * seq, hidden], (&device, last.dtype()));
     let rows = last.reshape([batch * seq, hidden]);
-    for (slots, targets) in labels
-        .slots
-        .chunks(LOGIT_ROWS)
-        .zip(labels.targets.chunks(LOGIT_ROWS))
-    {
-        let slots = int_tensor(slots, &device);
+    for (slots, targets) in label_chunks(labels, &device) {
         let x = rows
             .clone()
             .select(0, slots.clone())

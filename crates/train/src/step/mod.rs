@@ -7,6 +7,7 @@ mod gradients;
 mod loss;
 mod replica;
 mod state;
+mod supervised;
 
 pub use evaluation::evaluate_loss;
 pub use gradients::{Dropout, GradientOptions, Gradients, gradients};

@@ -301,10 +301,13 @@ impl<'a, F: FnMut(&TrainEvent)> Session<'a, F> {
     /// Mean loss per supervised token of the validation records, one batch of them in memory at a time.
     fn validation_loss(&self) -> Result<f64, TrainError> {
         let (mut total, mut count) = (0.0, 0);
-        let size = self.config().per_device_eval_batch_size;
+        let config = self.config();
+        let size = config.per_device_eval_batch_size;
         for records in self.trainer.validation.chunks(size) {
             let batch = self.batcher.batch(&records.iter().collect::<Vec<_>>())?;
-            let (sum, tokens) = summed_loss(self.state.model(), &[batch])?;
+            let (packing, multiple) = (config.packing, config.pad_to_multiple_of.unwrap_or(1));
+            let (sum, tokens) = summed_loss(self.state.model(), &batch, packing, multiple)
+                .map_err(|source| TrainError::evaluation(&batch, source))?;
             total += sum;
             count += tokens;
         }
