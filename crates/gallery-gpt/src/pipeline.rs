@@ -71,6 +71,8 @@ impl GalleryGpt {
         options: &LoadOptions,
     ) -> Result<Self, GalleryError> {
         let folder = folder.as_ref();
+        let span = tracing::info_span!("load", folder = %folder.display());
+        let _entered = span.enter();
         let checkpoint = Checkpoint::open(folder, options)?;
         let tokenizer = Tokenizer::from_folder(folder)?;
         let dtype = match options.dtype {
@@ -291,6 +293,8 @@ impl GalleryGpt {
         question: &str,
         config: &GenerationConfig,
     ) -> Result<String, GalleryError> {
+        let span = tracing::debug_span!("describe");
+        let _entered = span.enter();
         let prompt = self.question_about(picture, question)?;
         let written = self.generator(config).generate(&[prompt])?;
         Ok(self.answer(&written[0]))
@@ -308,6 +312,8 @@ impl GalleryGpt {
         question: &str,
         config: &GenerationConfig,
     ) -> Result<Vec<String>, GalleryError> {
+        let span = tracing::debug_span!("describe");
+        let _entered = span.enter();
         let pictures = pictures.into_iter();
         let prompts: Vec<Prompt> = pictures
             .map(|picture| self.question_about(picture, question))

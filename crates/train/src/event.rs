@@ -2,10 +2,14 @@
 
 use std::path::PathBuf;
 
+use tracing::{debug, info, warn};
+
 use crate::{CurvePoint, StepReport};
 
-/// An event of a training.
+/// An event of a training. With a subscriber of `tracing` they are collected as well, in the span `train`: steps at the level `DEBUG`,
+/// skipped records at `WARN`, the others at `INFO`.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum TrainEvent {
     /// The training begins.
     Started {
@@ -69,4 +73,39 @@ pub enum TrainEvent {
         /// Seconds it took.
         seconds: f64,
     },
+}
+
+impl TrainEvent {
+    /// The same as an event of `tracing`, for programs that collect those.
+    pub(crate) fn trace(&self) {
+        match self {
+            Self::Started {
+                total_steps,
+                parameters,
+            } => info!(total_steps, parameters, "training started"),
+            Self::Resumed { step, .. } => info!(step, "training resumed"),
+            Self::Skipped { record, count } => warn!(record, count, "record skipped"),
+            Self::Evaluated { step, loss } => info!(step, loss, "evaluated"),
+            Self::StoppedEarly {
+                step,
+                best_step,
+                best_loss,
+            } => info!(step, best_step, best_loss, "stopped early"),
+            Self::Saved { step, path } => info!(step, path = %path.display(), "checkpoint saved"),
+            Self::Step {
+                report,
+                tokens_per_second,
+                data_wait,
+            } => debug!(
+                step = report.step,
+                loss = report.loss,
+                grad_norm = report.grad_norm,
+                learning_rate = report.learning_rate,
+                tokens_per_second,
+                data_wait,
+                "step"
+            ),
+            Self::Finished { steps, seconds } => info!(steps, seconds, "training finished"),
+        }
+    }
 }

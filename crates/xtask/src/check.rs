@@ -8,10 +8,9 @@ use crate::{
 };
 
 /// Feature sets of the facade that its users build, beside the default one.
-const FEATURES: [&[&str]; 4] = [
+const FEATURES: [&[&str]; 3] = [
     &["--no-default-features"],
     &["--no-default-features", "--features", "cuda-no-fusion"],
-    &["--no-default-features", "--features", "cuda"],
     &["--features", "cuda"],
 ];
 

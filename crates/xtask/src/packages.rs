@@ -81,7 +81,7 @@ pub(crate) fn pack(root: &Path, target: &Path) -> Result<Vec<PathBuf>, Failure> 
 fn unpublished(root: &Path) -> Result<Vec<String>, Failure> {
     let crates = root.join("crates");
     let entries = std::fs::read_dir(&crates).map_err(|error| Failure::at(&crates, error))?;
-    let mut folders = vec![root.join("examples")];
+    let mut folders = vec![root.join("examples"), root.join("benches")];
     for entry in entries {
         folders.push(entry.map_err(|error| Failure::at(&crates, error))?.path());
     }

@@ -3,6 +3,8 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    thread::{self, ThreadId},
 };
 
 use gallery_gpt::{
@@ -14,6 +16,12 @@ use gallery_gpt::{
 };
 use serde_json::Value;
 use tempfile::TempDir;
+use tracing::{
+    Event, Metadata, Subscriber,
+    field::{Field, Visit},
+    span::{Attributes, Id, Record},
+    subscriber::Interest,
+};
 
 use super::root;
 
@@ -352,4 +360,60 @@ fn what_is_trained_is_what_is_written() {
         };
         assert_eq!(describe(&loaded), describe(finetuned.gallery()), "{result}");
     }
+}
+
+/// Collects the names of spans and the messages of events of one thread: other tests train beside it.
+#[derive(Clone)]
+struct Collected(Arc<Mutex<Vec<String>>>, ThreadId);
+
+impl Visit for Collected {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "message" {
+            self.0.lock().unwrap().push(format!("{value:?}"));
+        }
+    }
+}
+
+impl Subscriber for Collected {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        thread::current().id() == self.1 && metadata.target().starts_with("gallery_gpt")
+    }
+
+    fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+        Interest::sometimes()
+    }
+
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        let mut collected = self.0.lock().unwrap();
+        collected.push(span.metadata().name().to_owned());
+        Id::from_u64(collected.len() as u64)
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        event.record(&mut self.clone());
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+#[test]
+fn a_training_is_traced() {
+    let data = tempfile::tempdir().unwrap();
+    let collected = Collected(Arc::default(), thread::current().id());
+    tracing::subscriber::set_global_default(collected.clone()).unwrap();
+    two_steps(&data, &data.path().join("run")).unwrap();
+    let collected = collected.0.lock().unwrap();
+    let expected = [
+        "load",
+        "train",
+        "training started",
+        "step",
+        "step",
+        "checkpoint saved",
+        "training finished",
+    ];
+    assert_eq!(*collected, expected);
 }

@@ -165,6 +165,8 @@ impl Trainer {
         run: &mut RunFolder,
         observe: impl FnMut(&TrainEvent),
     ) -> Result<GalleryModel, TrainError> {
+        let span = tracing::info_span!("train", run = %run.path().display());
+        let _entered = span.enter();
         self.check(&model, records)?;
         run.begin(self.run_settings(&model, records, batcher, run)?)?;
         let epochs = self.epochs(records.len());

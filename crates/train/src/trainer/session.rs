@@ -99,12 +99,13 @@ impl<'a, F: FnMut(&TrainEvent)> Session<'a, F> {
             self.run.ensure_best()?;
         }
         let (losses, validation) = self.run.points();
-        (self.observe)(&TrainEvent::Resumed {
+        let resumed = TrainEvent::Resumed {
             step: *step,
             losses,
             validation,
-        });
+        };
         self.last_checkpoint = Some(checkpoint);
+        self.tell(&resumed);
         Ok(self)
     }
 
@@ -193,6 +194,7 @@ impl<'a, F: FnMut(&TrainEvent)> Session<'a, F> {
     }
 
     fn tell(&mut self, event: &TrainEvent) {
+        event.trace();
         (self.observe)(event);
     }
 

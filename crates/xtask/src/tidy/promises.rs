@@ -8,8 +8,8 @@ use super::{
 /// A place where a rule does not hold, and why: a file, or a folder with a `/` at its end.
 type Exception = (&'static str, &'static str);
 
-/// The programs: what they take from their user comes by flags and by the environment.
-const PROGRAMS: [&str; 2] = ["cli", "xtask"];
+/// No libraries for users: programs, which take flags and the environment from theirs, and what tests share.
+const NOT_LIBRARIES: [&str; 3] = ["cli", "testkit", "xtask"];
 
 const ENVIRONMENT: &[Exception] = &[(
     "crates/gallery-gpt/src/device/cuda.rs",
@@ -121,7 +121,7 @@ pub(super) fn check(repository: &Repository, findings: &mut Vec<Finding>) {
             for source in &repository.sources {
                 let library = source
                     .library()
-                    .filter(|library| !PROGRAMS.contains(library));
+                    .filter(|library| !NOT_LIBRARIES.contains(library));
                 let offsets = match library {
                     Some(_) => offsets(source),
                     None => continue,

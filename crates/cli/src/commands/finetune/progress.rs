@@ -99,12 +99,13 @@ impl Progress {
             TrainEvent::Skipped { record, count } => {
                 self.say(format!("skipped ({count} so far): {record}"));
             }
-            TrainEvent::Saved { .. } => {}
             TrainEvent::Finished { steps, seconds } => {
                 self.screen = None;
                 self.bar.finish_and_clear();
                 say!("{steps} steps in {seconds:.0} s");
             }
+            // Checkpoints are not shown.
+            _ => {}
         }
         if let Some(screen) = &mut self.screen {
             if self.cancel.is_cancelled() && !std::mem::replace(&mut self.stopping, true) {
