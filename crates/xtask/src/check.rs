@@ -78,7 +78,7 @@ fn deny(root: &Path) -> Result<(), Failure> {
     };
     if output(cargo(root).args(["deny", "--version"])).is_err() {
         return Err(Failure(
-            "there is no cargo-deny; `cargo install cargo-deny --locked` builds it".to_owned(),
+            "there is no cargo-deny; `cargo install cargo-deny` builds it".to_owned(),
         ));
     }
     match output(cargo(root).args(["deny", "fetch", "db"])) {
