@@ -1,6 +1,6 @@
 //! What can go wrong with a checkpoint.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gallery_gpt_llama::LoraConfigError;
 use gallery_gpt_model::ModelConfigError;
@@ -409,4 +409,20 @@ fn list(problems: &[Problem]) -> String {
         text.push_str(&format!("\n  ... and {} more", problems.len() - SHOWN));
     }
     text
+}
+
+/// Makes the error of a path that cannot be read.
+pub(crate) fn read_error(path: &Path) -> impl Fn(std::io::Error) -> CheckpointError + Copy + '_ {
+    |source| CheckpointError::Read {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Makes the error of a path that cannot be written.
+pub(crate) fn write_error(path: &Path) -> impl Fn(std::io::Error) -> CheckpointError + Copy + '_ {
+    |source| CheckpointError::Write {
+        path: path.to_owned(),
+        source,
+    }
 }

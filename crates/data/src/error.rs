@@ -1,6 +1,6 @@
 //! Errors of data sets and of their records.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use gallery_gpt_text::{ConversationError, printable};
 use gallery_gpt_vision::ImageError;
@@ -160,4 +160,12 @@ pub enum RecordError {
         /// Maximum number of tokens.
         limit: usize,
     },
+}
+
+/// Makes the error of a path that cannot be read.
+pub(crate) fn read_error(path: &Path) -> impl Fn(std::io::Error) -> DatasetError + Copy + '_ {
+    |source| DatasetError::Read {
+        path: path.to_owned(),
+        source,
+    }
 }

@@ -1,6 +1,6 @@
 //! Errors of an evaluation.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::Exclusion;
 
@@ -77,4 +77,20 @@ pub enum EvalError {
         /// The line, from 1.
         line: usize,
     },
+}
+
+/// Makes the error of a path that cannot be read.
+pub(crate) fn read_error(path: &Path) -> impl Fn(std::io::Error) -> EvalError + Copy + '_ {
+    |source| EvalError::Read {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Makes the error of a path that cannot be written.
+pub(crate) fn write_error(path: &Path) -> impl Fn(std::io::Error) -> EvalError + Copy + '_ {
+    |source| EvalError::Write {
+        path: path.to_owned(),
+        source,
+    }
 }

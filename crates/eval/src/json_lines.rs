@@ -8,7 +8,10 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use crate::EvalError;
+use crate::{
+    EvalError,
+    error::{read_error, write_error},
+};
 
 /// A JSON-lines file. Every line is synced to the disk before the next is written.
 ///
@@ -43,10 +46,7 @@ impl JsonLinesFile {
     /// object.
     pub fn resume(path: impl Into<PathBuf>) -> Result<(Self, Vec<JsonLine>), EvalError> {
         let path = path.into();
-        let write = |source| EvalError::Write {
-            path: path.clone(),
-            source,
-        };
+        let write = write_error(&path);
         if path.metadata().is_ok_and(|found| !found.is_file()) {
             return Err(write(io::Error::other("it is not a file")));
         }
@@ -59,10 +59,7 @@ impl JsonLinesFile {
             let source = io::Error::other("another process is writing it");
             return Err(write(source));
         }
-        let bytes = std::fs::read(&path).map_err(|source| EvalError::Read {
-            path: path.clone(),
-            source,
-        })?;
+        let bytes = std::fs::read(&path).map_err(read_error(&path))?;
         let mut lines = Vec::new();
         let mut end = End::Line;
         let mut at = 0;
@@ -117,10 +114,7 @@ impl JsonLinesFile {
             self.file.write_all(text.as_bytes())?;
             self.file.sync_data()
         };
-        write().map_err(|source| EvalError::Write {
-            path: self.path.clone(),
-            source,
-        })
+        write().map_err(write_error(&self.path))
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rustc_hash::FxHashMap;
 
-use crate::EvalError;
+use crate::{EvalError, error::read_error};
 
 /// A source of synonyms.
 pub trait Synonyms {
@@ -114,10 +114,7 @@ impl WordNet {
 
 /// Calls `read` with every line after the licence at the top, which is indented.
 fn each_line(path: &Path, mut read: impl FnMut(&str) -> Option<()>) -> Result<(), EvalError> {
-    let text = std::fs::read_to_string(path).map_err(|source| EvalError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
+    let text = std::fs::read_to_string(path).map_err(read_error(path))?;
     for (number, line) in text.lines().enumerate() {
         if !line.starts_with(' ') && !line.is_empty() && read(line).is_none() {
             return Err(EvalError::WordNet {

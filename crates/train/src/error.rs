@@ -303,3 +303,19 @@ impl TrainError {
         self
     }
 }
+
+/// Makes the error of a path that cannot be read.
+pub(crate) fn read_error(path: &Path) -> impl Fn(std::io::Error) -> TrainError + Copy + '_ {
+    |source| TrainError::Read {
+        path: path.to_owned(),
+        source,
+    }
+}
+
+/// Makes the error of a path that cannot be written.
+pub(crate) fn write_error(path: &Path) -> impl Fn(std::io::Error) -> TrainError + Copy + '_ {
+    |source| TrainError::Write {
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -6,14 +6,7 @@ use std::{
     path::Path,
 };
 
-use crate::CheckpointError;
-
-pub(crate) fn write_error(path: &Path) -> impl FnOnce(std::io::Error) -> CheckpointError + '_ {
-    |source| CheckpointError::Write {
-        path: path.to_owned(),
-        source,
-    }
-}
+use crate::{CheckpointError, error::write_error};
 
 /// Prefix of the names of files and folders that are being written; a killed process may leave some behind.
 pub(crate) const PARTIAL: &str = ".partial-";

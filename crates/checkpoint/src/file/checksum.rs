@@ -10,7 +10,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::regular;
-use crate::CheckpointError;
+use crate::{CheckpointError, error::read_error};
 
 /// A digest in hexadecimal.
 pub(crate) fn hex(hash: Sha256) -> String {
@@ -35,10 +35,7 @@ pub fn sha256_file(path: impl AsRef<Path>) -> Result<String, CheckpointError> {
             }
         }
     };
-    digest().map_err(|source| CheckpointError::Read {
-        path: path.to_owned(),
-        source,
-    })
+    digest().map_err(read_error(path))
 }
 
 /// The SHA-256 of some files of a folder by their names in it, computed in parallel.

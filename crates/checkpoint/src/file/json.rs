@@ -9,7 +9,7 @@ use super::{
     atomic::write_file,
     regular::{self, is_git_lfs_pointer},
 };
-use crate::CheckpointError;
+use crate::{CheckpointError, error::read_error};
 
 /// Largest `config.json` and the like. Those of models are a few kilobytes.
 const MAX_CONFIG: u64 = 1 << 20;
@@ -18,15 +18,12 @@ const MAX_INDEX: u64 = 4 << 20;
 
 /// The bytes of a JSON file, at most `limit` of them.
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, CheckpointError> {
-    let read_error = |source| CheckpointError::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = read_error(path);
     let mut bytes = Vec::new();
-    let file = regular::open(path).map_err(read_error)?;
+    let file = regular::open(path).map_err(failed)?;
     file.take(limit + 1)
         .read_to_end(&mut bytes)
-        .map_err(read_error)?;
+        .map_err(failed)?;
     if is_git_lfs_pointer(&bytes) {
         return Err(CheckpointError::GitLfsPointer {
             path: path.to_owned(),

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use memmap2::Mmap;
 
-use crate::CheckpointError;
+use crate::{CheckpointError, error::read_error};
 
 /// Opens a regular file for reading. A named pipe would wait for a writer, and a device may never end.
 pub(crate) fn open(path: &Path) -> Result<File> {
@@ -22,10 +22,7 @@ pub(crate) fn open(path: &Path) -> Result<File> {
 
 /// Maps a file into memory.
 pub(crate) fn map(path: &Path) -> std::result::Result<Bytes, CheckpointError> {
-    let read = |source| CheckpointError::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let read = read_error(path);
     let file = open(path).map_err(read)?;
     #[allow(
         unsafe_code,

@@ -9,8 +9,9 @@ use std::{
 use super::{Destination, marker};
 use crate::{
     CheckpointError,
+    error::write_error,
     file::{
-        atomic::{partial_builder, sync_folder, write_error},
+        atomic::{partial_builder, sync_folder},
         checksum::sha256_files,
     },
 };

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use same_file::is_same_file;
 
 use super::marker::foreign;
-use crate::CheckpointError;
+use crate::{CheckpointError, error::read_error};
 
 /// Where a folder is to be written, and what may be replaced there. Every path converts to one.
 ///
@@ -99,12 +99,7 @@ impl Destination {
     /// # Errors
     /// It is an input, by whatever path or link, or a folder.
     pub fn check_file(&self) -> Result<(), CheckpointError> {
-        let real = |path: &Path| {
-            real_path(path).map_err(|source| CheckpointError::Read {
-                path: path.to_owned(),
-                source,
-            })
-        };
+        let real = |path: &Path| real_path(path).map_err(read_error(path));
         let output = real(&self.path)?;
         for input in &self.inputs {
             if is_same(&output, &real(input)?) {
@@ -125,13 +120,9 @@ impl Destination {
 
     /// The path without links. It is a folder or does not exist yet, and overlaps no input.
     pub(crate) fn real(&self) -> Result<PathBuf, CheckpointError> {
-        let unreadable = |path: &Path, source| CheckpointError::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let real = real_path(&self.path).map_err(|source| unreadable(&self.path, source))?;
+        let real = real_path(&self.path).map_err(read_error(&self.path))?;
         for input in &self.inputs {
-            let there = real_path(input).map_err(|source| unreadable(input, source))?;
+            let there = real_path(input).map_err(read_error(input))?;
             if overlap(&real, &there) {
                 return Err(CheckpointError::InputIsOutput {
                     output: self.path.clone(),

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     CheckpointError,
+    error::read_error,
     file::{
         atomic::PARTIAL,
         json::{read_json_as, write_json},
@@ -93,10 +94,7 @@ fn collect_foreign(
 
 /// The entries of a folder: name, path, and whether it is a folder (a link to one is not). Leftovers of a killed process are skipped.
 fn entries(folder: &Path) -> Result<Vec<(String, PathBuf, bool)>, CheckpointError> {
-    let unreadable = |source| CheckpointError::Read {
-        path: folder.to_owned(),
-        source,
-    };
+    let unreadable = read_error(folder);
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(unreadable)? {
         let entry = entry.map_err(unreadable)?;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Destination, marker};
-use crate::CheckpointError;
+use crate::{CheckpointError, error::write_error};
 
 /// A folder to which a program adds files, run after run. Every file is listed in the folder's `gallery_gpt.json` before it is
 /// written, so that the next run may replace it.
@@ -41,10 +41,7 @@ impl OwnFolder {
         if files.is_empty() {
             destination.check()?;
         }
-        fs::create_dir_all(&real).map_err(|source| CheckpointError::Write {
-            path: destination.path().to_owned(),
-            source,
-        })?;
+        fs::create_dir_all(&real).map_err(write_error(destination.path()))?;
         marker::list(&real, files.iter().map(|name| (name.clone(), None)))?;
         Ok(Self {
             path: destination.path().to_owned(),

@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use crate::{
     CheckpointError, Layout, StoredTensor,
+    error::read_error,
     file::{
         json::read_json_as,
         regular::{self, is_git_lfs_pointer},
@@ -148,10 +149,7 @@ fn open_kind(
 }
 
 pub(crate) fn folder_listing(folder: &Path) -> Result<String, CheckpointError> {
-    let entries = std::fs::read_dir(folder).map_err(|source| CheckpointError::Read {
-        path: folder.to_owned(),
-        source,
-    })?;
+    let entries = std::fs::read_dir(folder).map_err(read_error(folder))?;
     let mut names: Vec<String> = entries
         .filter_map(Result::ok)
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
@@ -169,10 +167,7 @@ pub(crate) fn folder_listing(folder: &Path) -> Result<String, CheckpointError> {
 
 /// Opens a file by its contents, whatever its name.
 pub(crate) fn open_file(path: &Path) -> Result<Tensors, CheckpointError> {
-    let read = |source| CheckpointError::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let read = read_error(path);
     let mut head = Vec::new();
     let file = regular::open(path).map_err(read)?;
     let length = file.metadata().map_err(read)?.len();

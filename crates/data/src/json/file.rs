@@ -15,7 +15,7 @@ use super::{
     element::{EXPECTED, Each, Element, LONGEST_ELEMENT, Place, keep, malformed},
     splitter::Splitter,
 };
-use crate::DatasetError;
+use crate::{DatasetError, error::read_error};
 
 const UTF8_BOM: &[u8] = b"\xEF\xBB\xBF";
 
@@ -24,10 +24,7 @@ const UTF8_BOM: &[u8] = b"\xEF\xBB\xBF";
 /// # Errors
 /// The file cannot be opened, or is not a regular one.
 pub(crate) fn open(path: &Path) -> Result<impl BufRead + use<>, DatasetError> {
-    let failed = |source| DatasetError::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = read_error(path);
     let kind = std::fs::metadata(path).map_err(failed)?.file_type();
     if !kind.is_file() {
         let found = if kind.is_dir() {
@@ -50,10 +47,7 @@ pub(crate) fn for_each_element(
     mut reader: impl BufRead,
     each: &mut Each<'_>,
 ) -> Result<bool, DatasetError> {
-    let failed = |source| DatasetError::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = read_error(path);
     // Not `fill_buf`, which may return a single byte.
     let mut start = Vec::new();
     reader
@@ -89,10 +83,7 @@ fn elements(
     mut reader: impl BufRead,
     each: &mut Each<'_>,
 ) -> Result<bool, DatasetError> {
-    let failed = |source| DatasetError::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = read_error(path);
     let mut place = Place::START;
     let first = loop {
         let bytes = reader.fill_buf().map_err(failed)?;
@@ -164,10 +155,7 @@ fn lines(
         line.clear();
         place = place.next_line();
         let more = read_line(&mut reader, &mut line);
-        if !more.map_err(|source| DatasetError::Read {
-            path: path.to_owned(),
-            source,
-        })? {
+        if !more.map_err(read_error(path))? {
             return Ok(());
         }
     }

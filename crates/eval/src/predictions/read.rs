@@ -6,7 +6,7 @@ use gallery_gpt_data::json_kind;
 use serde_json::Value;
 
 use super::{NAMES, Predictions, TEXTS};
-use crate::EvalError;
+use crate::{EvalError, error::read_error};
 
 impl Predictions {
     /// Reads a file.
@@ -15,10 +15,7 @@ impl Predictions {
     /// It cannot be read, is not UTF-8, or does not contain predictions.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, EvalError> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|source| EvalError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        let bytes = std::fs::read(path).map_err(read_error(path))?;
         let wrong = wrong_in(path);
         let text = String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
@@ -83,10 +80,7 @@ impl Predictions {
     /// missing.
     pub fn with_questions(mut self, path: impl AsRef<Path>) -> Result<Self, EvalError> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|source| EvalError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = std::fs::read_to_string(path).map_err(read_error(path))?;
         let wrong = wrong_in(path);
         let mut pictures = BTreeMap::new();
         let lines = text.trim_start_matches('\u{feff}').lines().enumerate();

@@ -11,7 +11,7 @@ use gallery_gpt_model::GalleryModelConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::TrainError;
+use crate::{TrainError, error::read_error};
 
 /// Largest DeepSpeed config. Those in use are a few kilobytes.
 const MAX_DEEPSPEED: u64 = 1 << 20;
@@ -203,10 +203,7 @@ pub fn deepspeed_clipping(
             .read_to_string(&mut text)?;
         Ok(text)
     };
-    let text = read().map_err(|source| TrainError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
+    let text = read().map_err(read_error(path))?;
     if text.len() as u64 > MAX_DEEPSPEED {
         return Err(damaged("more than 1 MiB".to_owned()));
     }

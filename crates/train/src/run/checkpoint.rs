@@ -18,7 +18,10 @@ use super::{
     LogState,
     inputs::{contents, hex},
 };
-use crate::TrainError;
+use crate::{
+    TrainError,
+    error::{read_error, write_error},
+};
 
 /// The state in a checkpoint's `state.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -234,15 +237,12 @@ fn checkpoints(folder: &Path) -> Result<Vec<(usize, PathBuf)>, TrainError> {
 fn remove(path: &Path) -> Result<(), TrainError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let hidden = path.with_file_name(format!(".old-{name}"));
-    let write_error = |source| TrainError::Write {
-        path: path.to_owned(),
-        source,
-    };
+    let failed = write_error(path);
     if hidden.exists() {
-        fs::remove_dir_all(&hidden).map_err(write_error)?;
+        fs::remove_dir_all(&hidden).map_err(failed)?;
     }
-    fs::rename(path, &hidden).map_err(write_error)?;
-    fs::remove_dir_all(&hidden).map_err(write_error)
+    fs::rename(path, &hidden).map_err(failed)?;
+    fs::remove_dir_all(&hidden).map_err(failed)
 }
 
 /// Removes files and folders that a killed process was writing or removing.
@@ -260,13 +260,8 @@ pub(super) fn clear_leftovers(folder: &Path) -> Result<(), TrainError> {
             } else {
                 fs::remove_file(&path)
             };
-            removed.map_err(|source| TrainError::Write { path, source })?;
+            removed.map_err(write_error(&path))?;
         }
     }
     Ok(())
-}
-
-fn read_error(path: &Path) -> impl FnOnce(std::io::Error) -> TrainError {
-    let path = path.to_owned();
-    move |source| TrainError::Read { path, source }
 }

@@ -18,7 +18,10 @@ use super::{
     log::{LOG, RunLog, SPEED},
     settings::SETTINGS,
 };
-use crate::{OnBadRecord, TrainError};
+use crate::{
+    OnBadRecord, TrainError,
+    error::{read_error, write_error},
+};
 
 /// The folder of a run. As long as this value lives, no other process can use the folder.
 #[derive(Debug)]
@@ -47,10 +50,7 @@ impl RunFolder {
     pub fn create(path: impl Into<PathBuf>) -> Result<Self, TrainError> {
         let path = path.into();
         Self::ensure_free(&path)?;
-        fs::create_dir_all(&path).map_err(|source| TrainError::Write {
-            path: path.clone(),
-            source,
-        })?;
+        fs::create_dir_all(&path).map_err(write_error(&path))?;
         let run = Self::take(path)?;
         // Another process may have begun a run in it before the lock was taken.
         if run.path.join(SETTINGS).exists() {
@@ -82,10 +82,7 @@ impl RunFolder {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             entries => entries.and_then(Iterator::collect::<Result<Vec<_>, _>>),
         };
-        let entries = entries.map_err(|source| TrainError::Read {
-            path: path.to_owned(),
-            source,
-        })?;
+        let entries = entries.map_err(read_error(path))?;
         let names = entries.iter().map(fs::DirEntry::file_name);
         let names = names.map(|name| name.to_string_lossy().into_owned());
         let names: Vec<String> = names

@@ -8,7 +8,10 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::TrainError;
+use crate::{
+    TrainError,
+    error::{read_error, write_error},
+};
 
 /// Appends a line to a file; with `sync` it is on disk when this returns.
 pub(super) fn append(path: &Path, line: &impl Serialize, sync: bool) -> Result<(), TrainError> {
@@ -18,10 +21,7 @@ pub(super) fn append(path: &Path, line: &impl Serialize, sync: bool) -> Result<(
         file.write_all(format!("{text}\n").as_bytes())?;
         if sync { file.sync_all() } else { Ok(()) }
     };
-    write().map_err(|source| TrainError::Write {
-        path: path.to_owned(),
-        source,
-    })
+    write().map_err(write_error(path))
 }
 
 /// Truncates a JSON-lines file after the longest prefix of complete lines that `wanted` accepts, and returns them. A missing file
@@ -32,10 +32,7 @@ pub(super) fn keep_lines<L: DeserializeOwned>(
 ) -> Result<Vec<L>, TrainError> {
     let text = match std::fs::read_to_string(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        text => text.map_err(|source| TrainError::Read {
-            path: path.to_owned(),
-            source,
-        })?,
+        text => text.map_err(read_error(path))?,
     };
     let mut kept = Vec::new();
     let mut bytes = 0;
@@ -51,10 +48,7 @@ pub(super) fn keep_lines<L: DeserializeOwned>(
     }
     let file = OpenOptions::new().write(true).open(path);
     file.and_then(|file| file.set_len(bytes))
-        .map_err(|source| TrainError::Write {
-            path: path.to_owned(),
-            source,
-        })?;
+        .map_err(write_error(path))?;
     Ok(kept)
 }
 

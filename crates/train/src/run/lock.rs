@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::TrainError;
+use crate::{TrainError, error::write_error};
 
 /// Its name in a run folder. The file stays; what counts is the system's lock on it, which is released when a process ends, however it
 /// ends.
@@ -39,13 +39,10 @@ impl RunLock {
     /// Another process holds the lock, or its file cannot be written.
     pub(super) fn take(run: &Path) -> Result<Self, TrainError> {
         let path = run.join(LOCK);
-        let write_error = |source| TrainError::Write {
-            path: path.clone(),
-            source,
-        };
+        let failed = write_error(&path);
         let mut open = OpenOptions::new();
         open.read(true).write(true).create(true).truncate(false);
-        let mut file = open.open(&path).map_err(write_error)?;
+        let mut file = open.open(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -60,16 +57,16 @@ impl RunLock {
             }
             // A file system without locks: the folder is used without one.
             Err(TryLockError::Error(error)) if error.kind() == ErrorKind::Unsupported => {}
-            Err(TryLockError::Error(source)) => return Err(write_error(source)),
+            Err(TryLockError::Error(source)) => return Err(failed(source)),
         }
         let holder = Holder {
             pid: std::process::id(),
             since: now(),
         };
-        let text = serde_json::to_string(&holder).map_err(|error| write_error(error.into()))?;
+        let text = serde_json::to_string(&holder).map_err(|error| failed(error.into()))?;
         file.set_len(0)
             .and_then(|()| file.write_all(text.as_bytes()))
-            .map_err(write_error)?;
+            .map_err(failed)?;
         Ok(Self(file))
     }
 }

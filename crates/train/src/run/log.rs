@@ -12,7 +12,10 @@ use super::{
     hex,
     json_lines::{append, keep_lines},
 };
-use crate::{CurvePoint, StepReport, TrainError};
+use crate::{
+    CurvePoint, StepReport, TrainError,
+    error::{read_error, write_error},
+};
 
 pub(super) const LOG: &str = "log.jsonl";
 pub(super) const SPEED: &str = "speed.jsonl";
@@ -96,7 +99,7 @@ impl RunLog {
         for name in [LOG, SPEED] {
             let path = self.folder.join(name);
             let open = OpenOptions::new().append(true).create(true).open(&path);
-            open.map_err(|source| TrainError::Write { path, source })?;
+            open.map_err(write_error(&path))?;
         }
         Ok(())
     }
@@ -111,10 +114,7 @@ impl RunLog {
             path: path.clone(),
             found,
         };
-        let text = fs::read(&path).map_err(|source| TrainError::Read {
-            path: path.clone(),
-            source,
-        })?;
+        let text = fs::read(&path).map_err(read_error(&path))?;
         let kept = text.get(..state.bytes as usize);
         let Some(kept) = kept.filter(|kept| LogState::of(kept) == *state) else {
             return Err(damaged(format!(
@@ -129,7 +129,7 @@ impl RunLog {
         self.lines = lines.map_err(|error| damaged(error.to_string()))?;
         let open = OpenOptions::new().write(true).open(&path);
         open.and_then(|file| file.set_len(state.bytes))
-            .map_err(|source| TrainError::Write { path, source })?;
+            .map_err(write_error(&path))?;
         let path = self.folder.join(SPEED);
         self.speeds = keep_lines(&path, |line: &SpeedLine| line.step <= step)?;
         Ok(())
@@ -155,7 +155,7 @@ impl RunLog {
         let path = self.folder.join(LOG);
         let log = File::open(&path).and_then(|file| file.sync_all());
         let log = log.and_then(|()| fs::read(&path));
-        let log = log.map_err(|source| TrainError::Read { path, source })?;
+        let log = log.map_err(read_error(&path))?;
         Ok(LogState::of(&log))
     }
 

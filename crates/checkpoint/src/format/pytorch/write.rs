@@ -12,7 +12,7 @@ use std::{
 use safetensors::{Dtype, View};
 use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions};
 
-use crate::{CheckpointError, LazyTensor};
+use crate::{CheckpointError, LazyTensor, error::write_error};
 
 /// Folder inside the archive; PyTorch accepts any name.
 const ROOT: &str = "archive";
@@ -22,10 +22,7 @@ pub(crate) fn write_pickle(
     path: &Path,
     tensors: &[(String, LazyTensor)],
 ) -> Result<(), CheckpointError> {
-    write(path, tensors).map_err(|source| CheckpointError::Write {
-        path: path.to_owned(),
-        source,
-    })
+    write(path, tensors).map_err(write_error(path))
 }
 
 fn write(path: &Path, tensors: &[(String, LazyTensor)]) -> std::io::Result<()> {
