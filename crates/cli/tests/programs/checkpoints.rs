@@ -88,4 +88,16 @@ fn only_plain_adapters_are_trained_further() {
     assert!(text.contains("init_lora_weights is \"pissa\""), "{text}");
     let text = finetune("dora");
     assert!(text.contains("merge it into the base"), "{text}");
+    // The whole decoder would be saved without the adapter that was given.
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    let output = program("finetune")
+        .args(["--lora_path", adapters.join("olora").to_str().unwrap()])
+        .args(["--lora_enable", "False", "--max_steps", "1", "--output_dir"])
+        .arg(&run)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && !run.exists(), "{text}");
+    assert!(text.contains("not among the trained parts"), "{text}");
 }
