@@ -47,12 +47,10 @@ pub use error::{CheckpointError, Problem};
 pub use file::{sha256_file, write_file};
 pub use folder::{AtomicFolder, Destination, OwnFolder, ensure_free, verify_folder};
 pub use format::write_tensors;
-pub use layout::{
-    CheckpointKey, Layout, Placement, UnknownLayoutName, checkpoint_key, checkpoint_keys,
-};
+pub use layout::{CheckpointKey, Layout, Placement, checkpoint_key, checkpoint_keys};
 pub use read::{
     BaseIdentity, Checkpoint, LoadOptions, LoadReport, Strictness, TowerSource, UsedTensor,
     VocabRows, WeightFiles, find_model, load_model,
 };
 pub use save::{SaveOptions, save_model};
-pub use tensor::{LazyTensor, Slot, StoredTensor, TensorDtype, UnknownDtype};
+pub use tensor::{LazyTensor, Slot, StoredTensor, TensorDtype};

@@ -4,6 +4,7 @@
 
 use std::str::FromStr;
 
+use gallery_gpt_text::UnknownName;
 use rand::{SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -38,7 +39,7 @@ pub struct RecordLength {
 }
 
 impl FromStr for Order {
-    type Err = String;
+    type Err = UnknownName;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         match name {
@@ -46,8 +47,10 @@ impl FromStr for Order {
             "shuffled" => Ok(Self::Shuffled),
             "group_by_length" => Ok(Self::GroupByLength),
             "gallery_gpt" => Ok(Self::GalleryGpt),
-            other => Err(format!(
-                "unknown order `{other}`, expected sequential, shuffled, group_by_length or gallery_gpt"
+            _ => Err(UnknownName::new(
+                "order",
+                name,
+                "sequential, shuffled, group_by_length or gallery_gpt",
             )),
         }
     }

@@ -70,5 +70,5 @@ pub use report::Report;
 pub use rouge::{FScore, Rouge, RougeKind, rouge_words};
 pub use sacre_bleu::{BleuCounts, SacreBleu, SacreBleuScore, SacreSmoothing};
 pub use signature::Signature;
-pub use tokenize::{UnknownTokenizer, WordTokenizer};
+pub use tokenize::WordTokenizer;
 pub use wordnet::{NoSynonyms, Synonyms, WordNet};

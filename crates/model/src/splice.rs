@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use burn::tensor::Device;
 use gallery_gpt_llama::{LlamaConfig, SequenceLayout};
-use gallery_gpt_text::{IGNORE_INDEX, IMAGE_TOKEN_INDEX, expanded_length};
+use gallery_gpt_text::{IGNORE_INDEX, IMAGE_TOKEN_INDEX, UnknownName, expanded_length};
 use serde::{Deserialize, Serialize};
 
 use crate::SpliceError;
@@ -60,15 +60,13 @@ pub enum Packing {
 }
 
 impl FromStr for Packing {
-    type Err = String;
+    type Err = UnknownName;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         match name {
             "off" | "false" => Ok(Self::Off),
             "one_row" | "true" => Ok(Self::OneRow),
-            other => Err(format!(
-                "unknown packing `{other}`, expected off or one_row"
-            )),
+            _ => Err(UnknownName::new("packing", name, "off or one_row")),
         }
     }
 }

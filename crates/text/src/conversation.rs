@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use crate::UnknownName;
+
 /// The speaker of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
@@ -127,13 +129,13 @@ pub enum TemplateKind {
     Plain,
 }
 
-/// An unknown template name.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown conversation template `{0}`; known are vicuna_v1 (v1), llava_v1, llava_v0, plain")]
-pub struct UnknownTemplate(String);
+fn unknown_template(name: &str) -> UnknownName {
+    let expected = "vicuna_v1 (v1), llava_v1, llava_v0 or plain";
+    UnknownName::new("conversation template", name, expected)
+}
 
 impl FromStr for TemplateKind {
-    type Err = UnknownTemplate;
+    type Err = UnknownName;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         match name {
@@ -141,7 +143,7 @@ impl FromStr for TemplateKind {
             "llava_v1" => Ok(Self::LlavaV1),
             "llava_v0" => Ok(Self::LlavaV0),
             "plain" | "v0_plain" => Ok(Self::Plain),
-            other => Err(UnknownTemplate(other.to_owned())),
+            other => Err(unknown_template(other)),
         }
     }
 }
@@ -162,7 +164,7 @@ impl TemplateKind {
     ///
     /// # Errors
     /// The original would pick a template that is not supported here.
-    pub fn guess_as_run_llava(model: &str) -> Result<Self, UnknownTemplate> {
+    pub fn guess_as_run_llava(model: &str) -> Result<Self, UnknownName> {
         let name = model.to_lowercase();
         let rules = [
             ("llama-2", Err("llava_llama_2")),
@@ -173,7 +175,7 @@ impl TemplateKind {
         ];
         let rule = rules.into_iter().find(|(part, _)| name.contains(part));
         rule.map_or(Ok(Self::LlavaV0), |(_, picked)| picked)
-            .map_err(|picked| UnknownTemplate(picked.to_owned()))
+            .map_err(unknown_template)
     }
 
     /// The template itself.

@@ -31,9 +31,10 @@ mod tokenizer_file;
 mod tokenizer_folder;
 mod tokenizer_json;
 mod training;
+mod unknown_name;
 mod vocabulary;
 
-pub use conversation::{Conversation, Role, Style, Template, TemplateKind, Turn, UnknownTemplate};
+pub use conversation::{Conversation, Role, Style, Template, TemplateKind, Turn};
 pub use error::{ConversationError, TokenizerError};
 pub use labels::{EncodedConversation, encode_conversation};
 pub use printable::printable;
@@ -44,3 +45,4 @@ pub use special_tokens::{
 };
 pub use tokenizer::{Tokenizer, TokenizerMode};
 pub use training::train_tokenizer;
+pub use unknown_name::UnknownName;

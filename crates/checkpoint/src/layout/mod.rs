@@ -4,6 +4,8 @@
 
 mod key_map;
 
+use gallery_gpt_text::UnknownName;
+
 pub use key_map::{CheckpointKey, Placement, checkpoint_key, checkpoint_keys};
 
 /// A way to name the tensors of a LLaVA model.
@@ -30,7 +32,7 @@ impl std::fmt::Display for Layout {
 }
 
 impl std::str::FromStr for Layout {
-    type Err = UnknownLayoutName;
+    type Err = UnknownName;
 
     /// `llava_hf`, `llava_hf_nested` or `llava`.
     fn from_str(name: &str) -> Result<Self, Self::Err> {
@@ -38,19 +40,13 @@ impl std::str::FromStr for Layout {
             "llava_hf" => Ok(Self::LlavaHf),
             "llava_hf_nested" => Ok(Self::LlavaHfNested),
             "llava" => Ok(Self::Llava),
-            _ => Err(UnknownLayoutName {
-                name: name.to_owned(),
-            }),
+            _ => Err(UnknownName::new(
+                "layout",
+                name,
+                "llava_hf, llava_hf_nested or llava",
+            )),
         }
     }
-}
-
-/// A name that is not one of a layout.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown layout `{name}`, expected llava_hf, llava_hf_nested or llava")]
-pub struct UnknownLayoutName {
-    /// The name.
-    pub name: String,
 }
 
 impl Layout {

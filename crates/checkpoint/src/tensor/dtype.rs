@@ -1,6 +1,7 @@
 //! The dtypes of weights.
 
 use burn::tensor::DType;
+use gallery_gpt_text::UnknownName;
 use safetensors::Dtype;
 
 /// Dtypes that a weight can have.
@@ -63,7 +64,7 @@ impl TensorDtype {
 }
 
 impl std::str::FromStr for TensorDtype {
-    type Err = UnknownDtype;
+    type Err = UnknownName;
 
     /// `f32`, `f16`, `bf16`, or PyTorch's names of them.
     fn from_str(name: &str) -> Result<Self, Self::Err> {
@@ -71,17 +72,7 @@ impl std::str::FromStr for TensorDtype {
             "f32" | "float32" => Ok(Self::F32),
             "f16" | "float16" => Ok(Self::F16),
             "bf16" | "bfloat16" => Ok(Self::BF16),
-            _ => Err(UnknownDtype {
-                name: name.to_owned(),
-            }),
+            _ => Err(UnknownName::new("dtype", name, "f32, f16 or bf16")),
         }
     }
-}
-
-/// A name that is no dtype of a weight.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown dtype `{name}`, expected f32, f16 or bf16")]
-pub struct UnknownDtype {
-    /// The name.
-    pub name: String,
 }

@@ -6,7 +6,7 @@ mod lazy;
 pub(crate) mod storage;
 mod stored;
 
-pub use dtype::{TensorDtype, UnknownDtype};
+pub use dtype::TensorDtype;
 pub use lazy::LazyTensor;
 pub(crate) use stored::Values;
 pub use stored::{Slot, StoredTensor};

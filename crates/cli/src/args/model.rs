@@ -9,7 +9,7 @@ use anyhow::ensure;
 use clap::Args;
 use gallery_gpt::{
     prelude::*,
-    text::{TemplateKind, UnknownTemplate},
+    text::{TemplateKind, UnknownName},
 };
 
 use super::{hub_cache::cached_folder, sample::TINY_BASE};
@@ -256,7 +256,7 @@ enum TemplateChoice {
 }
 
 impl FromStr for TemplateChoice {
-    type Err = UnknownTemplate;
+    type Err = UnknownName;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         match name {

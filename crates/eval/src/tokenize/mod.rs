@@ -9,6 +9,7 @@ mod wordpunct;
 
 use std::borrow::Cow;
 
+use gallery_gpt_text::UnknownName;
 use mteval::{international, is_chinese, western};
 use treebank::treebank;
 use wordpunct::wordpunct;
@@ -134,24 +135,17 @@ impl WordTokenizer {
 
 /// Parses the names of [`WordTokenizer::name`].
 impl std::str::FromStr for WordTokenizer {
-    type Err = UnknownTokenizer;
+    type Err = UnknownName;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         Self::ALL
             .into_iter()
             .find(|tokenizer| tokenizer.name() == name)
-            .ok_or_else(|| UnknownTokenizer {
-                name: name.to_owned(),
+            .ok_or_else(|| {
+                let names = Self::ALL.map(Self::name).join(", ");
+                UnknownName::new("tokenizer of words", name, format!("one of {names}"))
             })
     }
-}
-
-/// An unknown tokenizer name.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{name}` is not a tokenizer of words; expected {}", WordTokenizer::ALL.map(WordTokenizer::name).join(", "))]
-pub struct UnknownTokenizer {
-    /// The name.
-    pub name: String,
 }
 
 /// A letter of a script that is written without spaces between words.

@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use gallery_gpt_text::UnknownName;
+
 use crate::{END_OF_TEXT, GenerationError};
 
 /// The number as it was written: 0.2, and not the digits of the nearest `f32`.
@@ -24,15 +26,17 @@ pub enum EarlyStopping {
 }
 
 impl FromStr for EarlyStopping {
-    type Err = String;
+    type Err = UnknownName;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         match name.to_ascii_lowercase().as_str() {
             "false" => Ok(Self::Heuristic),
             "true" => Ok(Self::WhenFull),
             "never" => Ok(Self::Never),
-            _ => Err(format!(
-                "unknown early stopping `{name}`, expected true, false or never"
+            _ => Err(UnknownName::new(
+                "early stopping",
+                name,
+                "true, false or never",
             )),
         }
     }

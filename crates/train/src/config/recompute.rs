@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use gallery_gpt_text::UnknownName;
 use serde::{Deserialize, Serialize};
 
 /// What is recomputed in the backward pass.
@@ -30,14 +31,14 @@ impl Recompute {
 }
 
 impl FromStr for Recompute {
-    type Err = String;
+    type Err = UnknownName;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         match name {
             "off" | "false" => Ok(Self::Off),
             "blocks" | "true" => Ok(Self::Blocks),
-            other => other.parse().map(Self::First).map_err(|_| {
-                format!("unknown recompute `{other}`, expected off, blocks or a number of blocks")
+            _ => name.parse().map(Self::First).map_err(|_| {
+                UnknownName::new("recompute", name, "off, blocks or a number of blocks")
             }),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use gallery_gpt_text::UnknownName;
 use serde::{Deserialize, Serialize};
 
 /// The learning-rate schedule after the warm-up (`lr_scheduler_type`).
@@ -20,7 +21,7 @@ pub enum SchedulerType {
 }
 
 impl FromStr for SchedulerType {
-    type Err = String;
+    type Err = UnknownName;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         match name {
@@ -28,8 +29,10 @@ impl FromStr for SchedulerType {
             "linear" => Ok(Self::Linear),
             "constant_with_warmup" => Ok(Self::ConstantWithWarmup),
             "constant" => Ok(Self::Constant),
-            other => Err(format!(
-                "unknown lr_scheduler_type `{other}`, expected cosine, linear, constant_with_warmup or constant"
+            _ => Err(UnknownName::new(
+                "lr_scheduler_type",
+                name,
+                "cosine, linear, constant_with_warmup or constant",
             )),
         }
     }

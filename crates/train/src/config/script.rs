@@ -8,6 +8,7 @@ use std::{
 };
 
 use gallery_gpt_model::GalleryModelConfig;
+use gallery_gpt_text::UnknownName;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -68,15 +69,13 @@ pub enum ReportTo {
 }
 
 impl FromStr for ReportTo {
-    type Err = String;
+    type Err = UnknownName;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         match name {
             "none" => Ok(Self::None),
             "wandb" => Ok(Self::Wandb),
-            other => Err(format!(
-                "unknown report_to `{other}`, expected none or wandb"
-            )),
+            _ => Err(UnknownName::new("report_to", name, "none or wandb")),
         }
     }
 }

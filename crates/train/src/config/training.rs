@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use gallery_gpt_data::Order;
 use gallery_gpt_model::Packing;
+use gallery_gpt_text::UnknownName;
 use serde::{Deserialize, Serialize};
 
 use super::{Recompute, SchedulerType, ScriptArguments, TrainableParts};
@@ -34,15 +35,13 @@ pub enum LossMean {
 }
 
 impl FromStr for LossMean {
-    type Err = String;
+    type Err = UnknownName;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         match name {
             "step" => Ok(Self::Step),
             "micro_batches" => Ok(Self::MicroBatches),
-            other => Err(format!(
-                "unknown loss mean `{other}`, expected step or micro_batches"
-            )),
+            _ => Err(UnknownName::new("loss mean", name, "step or micro_batches")),
         }
     }
 }

@@ -8,6 +8,7 @@ use gallery_gpt::{
     data::Order,
     model::Packing,
     prelude::*,
+    text::UnknownName,
     train::{
         LossMean, MicroBatches, OnBadRecord, Recompute, ReportTo, SchedulerType, ScriptArguments,
         TrainableParts, deepspeed_clipping,
@@ -272,7 +273,7 @@ pub(crate) enum BadRecordPolicy {
 }
 
 /// `off`, `one_row`, or a boolean.
-fn packing(text: &str) -> Result<Packing, String> {
+fn packing(text: &str) -> Result<Packing, UnknownName> {
     match boolean(text) {
         Ok(true) => Ok(Packing::OneRow),
         Ok(false) => Ok(Packing::Off),
@@ -281,7 +282,7 @@ fn packing(text: &str) -> Result<Packing, String> {
 }
 
 /// What [`Recompute`] reads, with True and False in any case.
-fn recompute(text: &str) -> Result<Recompute, String> {
+fn recompute(text: &str) -> Result<Recompute, UnknownName> {
     text.to_ascii_lowercase().parse()
 }
 
