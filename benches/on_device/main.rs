@@ -154,9 +154,10 @@ impl Shape {
         let config = self.config();
         let tokens_per_picture = config.tokens_per_picture();
         let small = matches!(self, Self::Medium);
-        let dtype = arguments.dtype.unwrap_or(match arguments.device {
-            DeviceKind::Cpu => TensorDtype::F32,
-            DeviceKind::Cuda(_) => TensorDtype::BF16,
+        let dtype = arguments.dtype.unwrap_or(if arguments.device.is_cpu() {
+            TensorDtype::F32
+        } else {
+            TensorDtype::BF16
         });
         Request {
             device: arguments.device.to_string(),

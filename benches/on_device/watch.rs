@@ -28,9 +28,10 @@ pub(crate) fn watch(child: Child, device: DeviceKind) -> std::io::Result<Watched
     let output = thread::scope(|scope| {
         scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
-                let bytes = match device {
-                    DeviceKind::Cpu => peak_of(process),
-                    DeviceKind::Cuda(_) => on_gpu(process),
+                let bytes = if device.is_cpu() {
+                    peak_of(process)
+                } else {
+                    on_gpu(process)
                 };
                 peak.fetch_max(bytes.unwrap_or(0), Ordering::Relaxed);
                 thread::sleep(Duration::from_millis(50));

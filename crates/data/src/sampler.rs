@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 /// The order of records in an epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Order {
     /// As in the file, every epoch.
     Sequential,

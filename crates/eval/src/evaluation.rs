@@ -12,6 +12,7 @@ use crate::{
 
 /// The columns of the table, all from 0 to 100.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Score {
     /// Corpus BLEU.
     Bleu,

@@ -28,7 +28,7 @@ fn victim() {
 }
 
 #[test]
-#[ignore = "of the whole tier: half a minute and more, `cargo test --release -p gallery-gpt --test resume -- --ignored`"]
+#[ignore = "of the whole tier: half a minute and more, `cargo test --release --test resume -- --ignored`"]
 fn killed_fifty_times() {
     let compared = kill(50, &["victim", "--exact", "--nocapture"], |_| ()).unwrap();
     assert!(compared > 0);

@@ -117,6 +117,7 @@ pub struct Template {
 
 /// The supported templates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TemplateKind {
     /// `vicuna_v1`, `v1`: what GalleryGPT is trained with.
     #[default]

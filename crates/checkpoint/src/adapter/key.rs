@@ -4,6 +4,7 @@ use crate::{Layout, Placement, checkpoint_key, layout::projector_hub_key};
 
 /// A layout of adapter folders.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AdapterLayout {
     /// PEFT's, on transformers' LLaVA.
     #[default]
@@ -19,6 +20,16 @@ impl std::fmt::Display for AdapterLayout {
             Self::Peft => "PEFT's layout",
             Self::LlavaLora => "LLaVA's layout of LoRA folders",
         })
+    }
+}
+
+impl From<Layout> for AdapterLayout {
+    /// The layout of adapters for a base of a layout: whoever reads the one reads the other.
+    fn from(base: Layout) -> Self {
+        match base {
+            Layout::Llava => Self::LlavaLora,
+            Layout::LlavaHf | Layout::LlavaHfNested => Self::Peft,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub use key_map::{CheckpointKey, Placement, checkpoint_key, checkpoint_keys};
 
 /// A way to name the tensors of a LLaVA model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Layout {
     /// `llava-hf` on the hub, and what transformers save: `language_model.model.layers...`.
     LlavaHf,

@@ -6,6 +6,7 @@ use safetensors::Dtype;
 
 /// Dtypes that a weight can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TensorDtype {
     /// 32 bits.
     F32,

@@ -2,9 +2,7 @@
 
 use clap::Args;
 use gallery_gpt::{
-    checkpoint::{
-        AdapterLayout, AdapterOrigin, Layout, SaveOptions, load_adapter, load_model, save_model,
-    },
+    checkpoint::{AdapterOrigin, Layout, SaveOptions, load_adapter, load_model, save_model},
     prelude::*,
 };
 
@@ -62,11 +60,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         vision_tower: report.tower.named,
         ..AdapterOrigin::default()
     });
-    let layout = match arguments.layout {
-        Layout::Llava => AdapterLayout::LlavaLora,
-        Layout::LlavaHf | Layout::LlavaHfNested => AdapterLayout::Peft,
-    };
-    save_adapter(&model, &origin, output, layout)?;
+    save_adapter(&model, &origin, output, arguments.layout.into())?;
     say!("written: {written}");
     Ok(())
 }

@@ -16,6 +16,7 @@ pub use report::DeviceReport;
 
 /// A device, chosen at run time among those of this build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum DeviceKind {
     /// The CPU.
     Cpu,

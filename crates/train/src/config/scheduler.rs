@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 /// The learning-rate schedule after the warm-up (`lr_scheduler_type`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum SchedulerType {
     /// Cosine decay to 0.
     #[default]

@@ -1,13 +1,11 @@
 //! Folders that are not what they were written as, or not one model: each is refused by name.
 
 use burn::tensor::Device;
-use gallery_gpt::{
-    checkpoint::{
-        AdapterLayout, CheckpointError, Layout, LoadOptions, Problem, SaveOptions, WeightFiles,
-        load_adapter, load_model, save_adapter, save_model,
-    },
-    llama::LoraConfig,
+use gallery_gpt_checkpoint::{
+    AdapterLayout, CheckpointError, Layout, LoadOptions, Problem, SaveOptions, WeightFiles,
+    load_adapter, load_model, save_adapter, save_model,
 };
+use gallery_gpt_llama::LoraConfig;
 
 use crate::{load, tiny, torch_file::pickled};
 

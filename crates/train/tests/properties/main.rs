@@ -12,12 +12,10 @@ use burn::{
     module::{Module, Param},
     tensor::{Device, Tensor},
 };
-use gallery_gpt::{
-    data::Batch,
-    llama::LoraConfig,
-    model::{GalleryModel, GalleryModelConfig},
-    vision::PixelValues,
-};
+use gallery_gpt_data::Batch;
+use gallery_gpt_llama::LoraConfig;
+use gallery_gpt_model::{GalleryModel, GalleryModelConfig};
+use gallery_gpt_vision::PixelValues;
 
 const EXACT: f32 = 0.0;
 const CLOSE: f32 = 2e-5;

@@ -14,10 +14,8 @@ use burn::{
     module::{Module, ModuleVisitor, Param},
     tensor::{Device, Tensor},
 };
-use gallery_gpt::{
-    checkpoint::{CheckpointError, LoadOptions, load_model},
-    model::{GalleryModel, GalleryModelConfig},
-};
+use gallery_gpt_checkpoint::{CheckpointError, LoadOptions, load_model};
+use gallery_gpt_model::{GalleryModel, GalleryModelConfig};
 
 /// Every value of a model, in f32.
 fn values(model: &GalleryModel) -> Vec<Vec<f32>> {

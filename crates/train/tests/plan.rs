@@ -7,16 +7,14 @@
 )]
 
 use burn::tensor::Device;
-use gallery_gpt::{
-    data::{Batch, RecordSize},
-    llama::{LlamaConfig, LoraConfig},
-    model::{GalleryModelConfig, Packing},
-    train::{
-        AttentionMemory, MicroBatches, PlannedModel, Recompute, TrainState, TrainableParts,
-        Trainer, TrainingConfig, flops_per_token,
-    },
-    vision::{PixelValues, VisionConfig},
+use gallery_gpt_data::{Batch, RecordSize};
+use gallery_gpt_llama::{LlamaConfig, LoraConfig};
+use gallery_gpt_model::{GalleryModelConfig, Packing};
+use gallery_gpt_train::{
+    AttentionMemory, MicroBatches, PlannedModel, Recompute, TrainState, TrainableParts, Trainer,
+    TrainingConfig, flops_per_token,
 };
+use gallery_gpt_vision::{PixelValues, VisionConfig};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use gallery_gpt::checkpoint::{CheckpointError, WeightFiles};
+use gallery_gpt_checkpoint::{CheckpointError, WeightFiles};
 use proptest::prelude::*;
 use zip::CompressionMethod;
 
@@ -124,7 +124,7 @@ fn pickles_that_mean_harm() {
 #[test]
 fn pytorch_files_cut_anywhere() {
     let root = tempfile::tempdir().unwrap();
-    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gallery-gpt/tests/goldens");
     let whole = std::fs::read(goldens.join("gqa/model/mm_projector.bin")).unwrap();
     let head = 300;
     let step = (whole.len() - head) / 200;

@@ -4,14 +4,12 @@ use burn::{
     module::{Module, ModuleVisitor, Param},
     tensor::{Device, Tensor},
 };
-use gallery_gpt::{
-    checkpoint::{
-        AdapterLayout, LoadOptions, SaveOptions, VocabRows, load_adapter, load_model, save_adapter,
-        save_model,
-    },
-    llama::LoraConfig,
-    model::GalleryModel,
+use gallery_gpt_checkpoint::{
+    AdapterLayout, LoadOptions, SaveOptions, VocabRows, load_adapter, load_model, save_adapter,
+    save_model,
 };
+use gallery_gpt_llama::LoraConfig;
+use gallery_gpt_model::GalleryModel;
 
 use crate::{adapted, model, values};
 

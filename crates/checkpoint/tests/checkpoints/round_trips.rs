@@ -1,13 +1,11 @@
 //! Models and adapters, written and read again.
 
 use burn::tensor::Device;
-use gallery_gpt::{
-    checkpoint::{
-        AdapterLayout, AdapterOrigin, Checkpoint, Layout, LoadOptions, SaveOptions, TensorDtype,
-        WeightFiles, load_adapter, load_model, save_adapter, save_model,
-    },
-    llama::LoraConfig,
+use gallery_gpt_checkpoint::{
+    AdapterLayout, AdapterOrigin, Checkpoint, Layout, LoadOptions, SaveOptions, TensorDtype,
+    WeightFiles, load_adapter, load_model, save_adapter, save_model,
 };
+use gallery_gpt_llama::LoraConfig;
 
 use crate::{load, tiny, values};
 
@@ -74,6 +72,7 @@ fn dtypes_are_kept_and_changed() {
             TensorDtype::F32 => 0.0,
             TensorDtype::F16 => 1.0 / 2048.0,
             TensorDtype::BF16 => 1.0 / 256.0,
+            other => panic!("{other:?} has no bound here"),
         };
         for (a, b) in values(&model)
             .iter()

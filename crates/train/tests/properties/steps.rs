@@ -1,11 +1,9 @@
 //! Optimizer steps, whatever computes their micro-batches.
 
 use burn::{module::Module, tensor::Device};
-use gallery_gpt::{
-    data::Batch,
-    llama::LoraConfig,
-    train::{MicroBatches, Recompute, StepReport, TrainState, TrainingConfig},
-};
+use gallery_gpt_data::Batch;
+use gallery_gpt_llama::LoraConfig;
+use gallery_gpt_train::{MicroBatches, Recompute, StepReport, TrainState, TrainingConfig};
 
 use crate::{CLOSE, EXACT, adapted, batch, distance, logits, model, picture};
 

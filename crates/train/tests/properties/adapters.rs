@@ -1,10 +1,8 @@
 //! Adapters beside their weights, merged into them, and on weights in 8 bits.
 
 use burn::tensor::{Device, Tensor};
-use gallery_gpt::{
-    checkpoint::{SaveOptions, save_model},
-    llama::{LoraConfig, LoraTarget},
-};
+use gallery_gpt_checkpoint::{SaveOptions, save_model};
+use gallery_gpt_llama::{LoraConfig, LoraTarget};
 
 use crate::{CLOSE, EXACT, adapted, distance, logits, model, picture, values};
 
@@ -45,7 +43,7 @@ fn eight_bits_round_to_the_nearest_step() {
     let weight = linear.base.weight.val();
     let [input, output] = weight.dims();
     let eye = Tensor::<2>::eye(input, &weight.device());
-    let off = gallery_gpt::llama::AdapterDropout::Off;
+    let off = gallery_gpt_llama::AdapterDropout::Off;
     let exact = values(linear.forward(eye.clone(), off.clone()));
     let rounded = values(linear.clone().quantize().forward(eye, off));
     let largest = values(weight.abs().max_dim(0));
@@ -83,7 +81,7 @@ fn an_adapter_equals_the_dense_sum() {
         let linear = model.language_model.layers[1].linear(target);
         let lora = linear.lora.as_ref().unwrap();
         let dense = linear.base.weight.val() + lora.lora_a.val().matmul(lora.lora_b.val()) * 2.0;
-        let found = linear.forward(x.clone(), gallery_gpt::llama::AdapterDropout::Off);
+        let found = linear.forward(x.clone(), gallery_gpt_llama::AdapterDropout::Off);
         let expected = x.clone().matmul(dense);
         assert!(
             distance(&values(found), &values(expected)) <= CLOSE,

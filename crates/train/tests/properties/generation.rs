@@ -1,9 +1,7 @@
 //! Batches, the cache and sampling.
 
-use gallery_gpt::{
-    model::{FinishReason, GenerationConfig, Generator, Prompt},
-    vision::PixelValues,
-};
+use gallery_gpt_model::{FinishReason, GenerationConfig, Generator, Prompt};
+use gallery_gpt_vision::PixelValues;
 use proptest::prelude::*;
 
 use crate::{CLOSE, distance, logits, model, picture};

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use gallery_gpt::checkpoint::{SaveOptions, save_model};
+use gallery_gpt_checkpoint::{SaveOptions, save_model};
 
 use crate::{load, tiny, values};
 

@@ -1,11 +1,11 @@
 //! Loss and gradients, whatever the layout of a batch and whatever is recomputed.
 
 use burn::{module::Param, tensor::Tensor};
-use gallery_gpt::{
-    data::Batch,
-    llama::LoraConfig,
-    model::{Packing, ParamVisitor, visit_params},
-    train::{Dropout, GradientOptions, Recompute, TrainState, TrainingConfig, gradients},
+use gallery_gpt_data::Batch;
+use gallery_gpt_llama::LoraConfig;
+use gallery_gpt_model::{Packing, ParamVisitor, visit_params};
+use gallery_gpt_train::{
+    Dropout, GradientOptions, Recompute, TrainState, TrainingConfig, gradients,
 };
 use proptest::prelude::*;
 
@@ -119,9 +119,9 @@ proptest! {
 #[test]
 fn recompute_on_and_off_give_equal_gradients() {
     for parts in [
-        gallery_gpt::train::TrainableParts::LORA,
-        gallery_gpt::train::TrainableParts::FULL,
-        gallery_gpt::train::TrainableParts::PROJECTOR,
+        gallery_gpt_train::TrainableParts::LORA,
+        gallery_gpt_train::TrainableParts::FULL,
+        gallery_gpt_train::TrainableParts::PROJECTOR,
     ] {
         let config = TrainingConfig {
             parts,
@@ -144,7 +144,7 @@ fn recompute_on_and_off_give_equal_gradients() {
         // Only what is trained has gradients: a frozen weight stores nothing.
         assert!(!plain.is_empty());
         let trained = state.groups().projector.len() + state.groups().others.len();
-        if parts != gallery_gpt::train::TrainableParts::FULL {
+        if parts != gallery_gpt_train::TrainableParts::FULL {
             assert_eq!(plain.len(), trained);
         }
     }
