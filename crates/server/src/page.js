@@ -126,7 +126,7 @@ const write = () => alone(async signal => {
   // Once, and complete: a screen reader would stutter at every piece.
   aloud.textContent = answer.textContent;
   const seconds = ((performance.now() - began) / 1000).toFixed(1);
-  say([`${written} tokens in ${seconds} s${cut ? ', cut there' : ''}; select words of the answer to see where it looked`, ...notes].join('. '));
+  say([`${written} tokens in ${seconds} s${cut ? ', cut there' : ''}; select words of the answer to see their attention map`, ...notes].join('. '));
 });
 
 const attend = words => alone(async signal => {
@@ -134,9 +134,9 @@ const attend = words => alone(async signal => {
   const body = { messages: [user(asked.question), { role: 'assistant', content: asked.answer }], phrase: words };
   const response = await send('/attention', body, signal);
   if (!response.ok) throw new Error(await trouble(response));
-  show(URL.createObjectURL(await response.blob()), `Painting: ${title.name}, bright where the decoder looked for “${words}”`);
+  show(URL.createObjectURL(await response.blob()), `Painting: ${title.name}, bright where the attention of “${words}” is above the average`);
   back.hidden = false;
-  say(`bright: where the decoder looked more than usual while it wrote “${words}”. A trace of the model, not an explanation.`);
+  say(`bright: more attention than usual while “${words}” was generated. A trace of the model, not an explanation.`);
 });
 
 // The model's name and its default settings.
