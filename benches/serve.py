@@ -111,7 +111,7 @@ with sync_playwright() as playwright:
     word = words.split()[0]
     page.fill("#phrase", word)
     page.press("#phrase", "Enter")
-    until(page, SAYS, f"wrote “{word}”")
+    until(page, SAYS, f"while “{word}”")
     # By keyboard alone: the drop area is a button that opens the chooser, and Ask keeps the focus while it says Stop.
     for keyname in ("Enter", "Space"):
         page.focus("#frame")
@@ -138,5 +138,5 @@ with sync_playwright() as playwright:
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"the page is wider than {width}"
     errors = [error for error in errors if "400 (Bad Request)" not in error]
     assert not errors, errors
-    print(f"Chromium {browser.version}: dropped, streamed, looked at, stopped, by keyboard too; what is no picture is refused; no script error")
+    print(f"Chromium {browser.version}: dropped, streamed, attention shown, stopped, by keyboard too; what is no picture is refused; no script error")
     browser.close()
