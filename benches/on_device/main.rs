@@ -17,7 +17,6 @@
     reason = "a program talks on the terminal"
 )]
 
-#[allow(dead_code, reason = "only the sizes are taken")]
 mod ours;
 mod watch;
 

@@ -9,3 +9,6 @@
 pub mod http_client;
 pub mod interrupted;
 pub mod records;
+mod tiny_base;
+
+pub use tiny_base::copy_of_tiny_base;

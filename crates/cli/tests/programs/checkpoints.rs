@@ -1,19 +1,10 @@
 //! What the program prints about folders that are no model, and about adapters that cannot be trained further.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use gallery_gpt_testkit::copy_of_tiny_base;
 
 use crate::{program, root};
-
-/// A copy of the tiny base.
-fn base(folder: &Path) -> PathBuf {
-    let to = folder.join("base");
-    std::fs::create_dir(&to).unwrap();
-    for entry in std::fs::read_dir(root().join("datasets/tiny-base")).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
-    to
-}
 
 #[test]
 fn programs_say_what_a_folder_is() {
@@ -54,7 +45,7 @@ fn programs_say_what_a_folder_is() {
     let model = folder.path().join("models--llava-hf--llava-1.5-7b-hf");
     let snapshot = model.join("snapshots/0123abc");
     std::fs::create_dir_all(snapshot.parent().unwrap()).unwrap();
-    std::fs::rename(base(folder.path()), &snapshot).unwrap();
+    std::fs::rename(copy_of_tiny_base(folder.path()), &snapshot).unwrap();
     std::fs::create_dir(model.join("refs")).unwrap();
     std::fs::write(model.join("refs/main"), "0123abc").unwrap();
     let mut inspect = program("inspect");

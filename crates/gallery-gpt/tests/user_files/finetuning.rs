@@ -14,6 +14,7 @@ use gallery_gpt::{
     prelude::*,
     train::{OnBadRecord, TrainError, TrainableParts},
 };
+use gallery_gpt_testkit::copy_of_tiny_base;
 use serde_json::Value;
 use tempfile::TempDir;
 use tracing::{
@@ -208,12 +209,7 @@ fn another_training_is_refused_by_the_library() {
     }
 
     // The base, in its last byte; then a picture.
-    let other = data.path().join("base");
-    fs::create_dir(&other).unwrap();
-    for entry in fs::read_dir(tiny_base()).unwrap() {
-        let entry = entry.unwrap();
-        fs::copy(entry.path(), other.join(entry.file_name())).unwrap();
-    }
+    let other = copy_of_tiny_base(data.path());
     let weights = other.join("model.safetensors");
     let mut bytes = fs::read(&weights).unwrap();
     *bytes.last_mut().unwrap() ^= 1;

@@ -2,14 +2,15 @@
 
 use burn::tensor::Device;
 use gallery_gpt::{GalleryGpt, vision::AspectRatio};
+use gallery_gpt_testkit::copy_of_tiny_base;
 use serde_json::{Value, json};
 
-use super::{base, read, refused, with_field, write};
+use super::{read, refused, with_field, write};
 
 #[test]
 fn fields_that_mean_another_model_are_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
-    let base = base(folder.path());
+    let base = copy_of_tiny_base(folder.path());
     for (field, value, expected) in [
         (
             "quantization_config",
@@ -139,7 +140,7 @@ fn fields_that_mean_another_model_are_refused_by_name() {
 #[test]
 fn fields_that_mean_the_same_model_are_taken() {
     let folder = tempfile::tempdir().unwrap();
-    let base = base(folder.path());
+    let base = copy_of_tiny_base(folder.path());
     for (field, value) in [
         ("vision_feature_layer", json!([-2])),
         ("vision_feature_layer", json!(3)),
@@ -167,7 +168,7 @@ fn fields_that_mean_the_same_model_are_taken() {
 #[test]
 fn what_is_assumed_or_not_followed_is_said() {
     let folder = tempfile::tempdir().unwrap();
-    let base = base(folder.path());
+    let base = copy_of_tiny_base(folder.path());
     let note = |field: &str, value: Value| {
         write(&base.join("config.json"), &with_field(field, value));
         let gallery = GalleryGpt::load(&base, &Device::flex()).unwrap();

@@ -4,24 +4,13 @@ mod configs;
 mod hostile;
 mod weight_files;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use burn::tensor::Device;
 use gallery_gpt::GalleryGpt;
 use serde_json::Value;
 
 use crate::root;
-
-/// A copy of the tiny base.
-fn base(folder: &Path) -> PathBuf {
-    let to = folder.join("base");
-    std::fs::create_dir(&to).unwrap();
-    for entry in std::fs::read_dir(root().join("datasets/tiny-base")).unwrap() {
-        let entry = entry.unwrap();
-        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
-    }
-    to
-}
 
 fn read(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()

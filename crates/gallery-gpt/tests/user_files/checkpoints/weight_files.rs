@@ -1,8 +1,9 @@
 //! Files that are something else than weights.
 
 use gallery_gpt::checkpoint::{CheckpointError, WeightFiles};
+use gallery_gpt_testkit::copy_of_tiny_base;
 
-use super::{base, refused};
+use super::refused;
 
 #[test]
 fn git_lfs_pointers_are_told() {
@@ -13,7 +14,7 @@ fn git_lfs_pointers_are_told() {
         "preprocessor_config.json",
     ] {
         let folder = tempfile::tempdir().unwrap();
-        let base = base(folder.path());
+        let base = copy_of_tiny_base(folder.path());
         std::fs::write(base.join(name), pointer).unwrap();
         let error = refused(&base);
         assert!(
