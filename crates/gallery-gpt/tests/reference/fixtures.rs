@@ -28,6 +28,14 @@ pub(crate) struct Variant {
     stage: &'static str,
 }
 
+/// A family of models.
+pub(crate) enum Family {
+    Llava,
+    /// Qwen-VL-Chat of 2023.
+    Qwen,
+    Unknown(String),
+}
+
 /// A tensor of a fixture.
 #[derive(Clone, Debug)]
 pub(crate) struct Golden {
@@ -37,7 +45,8 @@ pub(crate) struct Golden {
 
 pub(crate) type Goldens = BTreeMap<String, Golden>;
 
-fn root() -> PathBuf {
+/// The folder of the variants.
+pub(crate) fn root() -> PathBuf {
     std::env::var_os("GALLERY_GPT_GOLDENS").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens"),
         PathBuf::from,
@@ -105,14 +114,19 @@ impl Variant {
         }
     }
 
-    /// The family of models that the variant is of, where it is none that these stages are about: those have a CLIP tower.
-    pub(crate) fn unknown_family(&self) -> Option<String> {
+    /// The family of models that the variant is of: what its `variant.json` says, or as its towers are described there.
+    pub(crate) fn family(&self) -> Family {
         let description = self.json("variant.json");
-        if let Some(family) = description.get("family").and_then(Value::as_str) {
-            return (family != "llava").then(|| family.to_owned());
+        match description.get("family").and_then(Value::as_str) {
+            Some("llava") => Family::Llava,
+            Some("qwen") => Family::Qwen,
+            Some(other) => Family::Unknown(other.to_owned()),
+            None if description.get("visual").is_some() => Family::Qwen,
+            None if description.get("vision").is_some() || !self.has("model") => Family::Llava,
+            None => Family::Unknown(
+                "a model without \"vision\" or \"visual\" in its variant.json".to_owned(),
+            ),
         }
-        let known = description.get("vision").is_some() || !self.has("model");
-        (!known).then(|| "a model without \"vision\" in its variant.json".to_owned())
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

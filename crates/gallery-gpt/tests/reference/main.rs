@@ -20,6 +20,7 @@ mod images;
 mod lora;
 mod metrics;
 mod model;
+mod qwen;
 mod tokenizer;
 mod train;
 
@@ -28,9 +29,9 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Trial};
 
 use case::{Case, Stage};
-use fixtures::variants;
+use fixtures::{Family, variants};
 
-/// The stages, the folder of a variant that each needs, and its cases.
+/// The stages of LLaVA's variants, the folder of a variant that each needs, and its cases.
 const STAGES: [Stage; 9] = [
     Stage::new("tokenizer", "tokenizer", tokenizer::cases),
     Stage::new("images", "images", images::cases),
@@ -52,10 +53,15 @@ fn main() -> ExitCode {
     let mut trials = vec![attention];
     for variant in variants() {
         trials.push(Case::new("contents", fixtures::contents).trial(&variant, "fixtures"));
-        match variant.unknown_family() {
-            Some(family) => trials.push(Case::absent(&family).trial(&variant, "family")),
-            None => trials.extend(STAGES.iter().flat_map(|stage| stage.trials(&variant))),
-        }
+        let stages: &[Stage] = match variant.family() {
+            Family::Llava => &STAGES,
+            Family::Qwen => &qwen::STAGES,
+            Family::Unknown(family) => {
+                trials.push(Case::absent(&family).trial(&variant, "family"));
+                continue;
+            }
+        };
+        trials.extend(stages.iter().flat_map(|stage| stage.trials(&variant)));
     }
     libtest_mimic::run(&arguments, trials).exit_code()
 }

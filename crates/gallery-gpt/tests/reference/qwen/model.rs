@@ -1,0 +1,7 @@
+//! Vision tower, resampler, hidden states and logits.
+
+use crate::{case::Case, fixtures::Variant};
+
+pub(crate) fn cases(_: &Variant) -> Vec<Case> {
+    vec![Case::absent("no comparison yet")]
+}

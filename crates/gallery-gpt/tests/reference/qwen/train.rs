@@ -1,0 +1,7 @@
+//! Training: losses, norms, gradients, final tensors.
+
+use crate::{case::Case, fixtures::Variant};
+
+pub(crate) fn cases(_: &Variant) -> Vec<Case> {
+    vec![Case::absent("no comparison yet")]
+}
