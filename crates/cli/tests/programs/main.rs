@@ -7,6 +7,7 @@ mod checkpoints;
 mod command_line;
 mod folders;
 mod help;
+mod inspect;
 mod models;
 mod pictures;
 mod pipes;
