@@ -55,9 +55,14 @@ pub(crate) fn ensure_room(run: &RunFolder, kept: Kept) -> Result<(), TrainError>
         + bytes_of(&run.best())
         + bytes_of(&run.adapter());
     let needed = kept.bytes().saturating_sub(there);
-    match free(run.path()) {
+    ensure_free(run.path(), needed, free(run.path()))
+}
+
+/// Refuses a folder on a disk with less than `needed` bytes free; what the system does not tell is believed to be enough.
+fn ensure_free(folder: &Path, needed: u64, free: Option<u64>) -> Result<(), TrainError> {
+    match free {
         Some(free) if free < needed => Err(TrainError::DiskFull {
-            folder: run.path().to_owned(),
+            folder: folder.to_owned(),
             needed,
             free,
         }),
@@ -79,6 +84,8 @@ fn free(_folder: &Path) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
     use super::*;
 
     #[test]
@@ -102,5 +109,54 @@ mod tests {
             ..run
         };
         assert_eq!(alone.bytes() - PAGES - 100 * LINES, 28_000_000_000);
+    }
+
+    #[test]
+    fn a_disk_with_less_room_than_a_run_needs_is_refused() {
+        let folder = Path::new("runs/monet");
+        let error = ensure_free(folder, 48_000_000, Some(47_999_999)).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "runs/monet is on a disk with 48.0 MB free, but the run needs up to 48.0 MB there; make room, or keep fewer checkpoints (save_total_limit)"
+        );
+        assert!(
+            matches!(
+                error,
+                TrainError::DiskFull {
+                    needed: 48_000_000,
+                    free: 47_999_999,
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+        ensure_free(folder, 48_000_000, Some(48_000_000)).unwrap();
+        ensure_free(folder, 48_000_000, None).unwrap();
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_a_run_has_written_needs_no_room_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunFolder::create(folder.path().join("run")).unwrap();
+        let free = free(run.path()).unwrap();
+        // A result of 4 bytes a parameter that just does not fit, on a disk that others may fill or free by a gigabyte meanwhile.
+        let kept = Kept {
+            trained: 0,
+            result: (free + (1 << 30)) / 4,
+            checkpoints: 0,
+            best: false,
+            steps: 0,
+        };
+        let error = ensure_room(&run, kept).unwrap_err();
+        assert!(
+            matches!(&error, TrainError::DiskFull { folder, .. } if folder == run.path()),
+            "{error:?}"
+        );
+        // A sparse file takes no room, and counts as written.
+        std::fs::create_dir_all(run.adapter()).unwrap();
+        let file = std::fs::File::create(run.adapter().join("adapter_model.safetensors")).unwrap();
+        file.set_len(3 << 30).unwrap();
+        ensure_room(&run, kept).unwrap();
     }
 }

@@ -2,6 +2,8 @@
 //! training.
 
 mod changed;
+#[cfg(target_os = "linux")]
+mod disk;
 mod stopped;
 
 use std::{
