@@ -57,6 +57,19 @@ SELECT = """words => {
     range.setStart(answer.firstChild, at); range.setEnd(answer.firstChild, at + words.length);
     getSelection().removeAllRanges(); getSelection().addRange(range);
 }"""
+# Presses Stop at the first words of an answer, before any more can come.
+STOP = """() => new Promise(resolve => {
+    const [answer, ask] = ['answer', 'ask'].map(id => document.getElementById(id));
+    const seen = new MutationObserver(() => {
+        if (!answer.textContent) return;
+        seen.disconnect();
+        const button = ask.textContent, words = answer.textContent;
+        ask.click();
+        resolve([button, words]);
+    });
+    seen.observe(answer, { childList: true });
+    ask.click();
+})"""
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" width="40" height="40"><circle cx="20" cy="20" r="9"/></svg>'
 SAYS = "start => document.getElementById('said').textContent.includes(start)"
 
@@ -117,8 +130,13 @@ with sync_playwright() as playwright:
         page.focus("#frame")
         with page.expect_file_chooser() as chooser:
             page.keyboard.press(keyname)
+        # Seen by the page itself: an answer may be over before anyone outside looks.
+        page.evaluate("""() => {
+            window.stops = 0;
+            new MutationObserver(() => { stops += ask.textContent === 'Stop'; }).observe(ask, { childList: true });
+        }""")
         chooser.value.set_files(picture)
-        until(page, "() => document.getElementById('ask').textContent === 'Stop'")
+        until(page, "() => stops > 0")
         until(page, SAYS, "tokens in")
     page.locator("summary").click()
     page.fill("#tokens", "5")
@@ -127,9 +145,9 @@ with sync_playwright() as playwright:
     until(page, SAYS, "cut there")
     assert page.evaluate("document.activeElement.id") == "ask"
     page.fill("#tokens", "")
-    page.click("#ask")
-    page.click("#ask")
+    button, words = page.evaluate(STOP)
     until(page, "() => document.getElementById('ask').textContent === 'Ask'")
+    assert button == "Stop" and page.inner_text("#said") == "stopped" and page.text_content("#answer") == words
     # What the browser shows and the server cannot read is named.
     page.evaluate(DROP, [base64.b64encode(SVG).decode(), "drawing.svg"])
     until(page, "() => document.getElementById('said').classList.contains('bad')")

@@ -4,6 +4,8 @@
 
 mod access;
 mod answers;
+mod browser;
+mod page;
 mod refusals;
 mod slow_clients;
 
@@ -68,6 +70,16 @@ fn start(limits: Limits) -> Running {
 }
 
 fn start_with(limits: Limits, connections: ConnectionLimits, access: Access) -> Running {
+    start_by_default(GenerationConfig::greedy(200), limits, connections, access)
+}
+
+/// A server that generates by these settings where a request does not say otherwise.
+fn start_by_default(
+    defaults: GenerationConfig,
+    limits: Limits,
+    connections: ConnectionLimits,
+    access: Access,
+) -> Running {
     let base = datasets().join("tiny-base");
     let gallery = Arc::new(GalleryGpt::load(base, &Device::flex()).unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -75,7 +87,6 @@ fn start_with(limits: Limits, connections: ConnectionLimits, access: Access) -> 
         .enable_all()
         .build()
         .unwrap();
-    let defaults = GenerationConfig::greedy(200);
     let name = "tiny".to_owned();
     let (router, _) = gallery_gpt_server::serve(gallery.clone(), name, defaults, limits, access);
     let bind = tokio::net::TcpListener::bind(("127.0.0.1", 0));
