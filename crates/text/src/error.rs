@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::printable;
+
 /// A tokenizer file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -15,7 +17,9 @@ pub enum TokenizerError {
         source: std::io::Error,
     },
     /// The folder has no tokenizer file.
-    #[error("no tokenizer in {folder}: expected `tokenizer.model` or `tokenizer.json` there")]
+    #[error(
+        "no tokenizer in {folder}: expected `tokenizer.model`, `tokenizer.json` or `qwen.tiktoken` there"
+    )]
     NotFound {
         /// The folder that was searched.
         folder: PathBuf,
@@ -78,6 +82,12 @@ pub enum TokenizerError {
         /// Why.
         reason: String,
     },
+    /// Ids of a picture that the original would not read, or could not write.
+    #[error("ids of a picture: {reason}")]
+    PictureIds {
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// A vocabulary could not be learned.
     #[error("cannot train a tokenizer: {reason}")]
     Train {
@@ -94,7 +104,47 @@ pub enum TokenizerError {
     },
 }
 
-/// A conversation that cannot be trained on. Callers add which record it is in.
+/// A text whose `<img>PATH</img>` tags cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PictureTagError {
+    /// A tag is not closed before the next one, or at all.
+    #[error(
+        "`<img>` without `</img>` before `{}`; close it, or remove it if no picture is meant",
+        printable(start)
+    )]
+    Unclosed {
+        /// The start of the text after it.
+        start: String,
+    },
+    /// A tag is closed that was not opened.
+    #[error("`</img>` without `<img>`; remove it, or write `<img>PATH</img>`")]
+    Unopened,
+    /// There is nothing between the tags.
+    #[error("no path between `<img>` and `</img>`; write `<img>PATH</img>`")]
+    NoPath,
+    /// A path contains a tag.
+    #[error("the path of a picture contains `{tag}`; rename the file")]
+    TagInPath {
+        /// The tag.
+        tag: &'static str,
+    },
+    /// A path is longer than the original can read.
+    #[error(
+        "the path `{}` has {bytes} bytes, more than {limit}; name the picture relative to the picture folder, or rename it",
+        printable(path)
+    )]
+    LongPath {
+        /// The path.
+        path: String,
+        /// Its bytes, normalized.
+        bytes: usize,
+        /// Most bytes.
+        limit: usize,
+    },
+}
+
+/// A conversation that cannot be encoded. Callers add which record it is in.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConversationError {
@@ -174,6 +224,18 @@ pub enum ConversationError {
     NotTrainable {
         /// The template.
         template: &'static str,
+    },
+    /// The template was not made for the tokenizer.
+    #[error(
+        "template `{template}` does not belong to the tokenizer, which is {tokenizer}'s; use template `{instead}`, or the model that the template belongs to"
+    )]
+    ForeignTemplate {
+        /// The template.
+        template: &'static str,
+        /// Whose tokenizer it is.
+        tokenizer: &'static str,
+        /// A template that belongs to it.
+        instead: &'static str,
     },
     /// The text could not be encoded.
     #[error(transparent)]

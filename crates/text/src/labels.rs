@@ -12,7 +12,7 @@
 
 use crate::{
     Conversation, ConversationError, IGNORE_INDEX, IMAGE_TOKEN, Role, SpecialTokens, Style,
-    Template, Tokenizer, image_first, prompt::encode_prompt_pieces,
+    Template, Tokenizer, image_first, prompt::encode_prompt_pieces, tokenizer::Kind,
 };
 
 /// A tokenized training record.
@@ -72,6 +72,13 @@ pub fn encode_conversation(
     template: &Template,
     conversation: &Conversation,
 ) -> Result<EncodedConversation, ConversationError> {
+    let Kind::Llama(tokenizer) = tokenizer.kind() else {
+        return Err(ConversationError::ForeignTemplate {
+            template: template.name,
+            tokenizer: tokenizer.family(),
+            instead: "chatml",
+        });
+    };
     let (prompt, answers) = lay_out(template, conversation)?;
     let pieces = encode_prompt_pieces(tokenizer, &prompt)?;
     let mut input_ids = Vec::with_capacity(pieces.len());

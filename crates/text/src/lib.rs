@@ -1,7 +1,8 @@
 //! Tokenizer, prompt templates and labels: from text to token ids, without tensors.
 //!
 //! - [`Tokenizer`] reads `tokenizer.json` and SentencePiece `tokenizer.model`, and by default
-//!   reproduces LLaVA-1.5's tokenizer (the slow `LlamaTokenizer` with `legacy=False`).
+//!   reproduces LLaVA-1.5's tokenizer (the slow `LlamaTokenizer` with `legacy=False`); and `qwen.tiktoken`, as the first generation of
+//!   Qwen reads it.
 //! - [`Template`] formats a [`Conversation`] as a prompt ([`TemplateKind`] names LLaVA's
 //!   templates).
 //! - [`encode_prompt`] tokenizes a prompt, with [`IMAGE_TOKEN_INDEX`] for each picture.
@@ -22,8 +23,11 @@ mod conversation;
 mod error;
 mod labels;
 mod limited;
+mod literal;
+mod llama_tokenizer;
 mod printable;
 mod prompt;
+mod qwen;
 mod sentencepiece;
 mod special_tokens;
 mod tokenizer;
@@ -35,14 +39,17 @@ mod unknown_name;
 mod vocabulary;
 
 pub use conversation::{Conversation, Role, Style, Template, TemplateKind, Turn};
-pub use error::{ConversationError, TokenizerError};
+pub use error::{ConversationError, PictureTagError, TokenizerError};
 pub use labels::{EncodedConversation, encode_conversation};
+pub use literal::literal_image;
+pub use llama_tokenizer::TokenizerMode;
 pub use printable::printable;
-pub use prompt::{encode_prompt, image_first, image_question, literal_image};
+pub use prompt::{encode_prompt, image_first, image_question};
+pub use qwen::{ChatMlTokens, PICTURE_FEATURES, take_pictures};
 pub use special_tokens::{
     IGNORE_INDEX, IMAGE_PLACEHOLDER, IMAGE_TOKEN, IMAGE_TOKEN_INDEX, SPIECE_UNDERLINE,
     SpecialTokens, expanded_length,
 };
-pub use tokenizer::{Tokenizer, TokenizerMode};
+pub use tokenizer::Tokenizer;
 pub use training::train_tokenizer;
 pub use unknown_name::UnknownName;

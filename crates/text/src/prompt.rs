@@ -1,21 +1,31 @@
 //! Prompts with image placeholders.
 
-use std::borrow::Cow;
-
 use crate::{
-    IMAGE_PLACEHOLDER, IMAGE_TOKEN, IMAGE_TOKEN_INDEX, Tokenizer, TokenizerError, vocabulary::Piece,
+    IMAGE_PLACEHOLDER, IMAGE_TOKEN, IMAGE_TOKEN_INDEX, Tokenizer, TokenizerError,
+    literal::{GUARD_BYTES, Literal, guard_tags, literal_image, without_guards},
+    llama_tokenizer::LlamaTokenizer,
+    qwen::Allowed,
+    tokenizer::Kind,
+    vocabulary::Piece,
 };
 
-/// Tokenizes a prompt: `<s>`, then the texts between the `<image>` placeholders, each encoded on
-/// its own, with [`IMAGE_TOKEN_INDEX`] between them (LLaVA's `tokenizer_image_token`).
+/// Tokenizes a prompt that is one text.
+///
+/// With a LLaMA tokenizer: `<s>`, then the texts between the `<image>` placeholders, each encoded on
+/// its own, with [`IMAGE_TOKEN_INDEX`] between them (LLaVA's `tokenizer_image_token`). With Qwen's there is no `<s>`, a placeholder
+/// becomes `<img>`, [`IMAGE_TOKEN_INDEX`] and `</img>`, and all special texts become their ids. Prompts of conversations are encoded by
+/// [`crate::Template::encode`].
 ///
 /// # Errors
-/// The tokenizer rejects the text.
+/// The tokenizer rejects the text; Qwen's also rejects an `<img>` that [`literal_image`] did not mark as text.
 pub fn encode_prompt(tokenizer: &Tokenizer, prompt: &str) -> Result<Vec<i64>, TokenizerError> {
-    Ok(encode_prompt_pieces(tokenizer, prompt)?
-        .into_iter()
-        .map(|(id, _)| id)
-        .collect())
+    match tokenizer.kind() {
+        Kind::Llama(llama) => {
+            let pieces = encode_prompt_pieces(llama, prompt)?;
+            Ok(pieces.into_iter().map(|(id, _)| id).collect())
+        }
+        Kind::Qwen(qwen) => qwen.encode_content(prompt, Allowed::All),
+    }
 }
 
 /// An id with its byte range in the prompt.
@@ -23,7 +33,7 @@ pub(crate) type PromptPiece = (i64, Option<(usize, usize)>);
 
 /// As [`encode_prompt`], each id with its byte range in the prompt (`None` for `<s>`).
 pub(crate) fn encode_prompt_pieces(
-    tokenizer: &Tokenizer,
+    tokenizer: &LlamaTokenizer,
     prompt: &str,
 ) -> Result<Vec<PromptPiece>, TokenizerError> {
     let mut ids = vec![(i64::from(tokenizer.special_tokens().bos), None)];
@@ -32,86 +42,19 @@ pub(crate) fn encode_prompt_pieces(
         if nth > 0 {
             ids.push((IMAGE_TOKEN_INDEX, Some((at - IMAGE_TOKEN.len(), at))));
         }
-        let (literal, guards) = without_guards(text);
+        let Literal {
+            text: literal,
+            guards,
+        } = without_guards(text);
         for Piece { id, start, end } in tokenizer.encode_pieces(&literal)? {
             // Adds the bytes of the guards that were removed.
-            let start = start + GUARD.len_utf8() * guards.partition_point(|&guard| guard <= start);
-            let end = end + GUARD.len_utf8() * guards.partition_point(|&guard| guard < end);
+            let start = start + GUARD_BYTES * guards.partition_point(|&guard| guard <= start);
+            let end = end + GUARD_BYTES * guards.partition_point(|&guard| guard < end);
             ids.push((i64::from(id), Some((at + start, at + end))));
         }
         at += text.len() + IMAGE_TOKEN.len();
     }
     Ok(ids)
-}
-
-/// Inserted after the `<` of an `<image>` that is plain text. A Unicode noncharacter, which does
-/// not occur in interchanged text.
-const GUARD: char = '\u{FDD0}';
-
-/// Escapes a text so that its `<image>` means these seven characters and not a picture: for
-/// untrusted text that was not written as a prompt. [`encode_prompt`] encodes the original text.
-///
-/// ```
-/// use gallery_gpt_text::{IMAGE_TOKEN, literal_image};
-///
-/// assert!(!literal_image("What does <image> mean?").contains(IMAGE_TOKEN));
-/// assert_eq!(literal_image("Where is the light?"), "Where is the light?");
-/// ```
-#[must_use]
-pub fn literal_image(text: &str) -> String {
-    let mut guarded = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, guards, after)) = next_image(rest) {
-        guarded.push_str(before);
-        guarded.push('<');
-        // One guard more than before, so that guards of the original text are restored.
-        guarded.extend(std::iter::repeat_n(GUARD, guards + 1));
-        guarded.push_str(IMAGE_END);
-        rest = after;
-    }
-    guarded.push_str(rest);
-    guarded
-}
-
-/// [`IMAGE_TOKEN`] without its first character.
-const IMAGE_END: &str = "image>";
-
-/// The first `<image>`, with any guards in it: the text before, the number of guards, the text
-/// after.
-fn next_image(text: &str) -> Option<(&str, usize, &str)> {
-    let mut from = 0;
-    while let Some(found) = text[from..].find(IMAGE_END) {
-        let end = from + found;
-        let before = text[..end].trim_end_matches(GUARD);
-        if let Some(before) = before.strip_suffix('<') {
-            let guards = (end - before.len() - 1) / GUARD.len_utf8();
-            return Some((before, guards, &text[end + IMAGE_END.len()..]));
-        }
-        from = end + IMAGE_END.len();
-    }
-    None
-}
-
-/// Undoes [`literal_image`]; also returns the byte positions of the guards.
-fn without_guards(text: &str) -> (Cow<'_, str>, Vec<usize>) {
-    if !text.contains(GUARD) {
-        return (Cow::Borrowed(text), Vec::new());
-    }
-    let mut literal = String::with_capacity(text.len());
-    let mut places = Vec::new();
-    let mut rest = text;
-    while let Some((before, guards, after)) = next_image(rest) {
-        literal.push_str(before);
-        literal.push('<');
-        if guards > 0 {
-            places.push(literal.len());
-        }
-        literal.extend(std::iter::repeat_n(GUARD, guards.saturating_sub(1)));
-        literal.push_str(IMAGE_END);
-        rest = after;
-    }
-    literal.push_str(rest);
-    (Cow::Owned(literal), places)
 }
 
 /// Moves the `<image>` placeholder of a training turn to its front, on a line of its own
@@ -129,13 +72,13 @@ pub fn image_first(text: &str) -> String {
 
 /// A question about `pictures` pictures, as in `run_llava.py`: `<image-placeholder>` becomes
 /// `<image>`, and a question without a placeholder gets one line of `<image>` per picture in front.
-/// Without pictures both are plain text, see [`literal_image`].
+/// Without pictures both are plain text, see [`literal_image`], and so are Qwen's tags such as `<img>` in any case.
 #[must_use]
 pub fn image_question(question: &str, pictures: usize) -> String {
     if pictures == 0 {
         return literal_image(question);
     }
-    let question = question.replace(IMAGE_PLACEHOLDER, IMAGE_TOKEN);
+    let question = guard_tags(&question.replace(IMAGE_PLACEHOLDER, IMAGE_TOKEN));
     if question.contains(IMAGE_TOKEN) {
         question
     } else {
@@ -166,22 +109,5 @@ mod tests {
         );
         let text = "See <image-placeholder>.";
         assert_eq!(image_question(text, 0), text);
-    }
-
-    #[test]
-    fn a_literal_image_is_a_text_and_comes_back() {
-        let texts = [
-            "What is <image>?",
-            "<image><image>",
-            "<<image> image> <image",
-            "a guard of its own: <\u{FDD0}image>, <\u{FDD0}\u{FDD0}image>, \u{FDD0}",
-            "",
-        ];
-        for text in texts {
-            let guarded = literal_image(text);
-            assert!(!guarded.contains(IMAGE_TOKEN), "{guarded:?}");
-            assert_eq!(without_guards(&guarded).0, text);
-        }
-        assert_eq!(without_guards(&literal_image("x <image>")).1, [3]);
     }
 }

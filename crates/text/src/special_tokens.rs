@@ -11,7 +11,7 @@ pub const IGNORE_INDEX: i64 = -100;
 /// SentencePiece's symbol for a space, U+2581.
 pub const SPIECE_UNDERLINE: char = '\u{2581}';
 
-/// Ids of the three special tokens of a LLaMA vocabulary.
+/// Ids of the three special tokens of a LLaMA vocabulary. Qwen's are [`crate::ChatMlTokens`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpecialTokens {
     /// `<unk>`; also the padding id of LLaVA v1.

@@ -1,94 +1,60 @@
-//! The tokenizer, read from `tokenizer.json` or a SentencePiece model.
+//! The tokenizer of a model: LLaMA's or Qwen's.
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::path::Path;
 
 use crate::{
-    IMAGE_TOKEN, SPIECE_UNDERLINE, SpecialTokens, TokenizerError,
-    added_tokens::{AddedToken, AddedTokens, Part},
-    printable, sentencepiece, tokenizer_file, tokenizer_folder,
-    tokenizer_json::{self, Prefix},
-    vocabulary::{Piece, Vocabulary, byte_of},
+    SpecialTokens, TokenizerError, TokenizerMode,
+    llama_tokenizer::LlamaTokenizer,
+    printable,
+    qwen::{ChatMlTokens, QwenTokenizer, is_tiktoken},
+    tokenizer_file,
 };
 
-/// Which of the two LLaMA tokenizers of `transformers` to reproduce.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TokenizerMode {
-    /// The slow tokenizer with `legacy=False`, which LLaVA-1.5 and GalleryGPT train and run with: a
-    /// U+2581 is prepended to every non-empty text (also before a leading space), but not after a
-    /// special token, nor right before one. A `tokenizer.json` cannot express this; its vocabulary,
-    /// merges and added tokens are used.
-    #[default]
-    Slow,
-    /// The pipeline of a LLaMA `tokenizer.json` as the file specifies it (`use_fast=True`).
-    Fast,
-}
-
-/// A LLaMA tokenizer.
+/// A tokenizer: LLaMA's, or the byte pairs of Qwen's first generation.
 #[derive(Clone, Debug)]
-pub struct Tokenizer {
-    path: PathBuf,
-    mode: TokenizerMode,
-    vocabulary: Arc<Vocabulary>,
-    added: Arc<AddedTokens>,
-    prefix: Prefix,
-    special: SpecialTokens,
-    notes: Vec<String>,
+pub struct Tokenizer(Kind);
+
+#[derive(Clone, Debug)]
+pub(crate) enum Kind {
+    Llama(LlamaTokenizer),
+    Qwen(QwenTokenizer),
 }
 
-/// The contents of a vocabulary file.
-struct Source {
-    vocabulary: Vocabulary,
-    prefix: Prefix,
-    listed: Vec<AddedToken>,
-}
+/// Files of a tokenizer, in the order in which they are looked for.
+const FILES: [&str; 3] = ["tokenizer.model", "tokenizer.json", "qwen.tiktoken"];
 
 impl Tokenizer {
-    /// Reads the tokenizer of a checkpoint folder as LLaVA would: `tokenizer.model` if there is
-    /// one, else `tokenizer.json`, in [`TokenizerMode::Slow`], with the tokens that
+    /// Reads the tokenizer of a checkpoint folder.
+    ///
+    /// `tokenizer.model`, or else `tokenizer.json`, is read as LLaVA would: in [`TokenizerMode::Slow`], with the tokens that
     /// `tokenizer_config.json`, `added_tokens.json`, `special_tokens_map.json` and `tokenizer.json`
-    /// add.
+    /// add. Without either of them, `qwen.tiktoken` is read, which is all of Qwen's tokenizer.
     ///
     /// # Errors
-    /// The folder has no such file; a file is not a LLaMA vocabulary or asks for unsupported
+    /// The folder has no such file; a file is not such a vocabulary or asks for unsupported
     /// settings; or the files contradict each other.
     pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self, TokenizerError> {
         let folder = folder.as_ref();
-        let [model, json] = ["tokenizer.model", "tokenizer.json"].map(|name| folder.join(name));
-        let path = [&model, &json].into_iter().find(|path| path.is_file());
+        let paths = FILES.map(|name| folder.join(name));
+        let path = paths.iter().find(|path| path.is_file());
         let path = path.ok_or_else(|| TokenizerError::NotFound {
             folder: folder.to_owned(),
         })?;
-        let bytes = tokenizer_file::read(path)?;
-        let mut source = Source::read(path, &bytes, TokenizerMode::Slow)?;
-        if *path == model && json.is_file() {
-            let bytes = tokenizer_file::read(&json)?;
-            source.listed = tokenizer_json::added_tokens(&json, &bytes)?;
+        if path == &paths[2] {
+            return Ok(Self(Kind::Qwen(QwenTokenizer::parse(
+                path,
+                &tokenizer_file::read(path)?,
+            )?)));
         }
-        let listed = std::mem::take(&mut source.listed);
-        let beside = tokenizer_folder::read(folder, &source.vocabulary, listed)?;
-        if beside.add_prefix_space == Some(false) {
-            source.prefix = Prefix::Never;
-        }
-        let pad = beside.pad.as_deref();
-        let mut tokenizer = Self::assemble(path, TokenizerMode::Slow, source, beside.tokens, pad)?;
-        tokenizer.notes = beside.notes;
-        let standard = SpecialTokens::TEXTS.len();
-        if beside.legacy && tokenizer.added.words().count() > standard {
-            tokenizer.notes.push(
-                "tokenizer_config.json has legacy: true; texts after an added token are encoded as with false, as LLaVA-1.5 was trained"
-                    .to_owned(),
-            );
-        }
-        Ok(tokenizer)
+        let llama = LlamaTokenizer::from_folder(folder, path)?;
+        Ok(Self(Kind::Llama(llama)))
     }
 
-    /// Reads one file, `tokenizer.json` or a SentencePiece model, recognised by its contents.
+    /// Reads one file: `tokenizer.json`, a SentencePiece model or a `qwen.tiktoken`, recognised by its contents. The mode is that of a LLaMA
+    /// tokenizer.
     ///
     /// # Errors
-    /// The file cannot be read, is neither of the two, or is a SentencePiece model in
+    /// The file cannot be read, is none of these, or is a SentencePiece model in
     /// [`TokenizerMode::Fast`].
     pub fn from_file(path: impl AsRef<Path>, mode: TokenizerMode) -> Result<Self, TokenizerError> {
         let path = path.as_ref();
@@ -96,7 +62,7 @@ impl Tokenizer {
         Self::from_bytes(path, &bytes, mode)
     }
 
-    /// As [`Tokenizer::from_file`], from bytes; `path` is used in messages only.
+    /// As [`Tokenizer::from_file`], from bytes; `path` is used in messages, and a `.tiktoken` is read as such whatever it contains.
     ///
     /// # Errors
     /// As [`Tokenizer::from_file`].
@@ -106,95 +72,79 @@ impl Tokenizer {
         mode: TokenizerMode,
     ) -> Result<Self, TokenizerError> {
         tokenizer_file::check(path, bytes)?;
-        let mut source = Source::read(path, bytes, mode)?;
-        let listed = std::mem::take(&mut source.listed);
-        let tokens = tokenizer_folder::listed(path, &source.vocabulary, listed)?;
-        Self::assemble(path, mode, source, tokens, None)
+        let named = path.extension().is_some_and(|name| name == "tiktoken");
+        Ok(Self(match named || is_tiktoken(bytes) {
+            true => Kind::Qwen(QwenTokenizer::parse(path, bytes)?),
+            false => Kind::Llama(LlamaTokenizer::from_bytes(path, bytes, mode)?),
+        }))
     }
 
-    fn assemble(
-        path: &Path,
-        mode: TokenizerMode,
-        source: Source,
-        mut tokens: Vec<AddedToken>,
-        pad: Option<&str>,
-    ) -> Result<Self, TokenizerError> {
-        let Source {
-            vocabulary, prefix, ..
-        } = source;
-        let mut ids = [0; SpecialTokens::TEXTS.len()];
-        for (id, text) in ids.iter_mut().zip(SpecialTokens::TEXTS) {
-            if let Some(token) = tokens.iter_mut().find(|token| token.content == text) {
-                token.special = true;
-                *id = token.id;
-                continue;
-            }
-            *id = vocabulary
-                .id(text)
-                .ok_or_else(|| TokenizerError::MissingToken {
-                    path: path.to_owned(),
-                    token: text.to_owned(),
-                })?;
-            tokens.push(AddedToken::special(*id, text));
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.0
+    }
+
+    /// Whose tokenizer it is, for messages.
+    #[must_use]
+    pub fn family(&self) -> &'static str {
+        match &self.0 {
+            Kind::Llama(_) => "LLaMA",
+            Kind::Qwen(_) => "Qwen",
         }
-        let [unk, bos, eos] = ids;
-        let is_word = |content: &str| match mode {
-            TokenizerMode::Fast => true,
-            // Pictures are spliced, and padding is known from lengths: neither token occurs in
-            // texts.
-            TokenizerMode::Slow => {
-                ![IMAGE_TOKEN, "<pad>", "[PAD]"].contains(&content) && Some(content) != pad
-            }
-        };
-        let added =
-            AddedTokens::new(tokens, is_word).map_err(|found| TokenizerError::Malformed {
-                path: path.to_owned(),
-                expected: "usable tokenizer file",
-                found,
-            })?;
-        Ok(Self {
-            path: path.to_owned(),
-            mode,
-            vocabulary: Arc::new(vocabulary),
-            added: Arc::new(added),
-            prefix,
-            special: SpecialTokens { unk, bos, eos },
-            notes: Vec::new(),
-        })
     }
 
-    /// The ids of `<unk>`, `<s>` and `</s>`.
+    /// The ids of `<unk>`, `<s>` and `</s>` of a LLaMA tokenizer. Qwen's has none of them, see [`Tokenizer::chat_ml`].
     #[must_use]
-    pub fn special_tokens(&self) -> SpecialTokens {
-        self.special
+    pub fn special_tokens(&self) -> Option<SpecialTokens> {
+        match &self.0 {
+            Kind::Llama(llama) => Some(llama.special_tokens()),
+            Kind::Qwen(_) => None,
+        }
     }
 
-    /// The mode.
+    /// The ids of Qwen's special tokens. A LLaMA tokenizer has none of them.
     #[must_use]
-    pub fn mode(&self) -> TokenizerMode {
-        self.mode
+    pub fn chat_ml(&self) -> Option<ChatMlTokens> {
+        match &self.0 {
+            Kind::Llama(_) => None,
+            Kind::Qwen(qwen) => Some(qwen.tokens()),
+        }
+    }
+
+    /// The mode of a LLaMA tokenizer.
+    #[must_use]
+    pub fn mode(&self) -> Option<TokenizerMode> {
+        match &self.0 {
+            Kind::Llama(llama) => Some(llama.mode()),
+            Kind::Qwen(_) => None,
+        }
     }
 
     /// Settings of the folder's files that are not followed, one sentence each.
     #[must_use]
     pub fn notes(&self) -> &[String] {
-        &self.notes
+        match &self.0 {
+            Kind::Llama(llama) => llama.notes(),
+            Kind::Qwen(_) => &[],
+        }
     }
 
     /// Number of ids, including added tokens.
     #[must_use]
     pub fn vocab_size(&self) -> usize {
-        let added = self.added.ids();
-        let beside = added.filter(|&id| self.vocabulary.text(id).is_none());
-        self.vocabulary.len() + beside.count()
+        match &self.0 {
+            Kind::Llama(llama) => llama.vocab_size(),
+            Kind::Qwen(qwen) => qwen.len(),
+        }
     }
 
-    /// Rows that the embedding needs: one more than the largest id that can occur in a text. The
+    /// Rows that the embedding needs: one more than the largest id that can occur in a text. Of a LLaMA tokenizer, the
     /// image and padding tokens do not occur in texts.
     #[must_use]
     pub fn required_rows(&self) -> usize {
-        let words = self.added.words().map(|token| token.id as usize + 1);
-        words.max().unwrap_or(0).max(self.vocabulary.rows())
+        match &self.0 {
+            Kind::Llama(llama) => llama.required_rows(),
+            Kind::Qwen(qwen) => qwen.len(),
+        }
     }
 
     /// Checks that an embedding of `rows` rows covers every id that can occur in a text.
@@ -202,13 +152,14 @@ impl Tokenizer {
     /// # Errors
     /// It does not cover a token, which the error names.
     pub fn check_rows(&self, rows: usize) -> Result<(), TokenizerError> {
-        let added = self.added.words().map(|token| (token.id, &*token.content));
-        let last = self.vocabulary.rows().checked_sub(1).map(|id| id as u32);
-        let last = last.and_then(|id| Some((id, self.vocabulary.text(id)?)));
-        match added.chain(last).find(|(id, _)| *id as usize >= rows) {
+        let (beyond, path) = match &self.0 {
+            Kind::Llama(llama) => (llama.beyond(rows), llama.path()),
+            Kind::Qwen(qwen) => (qwen.beyond(rows), qwen.path()),
+        };
+        match beyond {
             None => Ok(()),
             Some((id, token)) => Err(TokenizerError::NoRow {
-                path: self.path.clone(),
+                path: path.to_owned(),
                 token: printable(token).into_owned(),
                 id,
                 rows,
@@ -216,205 +167,48 @@ impl Tokenizer {
         }
     }
 
-    /// The vocabulary entry of an id, with `▁` and byte tokens as they are.
+    /// The vocabulary entry of an id: of a LLaMA tokenizer with `▁` and byte tokens as they are, of Qwen's with U+FFFD for bytes that
+    /// are no text.
     #[must_use]
     pub fn token(&self, id: u32) -> Option<String> {
-        self.text(id).map(str::to_owned)
+        match &self.0 {
+            Kind::Llama(llama) => llama.text(id).map(str::to_owned),
+            Kind::Qwen(qwen) => {
+                let bytes = qwen.bytes(id)?;
+                Some(String::from_utf8_lossy(bytes).into_owned())
+            }
+        }
     }
 
-    fn text(&self, id: u32) -> Option<&str> {
-        let added = self.added.get(id).map(|token| token.content.as_str());
-        added.or_else(|| self.vocabulary.text(id))
-    }
-
-    /// Encodes a text, without a leading `<s>`.
+    /// Encodes a text, without a leading `<s>`. All special texts become their ids.
+    ///
+    /// Qwen's tokenizer normalizes the text first (NFC), and `<img>PATH</img>` becomes the original's 258 ids; prompts have
+    /// placeholders instead ([`crate::Template::encode`]).
     ///
     /// # Errors
-    /// A text of 1 GiB or more.
+    /// A text of 1 GiB or more. With Qwen's tokenizer also an `<img>` without `</img>`, and a path that contains a special token or
+    /// has more than 256 bytes.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
-        Ok(self
-            .encode_pieces(text)?
-            .into_iter()
-            .map(|piece| piece.id)
-            .collect())
-    }
-
-    /// Encodes a text, each id with the byte range it came from.
-    pub(crate) fn encode_pieces(&self, text: &str) -> Result<Vec<Piece>, TokenizerError> {
-        // Byte positions in the prepared text, which is up to three times as long, are 32 bits
-        // wide.
-        if text.len() >= 1 << 30 {
-            return Err(TokenizerError::Encode {
-                text: text.chars().take(60).collect(),
-                reason: format!("it has {} bytes", text.len()),
-            });
-        }
-        let mut pieces = Vec::new();
-        for (nth, part) in self.added.split(text).into_iter().enumerate() {
-            match part {
-                Part::Text(range) => {
-                    let starts_with_space =
-                        text[range.clone()].starts_with([' ', SPIECE_UNDERLINE]);
-                    let prefix = match (self.mode, self.prefix) {
-                        (_, Prefix::Never) => false,
-                        (TokenizerMode::Slow, _) => nth == 0,
-                        (TokenizerMode::Fast, Prefix::EveryText) => true,
-                        (_, Prefix::FirstText) => range.start == 0 && !starts_with_space,
-                        (_, Prefix::EveryTextWithoutSpace) => !starts_with_space,
-                    };
-                    self.vocabulary
-                        .encode(&text[range.clone()], range.start, prefix, &mut pieces);
-                }
-                Part::Added(id, range) => {
-                    // No prefix right before a special token.
-                    let is_prefixed = nth == 0
-                        && self.mode == TokenizerMode::Slow
-                        && self.prefix != Prefix::Never
-                        && !self.added.is_special(id);
-                    if is_prefixed {
-                        self.vocabulary.encode("", 0, true, &mut pieces);
-                    }
-                    pieces.push(Piece {
-                        id,
-                        start: range.start,
-                        end: range.end,
-                    });
-                }
+        match &self.0 {
+            Kind::Llama(llama) => {
+                let pieces = llama.encode_pieces(text)?;
+                Ok(pieces.into_iter().map(|piece| piece.id).collect())
             }
+            Kind::Qwen(qwen) => qwen.encode(text),
         }
-        Ok(pieces)
     }
 
-    /// Decodes a row of ids.
+    /// Decodes a row of ids. Ids outside the vocabulary are skipped.
     ///
-    /// In the slow mode as SentencePiece does: one leading space is dropped, and every byte that is
-    /// not part of a character becomes U+FFFD. Ids outside the vocabulary are skipped.
+    /// A LLaMA tokenizer in the slow mode does it as SentencePiece: one leading space is dropped, and every byte that is
+    /// not part of a character becomes U+FFFD. Qwen's puts one U+FFFD for each beginning of a character, and shows a picture's ids as
+    /// `<img>PATH</img>`, or as the path alone without special tokens. Where the original ends with an error, at ids of a picture that
+    /// are not complete, they are shown as they are.
     #[must_use]
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> String {
-        let ids = ids.iter().copied();
-        let ids = ids.filter(|&id| !(skip_special_tokens && self.added.is_special(id)));
-        match self.mode {
-            TokenizerMode::Fast => self.decode_fast(ids),
-            TokenizerMode::Slow => self.decode_slow(ids),
+        match &self.0 {
+            Kind::Llama(llama) => llama.decode(ids, skip_special_tokens),
+            Kind::Qwen(qwen) => qwen.decode(ids, skip_special_tokens),
         }
-    }
-
-    fn decode_slow(&self, ids: impl Iterator<Item = u32>) -> String {
-        let mut bytes = Vec::new();
-        // The space that encoding prepended.
-        let mut in_front = self.prefix != Prefix::Never;
-        for id in ids {
-            let Some(token) = self.text(id) else {
-                continue;
-            };
-            if self.added.get(id).is_some() {
-                bytes.extend(token.bytes());
-            } else if let Some(byte) = self.vocabulary.byte(id) {
-                bytes.push(byte);
-            } else {
-                let text = match token.strip_prefix(SPIECE_UNDERLINE) {
-                    Some(rest) if in_front => rest,
-                    _ => token,
-                };
-                bytes.extend(text.replace(SPIECE_UNDERLINE, " ").bytes());
-            }
-            in_front = false;
-        }
-        lossy_per_byte(&bytes)
-    }
-
-    /// The steps of LLaMA's decoder: U+2581 to spaces, bytes to characters, one leading space
-    /// dropped.
-    fn decode_fast(&self, ids: impl Iterator<Item = u32>) -> String {
-        let mut text = String::new();
-        let mut bytes = Vec::new();
-        let flush = |bytes: &mut Vec<u8>, text: &mut String| {
-            match std::str::from_utf8(bytes) {
-                Ok(whole) => text.push_str(whole),
-                Err(_) => text.extend(bytes.iter().map(|_| char::REPLACEMENT_CHARACTER)),
-            }
-            bytes.clear();
-        };
-        for token in ids.filter_map(|id| self.text(id)) {
-            match byte_of(token) {
-                Some(byte) => bytes.push(byte),
-                None => {
-                    flush(&mut bytes, &mut text);
-                    text.push_str(&token.replace(SPIECE_UNDERLINE, " "));
-                }
-            }
-        }
-        flush(&mut bytes, &mut text);
-        text.strip_prefix(' ').unwrap_or(&text).to_owned()
-    }
-}
-
-impl Source {
-    fn read(path: &Path, bytes: &[u8], mode: TokenizerMode) -> Result<Self, TokenizerError> {
-        let is_json = bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-        if is_json {
-            let json = tokenizer_json::parse(path, bytes)?;
-            if mode == TokenizerMode::Fast {
-                json.check_fast(path)?;
-            }
-            return Ok(Self {
-                vocabulary: json.vocabulary,
-                prefix: json.prefix,
-                listed: json.added_tokens,
-            });
-        }
-        if mode == TokenizerMode::Fast {
-            return Err(TokenizerError::Malformed {
-                path: path.to_owned(),
-                expected: "tokenizer.json",
-                found: "not JSON; a SentencePiece model is read in the slow mode".to_owned(),
-            });
-        }
-        let model = sentencepiece::parse(path, bytes)?;
-        Ok(Self {
-            vocabulary: model.vocabulary,
-            prefix: if model.dummy_prefix {
-                Prefix::EveryText
-            } else {
-                Prefix::Never
-            },
-            listed: Vec::new(),
-        })
-    }
-}
-
-/// UTF-8 with one U+FFFD for every byte that is not part of a character (`from_utf8_lossy` gives
-/// one per run).
-fn lossy_per_byte(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        match std::str::from_utf8(rest) {
-            Ok(valid) => {
-                text.push_str(valid);
-                break;
-            }
-            Err(error) => {
-                let (valid, after) = rest.split_at(error.valid_up_to());
-                text.push_str(std::str::from_utf8(valid).expect("checked by from_utf8"));
-                text.push(char::REPLACEMENT_CHARACTER);
-                rest = &after[1..];
-            }
-        }
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_stray_byte_is_marked() {
-        assert_eq!(lossy_per_byte(&[0xE2, 0x82]), "\u{FFFD}\u{FFFD}");
-        assert_eq!(
-            lossy_per_byte(&[0xE2, 0x82, 0xAC, 0xFF, b'a']),
-            "€\u{FFFD}a"
-        );
     }
 }

@@ -98,7 +98,7 @@ fn encode_case(
         let found = tokenizer.encode(input).unwrap();
         let found_ids: Vec<i64> = found.iter().map(|&id| i64::from(id)).collect();
         assert_eq!(found_ids, ids(&expected["ids_no_bos"]), "{at}");
-        let mut all = vec![tokenizer.special_tokens().bos];
+        let mut all = vec![tokenizer.special_tokens().unwrap().bos];
         all.extend(&found);
         let tokens: Vec<String> = all.iter().map(|&id| tokenizer.token(id).unwrap()).collect();
         let expected_tokens: Vec<&str> = list(&expected["tokens"]).iter().map(text).collect();
@@ -106,7 +106,7 @@ fn encode_case(
         decodes(variant, name, tokenizer, &all, expected);
     }
     for (file, tokenizer) in slow {
-        let mut found = vec![i64::from(tokenizer.special_tokens().bos)];
+        let mut found = vec![i64::from(tokenizer.special_tokens().unwrap().bos)];
         found.extend(tokenizer.encode(input).unwrap().into_iter().map(i64::from));
         let at = variant.at(&format!("slow from {file} {input:?}"));
         assert_eq!(found, ids(&case["llava_slow"]["ids"]), "{at}");
