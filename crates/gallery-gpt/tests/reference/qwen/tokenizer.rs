@@ -181,7 +181,7 @@ fn paths(variant: &Variant) {
         let (ours, read) = read.unwrap();
         match case["model_reads"].as_array() {
             Some(expected) => {
-                assert_eq!(read, expected.iter().map(text).collect::<Vec<_>>(), "{at}")
+                assert_eq!(read, expected.iter().map(text).collect::<Vec<_>>(), "{at}");
             }
             None => {
                 let lengths: Vec<usize> = read.iter().map(|path| path.chars().count()).collect();
