@@ -32,8 +32,7 @@ pub fn config() -> GalleryModelConfig {
             num_key_value_heads: 8,
             vocab_size: 32000,
             max_position_embeddings: 1024,
-            rms_norm_eps: 1e-5,
-            rope_theta: 10000.0,
+            ..LlamaConfig::vicuna_7b()
         },
         ..GalleryModelConfig::gallery_gpt_7b()
     }

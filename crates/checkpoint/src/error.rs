@@ -229,13 +229,25 @@ pub enum CheckpointError {
         "an adapter with lora_bias added biases to the decoder's linears, which no layout can store; use the adapter on its base"
     )]
     DecoderBias,
+    /// A vision tower chosen for a model whose tower belongs to it.
+    #[error(
+        "{folder} is a Qwen-VL model, whose vision tower is part of it; {chosen} cannot take its place, leave it out"
+    )]
+    OwnTower {
+        /// The model.
+        folder: PathBuf,
+        /// The tower's folder.
+        chosen: PathBuf,
+    },
     /// A layout that cannot store a part of the model.
-    #[error("{layout} layout cannot store {part}; save in the original's (llava)")]
+    #[error("{layout} layout cannot store {part}; save in {instead}")]
     CannotStore {
         /// The layout.
         layout: crate::Layout,
         /// The part.
         part: String,
+        /// A layout that can.
+        instead: &'static str,
     },
     /// A file in the place of a folder that is to be written.
     #[error("{path} is a file, expected a folder or a free place; choose another place")]

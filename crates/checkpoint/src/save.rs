@@ -9,13 +9,16 @@ use burn::{
     module::Param,
     tensor::{DType, Tensor},
 };
-use gallery_gpt_model::{GalleryModel, ParamVisitor, visit_params};
+use gallery_gpt_model::{GalleryModel, ModelFamily, ParamVisitor, visit_params};
 use gallery_gpt_projector::ProjectorKind;
 use serde_json::json;
 
 use crate::{
     AtomicFolder, CheckpointError, Destination, Layout, LazyTensor, TensorDtype, checkpoint_key,
-    config::json::{llava_hf_json, llava_json, vision_json},
+    config::{
+        json::{llava_hf_json, llava_json, vision_json},
+        qwen_vl::qwen_vl_json,
+    },
     file::json::write_json,
     format::safetensors::write_weights,
 };
@@ -24,7 +27,7 @@ use crate::{
 const SHARD: u64 = 5_000_000_000;
 
 /// Files beside a model's weights that are copied along.
-const COMPANIONS: [&str; 9] = [
+const COMPANIONS: [&str; 16] = [
     "tokenizer.model",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -34,6 +37,13 @@ const COMPANIONS: [&str; 9] = [
     "preprocessor_config.json",
     "processor_config.json",
     "chat_template.jinja",
+    "qwen.tiktoken",
+    "configuration_qwen.py",
+    "modeling_qwen.py",
+    "qwen_generation_utils.py",
+    "tokenization_qwen.py",
+    "visual.py",
+    "SimSun.ttf",
 ];
 
 /// How to save.
@@ -82,14 +92,25 @@ pub fn save_model(
         return Err(CheckpointError::Quantized);
     }
     let config = model.config();
-    let is_hub = options.layout != Layout::Llava;
+    if options.layout.family() != config.family {
+        return Err(CheckpointError::CannotStore {
+            layout: options.layout,
+            part: format!("a model of {}", config.family),
+            instead: match config.family {
+                ModelFamily::QwenVl => "its own (qwen_vl)",
+                _ => "llava-hf's (llava_hf)",
+            },
+        });
+    }
+    let is_hub = matches!(options.layout, Layout::LlavaHf | Layout::LlavaHfNested);
     if is_hub && config.projector != (ProjectorKind::MlpGelu { depth: 2 }) {
         return Err(CheckpointError::CannotStore {
             layout: options.layout,
             part: format!("a projector of kind {}", config.projector),
+            instead: "the original's (llava)",
         });
     }
-    if model.language_model.has_bias() {
+    if model.language_model.has_added_bias() {
         return Err(CheckpointError::DecoderBias);
     }
     let rows = config.llama.vocab_size;
@@ -113,6 +134,8 @@ pub fn save_model(
     let target = AtomicFolder::new(folder)?;
     let config = if is_hub {
         llava_hf_json(config, stored_rows, dtype)
+    } else if options.layout == Layout::QwenVl {
+        qwen_vl_json(config, dtype)
     } else {
         let (tower, rest) = collector
             .tensors

@@ -41,8 +41,8 @@ impl AttentionMap {
         let field = gallery.processor().field_of_view(width, height);
         let seen = |at: f64| (0.0..1.0).contains(&at);
         let place = |x: u32, y: u32| {
-            let across = (f64::from(x) + 0.5 - field.left) / field.side;
-            let down = (f64::from(y) + 0.5 - field.top) / field.side;
+            let across = (f64::from(x) + 0.5 - field.left) / field.width;
+            let down = (f64::from(y) + 0.5 - field.top) / field.height;
             (seen(across) && seen(down)).then_some((across, down))
         };
         // Scaled to the range on the picture itself, because padding often gets much attention.

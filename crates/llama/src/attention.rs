@@ -107,15 +107,39 @@ fn decode_attention(
         .reshape([batch, heads, 1, dim])
 }
 
-/// Attention of a decoder block.
+/// The projections of queries, keys and values.
 #[derive(Module, Debug)]
-pub struct LlamaAttention {
+pub enum LlamaQkv {
+    /// A linear layer each, without bias (LLaMA).
+    Separate(SeparateQkv),
+    /// One linear layer with a bias (Qwen).
+    Fused(FusedQkv),
+}
+
+/// A linear layer each for queries, keys and values.
+#[derive(Module, Debug)]
+pub struct SeparateQkv {
     /// Query projection.
     pub q_proj: LoraLinear,
     /// Key projection.
     pub k_proj: LoraLinear,
     /// Value projection.
     pub v_proj: LoraLinear,
+}
+
+/// One linear layer for queries, keys and values, whose outputs are all queries, then all keys, then
+/// all values.
+#[derive(Module, Debug)]
+pub struct FusedQkv {
+    /// `[hidden, 3 * hidden]`.
+    pub c_attn: LoraLinear,
+}
+
+/// Attention of a decoder block.
+#[derive(Module, Debug)]
+pub struct LlamaAttention {
+    /// Projections of queries, keys and values.
+    pub qkv: LlamaQkv,
     /// Output projection.
     pub o_proj: LoraLinear,
     heads: usize,
@@ -125,16 +149,45 @@ pub struct LlamaAttention {
 
 impl LlamaAttention {
     pub(crate) fn new(config: &LlamaConfig, device: &Device) -> Self {
+        let width = config.hidden_size;
         let kv = config.num_key_value_heads * config.head_dim();
-        let linear = |input, output| LoraLinear::new(input, output, device);
+        let qkv = if config.fused_qkv {
+            LlamaQkv::Fused(FusedQkv {
+                c_attn: LoraLinear::with_bias(width, 3 * width, device),
+            })
+        } else {
+            LlamaQkv::Separate(SeparateQkv {
+                q_proj: LoraLinear::new(width, width, device),
+                k_proj: LoraLinear::new(width, kv, device),
+                v_proj: LoraLinear::new(width, kv, device),
+            })
+        };
         Self {
-            q_proj: linear(config.hidden_size, config.hidden_size),
-            k_proj: linear(config.hidden_size, kv),
-            v_proj: linear(config.hidden_size, kv),
-            o_proj: linear(config.hidden_size, config.hidden_size),
+            qkv,
+            o_proj: LoraLinear::new(width, width, device),
             heads: config.num_attention_heads,
             kv_heads: config.num_key_value_heads,
             head_dim: config.head_dim(),
+        }
+    }
+
+    /// Queries, keys and values of tokens.
+    ///
+    /// # Shapes
+    /// - `hidden_states`: `[batch, seq, hidden]`
+    /// - output: `[batch, seq, heads * head_dim]`, and twice `[batch, seq, kv_heads * head_dim]`
+    fn project(&self, hidden_states: Tensor<3>, dropout: &AdapterDropout) -> [Tensor<3>; 3] {
+        match &self.qkv {
+            LlamaQkv::Separate(qkv) => {
+                let q = qkv.q_proj.forward(hidden_states.clone(), dropout.stream(0));
+                let k = qkv.k_proj.forward(hidden_states.clone(), dropout.stream(1));
+                [q, k, qkv.v_proj.forward(hidden_states, dropout.stream(2))]
+            }
+            LlamaQkv::Fused(qkv) => {
+                let all = qkv.c_attn.forward(hidden_states, dropout.stream(0));
+                let width = self.heads * self.head_dim;
+                [0, 1, 2].map(|nth| all.clone().slice_dim(2, nth * width..(nth + 1) * width))
+            }
         }
     }
 
@@ -180,14 +233,8 @@ impl LlamaAttention {
             x.reshape([rows, seq, heads, self.head_dim]).swap_dims(1, 2)
         };
         let rotary = layout.rotary();
-        let q = self
-            .q_proj
-            .forward(hidden_states.clone(), dropout.stream(0));
-        let k = self
-            .k_proj
-            .forward(hidden_states.clone(), dropout.stream(1));
-        let v = self.v_proj.forward(hidden_states, dropout.stream(2));
-        let q = rotary.apply(split_heads(q, self.heads));
+        let [q, k, v] = self.project(hidden_states, &dropout);
+        let q = rotary.apply_to_queries(split_heads(q, self.heads));
         let k = rotary.apply(split_heads(k, self.kv_heads));
         let v = split_heads(v, self.kv_heads);
         let (k, v) = match cache {
@@ -220,16 +267,12 @@ impl LlamaAttention {
         let [batch, seq, _] = hidden_states.dims();
         assert_eq!(batch, 1, "probabilities are of one row");
         let device = hidden_states.device();
-        let dropout = AdapterDropout::Off;
-        let split_heads = |x: Tensor<3>, heads| {
-            let x = x.reshape([1, seq, heads, self.head_dim]).swap_dims(1, 2);
-            rotary.apply(x).cast(DType::F32)
-        };
-        let q = split_heads(
-            self.q_proj.forward(hidden_states.clone(), dropout.clone()),
-            self.heads,
-        );
-        let k = split_heads(self.k_proj.forward(hidden_states, dropout), self.kv_heads);
+        let split_heads =
+            |x: Tensor<3>, heads| x.reshape([1, seq, heads, self.head_dim]).swap_dims(1, 2);
+        let [q, k, _] = self.project(hidden_states, &AdapterDropout::Off);
+        let q = rotary.apply_to_queries(split_heads(q, self.heads));
+        let q = q.cast(DType::F32);
+        let k = rotary.apply(split_heads(k, self.kv_heads)).cast(DType::F32);
         let indices: Vec<i64> = positions.iter().map(|&position| position as i64).collect();
         let q = q.select(2, int_tensor(&indices, &device));
         // Repeats each key head for its group of query heads.
@@ -274,9 +317,8 @@ mod tests {
         let rotary = Rotary::range(&config, 0, seq, &device);
         let positions: Vec<usize> = (0..seq).collect();
         let found = attention.probabilities(x.clone(), &rotary, &positions);
-        let values = attention
-            .v_proj
-            .forward(x.clone(), AdapterDropout::Off)
+        let [_, _, values] = attention.project(x.clone(), &AdapterDropout::Off);
+        let values = values
             .reshape([seq, 2, 8])
             .swap_dims(0, 1)
             .reshape([2, 1, seq, 8])

@@ -7,8 +7,9 @@ use burn::{
 };
 
 use crate::{
-    AdapterDropout, KvCache, LlamaAttention, LlamaConfig, LlamaMlp, LoraAdapter, LoraConfig,
-    LoraLinear, LoraTarget, Rotary, SequenceLayout, kv_cache::LayerCache, rms_norm::rms_norm,
+    AdapterDropout, KvCache, LlamaAttention, LlamaConfig, LlamaMlp, LlamaQkv, LoraAdapter,
+    LoraConfig, LoraLinear, LoraTarget, Rotary, SequenceLayout, kv_cache::LayerCache,
+    rms_norm::rms_norm,
 };
 
 /// Pre-norm decoder block.
@@ -88,9 +89,18 @@ impl DecoderBlock {
     /// Replaces its linear layers.
     fn map_linears(mut self, mut map: impl FnMut(LoraTarget, LoraLinear) -> LoraLinear) -> Self {
         use LoraTarget as T;
-        self.self_attn.q_proj = map(T::QProj, self.self_attn.q_proj);
-        self.self_attn.k_proj = map(T::KProj, self.self_attn.k_proj);
-        self.self_attn.v_proj = map(T::VProj, self.self_attn.v_proj);
+        self.self_attn.qkv = match self.self_attn.qkv {
+            LlamaQkv::Separate(mut qkv) => {
+                qkv.q_proj = map(T::QProj, qkv.q_proj);
+                qkv.k_proj = map(T::KProj, qkv.k_proj);
+                qkv.v_proj = map(T::VProj, qkv.v_proj);
+                LlamaQkv::Separate(qkv)
+            }
+            LlamaQkv::Fused(mut qkv) => {
+                qkv.c_attn = map(T::CAttn, qkv.c_attn);
+                LlamaQkv::Fused(qkv)
+            }
+        };
         self.self_attn.o_proj = map(T::OProj, self.self_attn.o_proj);
         self.mlp.gate_proj = map(T::GateProj, self.mlp.gate_proj);
         self.mlp.up_proj = map(T::UpProj, self.mlp.up_proj);
@@ -98,35 +108,47 @@ impl DecoderBlock {
         self
     }
 
-    /// The linear layer of a target, to change it.
-    pub fn linear_mut(&mut self, target: LoraTarget) -> &mut LoraLinear {
-        match target {
-            LoraTarget::QProj => &mut self.self_attn.q_proj,
-            LoraTarget::KProj => &mut self.self_attn.k_proj,
-            LoraTarget::VProj => &mut self.self_attn.v_proj,
-            LoraTarget::OProj => &mut self.self_attn.o_proj,
-            LoraTarget::GateProj => &mut self.mlp.gate_proj,
-            LoraTarget::UpProj => &mut self.mlp.up_proj,
-            LoraTarget::DownProj => &mut self.mlp.down_proj,
-        }
+    /// The linear layer of a target, to change it; `None` if the block has another in its place.
+    pub fn linear_mut(&mut self, target: LoraTarget) -> Option<&mut LoraLinear> {
+        use LoraTarget as T;
+        Some(match (target, &mut self.self_attn.qkv) {
+            (T::QProj, LlamaQkv::Separate(qkv)) => &mut qkv.q_proj,
+            (T::KProj, LlamaQkv::Separate(qkv)) => &mut qkv.k_proj,
+            (T::VProj, LlamaQkv::Separate(qkv)) => &mut qkv.v_proj,
+            (T::CAttn, LlamaQkv::Fused(qkv)) => &mut qkv.c_attn,
+            (T::QProj | T::KProj | T::VProj | T::CAttn, _) => return None,
+            (T::OProj, _) => &mut self.self_attn.o_proj,
+            (T::GateProj, _) => &mut self.mlp.gate_proj,
+            (T::UpProj, _) => &mut self.mlp.up_proj,
+            (T::DownProj, _) => &mut self.mlp.down_proj,
+        })
     }
 
-    /// The linear layer of a target.
+    /// The linear layer of a target; `None` if the block has another in its place.
     #[must_use]
-    pub fn linear(&self, target: LoraTarget) -> &LoraLinear {
-        match target {
-            LoraTarget::QProj => &self.self_attn.q_proj,
-            LoraTarget::KProj => &self.self_attn.k_proj,
-            LoraTarget::VProj => &self.self_attn.v_proj,
-            LoraTarget::OProj => &self.self_attn.o_proj,
-            LoraTarget::GateProj => &self.mlp.gate_proj,
-            LoraTarget::UpProj => &self.mlp.up_proj,
-            LoraTarget::DownProj => &self.mlp.down_proj,
-        }
+    pub fn linear(&self, target: LoraTarget) -> Option<&LoraLinear> {
+        use LoraTarget as T;
+        Some(match (target, &self.self_attn.qkv) {
+            (T::QProj, LlamaQkv::Separate(qkv)) => &qkv.q_proj,
+            (T::KProj, LlamaQkv::Separate(qkv)) => &qkv.k_proj,
+            (T::VProj, LlamaQkv::Separate(qkv)) => &qkv.v_proj,
+            (T::CAttn, LlamaQkv::Fused(qkv)) => &qkv.c_attn,
+            (T::QProj | T::KProj | T::VProj | T::CAttn, _) => return None,
+            (T::OProj, _) => &self.self_attn.o_proj,
+            (T::GateProj, _) => &self.mlp.gate_proj,
+            (T::UpProj, _) => &self.mlp.up_proj,
+            (T::DownProj, _) => &self.mlp.down_proj,
+        })
+    }
+
+    /// Its linear layers, in the order of the forward pass.
+    pub fn linears(&self) -> impl Iterator<Item = (LoraTarget, &LoraLinear)> {
+        let targets = LoraTarget::ALL.into_iter();
+        targets.filter_map(|target| Some((target, self.linear(target)?)))
     }
 }
 
-/// A LLaMA decoder. Its forward pass takes embeddings and not ids, because picture features are
+/// A LLaMA or Qwen decoder. Its forward pass takes embeddings and not ids, because picture features are
 /// among them.
 #[derive(Module, Debug)]
 pub struct LlamaModel {
@@ -300,8 +322,8 @@ impl LlamaModel {
     /// If there are more tokens than the cache was made for, or it has decoded already.
     pub fn prefill(&self, inputs_embeds: Tensor<3>, cache: &mut KvCache) -> Tensor<3> {
         let chunk = inputs_embeds.dims()[1];
-        let start = cache.prefill_start(chunk);
-        let rotary = Rotary::range(&self.config, start, chunk, &inputs_embeds.device());
+        let rows = cache.prefill_positions(chunk);
+        let rotary = Rotary::rows(&self.config, &rows, chunk, &inputs_embeds.device());
         self.forward_cached(
             inputs_embeds,
             &SequenceLayout::of_positions(rotary, None),
@@ -319,7 +341,7 @@ impl LlamaModel {
     /// If the prefill is not complete, or the cache is full.
     pub fn decode(&self, inputs_embeds: Tensor<3>, cache: &mut KvCache) -> Tensor<3> {
         let device = inputs_embeds.device();
-        let rotary = Rotary::per_row(&self.config, &cache.decode_positions(), &device);
+        let rotary = Rotary::rows(&self.config, &cache.decode_positions(), 1, &device);
         let layout = SequenceLayout::of_positions(rotary, cache.decode_mask(&device));
         self.forward_cached(inputs_embeds, &layout, cache)
     }
@@ -380,9 +402,10 @@ impl LlamaModel {
         self,
         mut config: impl FnMut(usize, LoraTarget) -> Option<LoraConfig>,
     ) -> Self {
+        let linears = self.config.linears().count();
         let mut stream = 0;
         self.map_linears(|target, linear| {
-            let block = stream as usize / LoraTarget::ALL.len();
+            let block = stream as usize / linears;
             stream += 1;
             match config(block, target) {
                 Some(config) => linear.adapt(&config, stream),
@@ -394,19 +417,19 @@ impl LlamaModel {
     /// Block, target and adapter of every linear layer that has one.
     pub fn adapters(&self) -> impl Iterator<Item = (usize, LoraTarget, &LoraAdapter)> {
         self.layers.iter().enumerate().flat_map(|(block, layer)| {
-            let targets = LoraTarget::ALL.into_iter();
-            targets.filter_map(move |target| {
-                Some((block, target, layer.linear(target).lora.as_ref()?))
-            })
+            let linears = layer.linears();
+            linears.filter_map(move |(target, linear)| Some((block, target, linear.lora.as_ref()?)))
         })
     }
 
-    /// Whether any linear layer of a block has a bias, which only adapters add.
+    /// Whether a linear layer has a bias that its architecture has not. Only adapters add one.
     #[must_use]
-    pub fn has_bias(&self) -> bool {
+    pub fn has_added_bias(&self) -> bool {
         let of_block = |layer: &DecoderBlock| {
-            let mut targets = LoraTarget::ALL.into_iter();
-            targets.any(|target| layer.linear(target).base.bias.is_some())
+            let added = |(target, linear): (LoraTarget, &LoraLinear)| {
+                target != LoraTarget::CAttn && linear.base.bias.is_some()
+            };
+            layer.linears().any(added)
         };
         self.layers.iter().any(of_block) || self.lm_head.bias.is_some()
     }
@@ -421,11 +444,9 @@ impl LlamaModel {
     /// Whether any linear layer is quantized.
     #[must_use]
     pub fn is_quantized(&self) -> bool {
-        self.layers.iter().any(|layer| {
-            LoraTarget::ALL
-                .iter()
-                .any(|&target| layer.linear(target).is_quantized())
-        })
+        let of_block =
+            |layer: &DecoderBlock| layer.linears().any(|(_, linear)| linear.is_quantized());
+        self.layers.iter().any(of_block)
     }
 
     /// Merges every adapter into its weight and removes the adapters.

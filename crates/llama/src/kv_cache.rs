@@ -2,7 +2,7 @@
 
 use burn::tensor::{Bool, DType, Device, Tensor, TensorData};
 
-use crate::{LlamaConfig, int_tensor};
+use crate::{LlamaConfig, RowPositions, int_tensor};
 
 /// Keys and values of one block, allocated once and filled from the left.
 #[derive(Clone, Debug)]
@@ -158,32 +158,36 @@ impl KvCache {
         }
     }
 
-    /// The first slot of a prefill of `chunk` tokens.
+    /// The positions of a prefill of `chunk` tokens.
     ///
     /// # Panics
     /// If the prompts have no more so many tokens, because they are in the cache already.
-    pub(crate) fn prefill_start(&self, chunk: usize) -> usize {
+    pub(crate) fn prefill_positions(&self, chunk: usize) -> Vec<RowPositions> {
         let start = self.length();
         assert!(
             start + chunk <= self.prompt_slots,
             "prefill of {chunk} tokens after {start}: the longest prompt has {} tokens",
             self.prompt_slots
         );
-        start
+        let row = |&prompt: &usize| RowPositions { start, prompt };
+        self.prompt_lengths.iter().map(row).collect()
     }
 
     /// The position of the next token of each row.
     ///
     /// # Panics
     /// If a part of the prompts is not in the cache yet.
-    pub(crate) fn decode_positions(&self) -> Vec<usize> {
+    pub(crate) fn decode_positions(&self) -> Vec<RowPositions> {
         assert!(
             self.length() >= self.prompt_slots,
             "decode before the end of the prefill: {} of {} prompt tokens are in the cache",
             self.length(),
             self.prompt_slots
         );
-        self.row_lengths()
+        let prompts = self.prompt_lengths.iter();
+        let rows = self.row_lengths().into_iter().zip(prompts);
+        rows.map(|(start, &prompt)| RowPositions { start, prompt })
+            .collect()
     }
 
     /// The mask of the next token, `[batch, 1, 1, length + 1]`, `true` = masked: the padding of the

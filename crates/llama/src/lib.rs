@@ -1,12 +1,13 @@
-//! The language model: a LLaMA decoder (Touvron et al. 2023, <https://arxiv.org/abs/2307.09288>)
-//! with a key/value cache and low-rank adapters.
+//! The language model: a LLaMA decoder (Touvron et al. 2023, <https://arxiv.org/abs/2307.09288>) or
+//! Qwen's (Bai et al. 2023, <https://arxiv.org/abs/2309.16609>), with a key/value cache and low-rank
+//! adapters.
 //!
 //! - [`LlamaConfig`] has the field names of Hugging Face's `config.json`; [`LlamaModel`] takes
 //!   embeddings and not ids, because picture features are among them.
 //! - [`causal_attention`] computes all attention; [`SequenceLayout`] describes padded and packed
 //!   batches.
 //! - [`KvCache`] is the cache of [`LlamaModel::prefill`] and [`LlamaModel::decode`].
-//! - [`LoraConfig`] adapts the seven linear layers of every block: `y = xW + s (dropout(x) A) B`
+//! - [`LoraConfig`] adapts the linear layers of every block: `y = xW + s (dropout(x) A) B`
 //!   (Hu et al. 2021, <https://arxiv.org/abs/2106.09685>). The dense sum `W + sAB` is formed only
 //!   by [`LlamaModel::merge_lora`].
 //!
@@ -32,8 +33,11 @@ mod rms_norm;
 mod rope;
 mod sequence_layout;
 
-pub use attention::{CPU_QUERY_BLOCK, LlamaAttention, causal_attention, cpu_attention_scores};
-pub use config::{LlamaConfig, LlamaConfigError};
+pub use attention::{
+    CPU_QUERY_BLOCK, FusedQkv, LlamaAttention, LlamaQkv, SeparateQkv, causal_attention,
+    cpu_attention_scores,
+};
+pub use config::{LlamaConfig, LlamaConfigError, LongContext};
 pub use decoder::{DecoderBlock, LlamaModel};
 pub use int_tensor::int_tensor;
 pub use kv_cache::KvCache;
@@ -41,5 +45,5 @@ pub use lora::{
     AdapterDropout, LoraAdapter, LoraConfig, LoraConfigError, LoraLinear, LoraTarget, LoraTargets,
 };
 pub use mlp::LlamaMlp;
-pub use rope::Rotary;
+pub use rope::{Rotary, RowPositions};
 pub use sequence_layout::SequenceLayout;

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Bool, Device, Int, Tensor};
 
-use crate::{LlamaConfig, Rotary, int_tensor};
+use crate::{LlamaConfig, Rotary, RowPositions, int_tensor};
 
 /// The layout of a batch: the position of each token in its conversation, and the tokens it may
 /// attend to.
@@ -79,6 +79,16 @@ impl SequenceLayout {
         Self::of_positions(Rotary::range(config, 0, seq, device), None)
     }
 
+    /// As [`SequenceLayout::padded`], with where each row is in its sequence: rows of different
+    /// prompts may differ where the context is stretched ([`LongContext`](crate::LongContext)).
+    ///
+    /// # Panics
+    /// If there is no row.
+    #[must_use]
+    pub fn rows(config: &LlamaConfig, rows: &[RowPositions], seq: usize, device: &Device) -> Self {
+        Self::of_positions(Rotary::rows(config, rows, seq, device), None)
+    }
+
     /// Conversations of the given lengths packed into one row. The packed row, and the unpacked
     /// rows of attention, are right-padded to a multiple of `pad_to_multiple_of` tokens.
     ///
@@ -103,10 +113,12 @@ impl SequenceLayout {
             let slot = (conversation * longest) as i64;
             pack.extend(slot..slot + length as i64);
         }
+        let row = |&prompt: &usize| RowPositions { start: 0, prompt };
+        let rows: Vec<RowPositions> = lengths.iter().map(row).collect();
         // The padding of the packed row is not supervised: its content does not matter either.
         pack.resize(pack.len().next_multiple_of(pad_to_multiple_of), 0);
         Self {
-            rotary: Rotary::range(config, 0, longest, device),
+            rotary: Rotary::rows(config, &rows, longest, device),
             mask: None,
             packed: Some(Packed {
                 conversations: lengths.len(),

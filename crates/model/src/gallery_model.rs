@@ -12,7 +12,7 @@ use gallery_gpt_vision::{PixelValues, VisionTower};
 
 use crate::{GalleryModelConfig, SpliceError, SplicePlan};
 
-/// A LLaVA-style multimodal model.
+/// A multimodal model: a vision tower, a projector and a decoder, each as its config tells.
 #[derive(Module, Debug)]
 pub struct GalleryModel {
     /// The vision tower.
@@ -111,9 +111,8 @@ impl GalleryModel {
     /// - output: `[pictures, patches, mm_hidden]`
     #[must_use]
     pub fn picture_features(&self, pixel_values: Tensor<4>) -> Tensor<3> {
-        let dtype = self.vision_tower.embeddings.class_embedding.val().dtype();
         self.vision_tower.forward(
-            pixel_values.cast(dtype),
+            pixel_values.cast(self.vision_tower.dtype()),
             self.config.select_layer,
             self.config.select_feature,
         )
@@ -123,13 +122,10 @@ impl GalleryModel {
     ///
     /// # Shapes
     /// - `features`: `[pictures, patches, mm_hidden]`
-    /// - output: `[pictures, patches, hidden]`
+    /// - output: `[pictures, tokens, hidden]`
     #[must_use]
     pub fn project(&self, features: Tensor<3>) -> Tensor<3> {
-        let dtype = match self.projector.layers.first() {
-            Some(layer) => layer.weight.val().dtype(),
-            None => features.dtype(),
-        };
+        let dtype = self.projector.dtype().unwrap_or(features.dtype());
         self.projector
             .forward(features.cast(dtype))
             .cast(self.language_model.dtype())
@@ -138,7 +134,7 @@ impl GalleryModel {
     /// Splices projected picture features into the token embeddings, as planned.
     ///
     /// # Shapes
-    /// - `projected`: `[pictures, patches, hidden]`, `None` where the plan has no picture
+    /// - `projected`: `[pictures, tokens, hidden]`, `None` where the plan has no picture
     /// - output: `[batch, seq, hidden]`
     ///
     /// # Panics

@@ -9,7 +9,7 @@
 //!
 //! ```
 //! use burn::tensor::Device;
-//! use gallery_gpt_model::{GalleryModelConfig, GenerationConfig, Generator, Prompt};
+//! use gallery_gpt_model::{GalleryModelConfig, ModelFamily, GenerationConfig, Generator, Prompt};
 //!
 //! let device = Device::flex();
 //! let model = GalleryModelConfig::tiny().init(&device);
@@ -27,7 +27,7 @@ mod generate;
 mod params;
 mod splice;
 
-pub use config::{END_OF_TEXT, GalleryModelConfig, ReservedRows};
+pub use config::{END_OF_TEXT, GalleryModelConfig, ModelFamily, ReservedRows};
 pub use error::{GenerationError, ModelConfigError, SpliceError};
 pub use gallery_model::GalleryModel;
 pub use generate::{

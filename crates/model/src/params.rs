@@ -36,6 +36,8 @@ pub trait ParamMapper {
 /// let mut paths = Paths(Vec::new());
 /// visit_params(&model, &mut paths);
 /// assert!(paths.0.contains(&"projector.layers.0.weight".to_owned()));
+/// let q_proj = "language_model.layers.0.self_attn.q_proj.base.weight".to_owned();
+/// assert!(paths.0.contains(&q_proj));
 /// ```
 pub fn visit_params(module: &impl Module, visitor: &mut impl ParamVisitor) {
     module.visit(&mut WithPath::new(visitor));
@@ -45,6 +47,12 @@ pub fn visit_params(module: &impl Module, visitor: &mut impl ParamVisitor) {
 #[must_use]
 pub fn map_params<M: Module>(module: M, mapper: &mut impl ParamMapper) -> M {
     module.map(&mut WithPath::new(mapper))
+}
+
+/// Whether a module is a level of the path. The variant of an enum is none, and neither is the group
+/// of attention's projections: in checkpoints they stand beside its output projection.
+fn is_level(name: &str, container: &str) -> bool {
+    name != "qkv" && !container.starts_with("Enum:")
 }
 
 /// Keeps track of the path of the module that Burn visits.
@@ -61,25 +69,31 @@ impl<'a, T> WithPath<'a, T> {
         }
     }
 
-    fn enter(&mut self, name: &str) {
+    fn enter(&mut self, name: &str, container: &str) {
+        if !is_level(name, container) {
+            return;
+        }
         if !self.path.is_empty() {
             self.path.push('.');
         }
         self.path.push_str(name);
     }
 
-    fn exit(&mut self) {
+    fn exit(&mut self, name: &str, container: &str) {
+        if !is_level(name, container) {
+            return;
+        }
         self.path.truncate(self.path.rfind('.').unwrap_or(0));
     }
 }
 
 impl<V: ParamVisitor> ModuleVisitor for WithPath<'_, V> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.enter(name);
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.enter(name, container_type);
     }
 
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.exit();
+    fn exit_module(&mut self, name: &str, container_type: &str) {
+        self.exit(name, container_type);
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -88,12 +102,12 @@ impl<V: ParamVisitor> ModuleVisitor for WithPath<'_, V> {
 }
 
 impl<M: ParamMapper> ModuleMapper for WithPath<'_, M> {
-    fn enter_module(&mut self, name: &str, _container_type: &str) {
-        self.enter(name);
+    fn enter_module(&mut self, name: &str, container_type: &str) {
+        self.enter(name, container_type);
     }
 
-    fn exit_module(&mut self, _name: &str, _container_type: &str) {
-        self.exit();
+    fn exit_module(&mut self, name: &str, container_type: &str) {
+        self.exit(name, container_type);
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {

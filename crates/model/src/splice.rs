@@ -4,7 +4,7 @@
 use std::str::FromStr;
 
 use burn::tensor::Device;
-use gallery_gpt_llama::{LlamaConfig, SequenceLayout};
+use gallery_gpt_llama::{LlamaConfig, RowPositions, SequenceLayout};
 use gallery_gpt_text::{IGNORE_INDEX, IMAGE_TOKEN_INDEX, UnknownName, expanded_length};
 use serde::{Deserialize, Serialize};
 
@@ -227,11 +227,16 @@ impl SplicePlan {
         self.packing
     }
 
-    /// The layout for the decoder.
+    /// The layout for the decoder. In training, `config` is
+    /// [`LlamaConfig::in_training`].
     #[must_use]
     pub fn layout(&self, config: &LlamaConfig, device: &Device) -> SequenceLayout {
         match self.packing {
-            Packing::Off => SequenceLayout::padded(config, self.seq(), device),
+            Packing::Off => {
+                let row = |&prompt: &usize| RowPositions { start: 0, prompt };
+                let rows: Vec<RowPositions> = self.row_lengths.iter().map(row).collect();
+                SequenceLayout::rows(config, &rows, self.seq(), device)
+            }
             Packing::OneRow => {
                 SequenceLayout::packed(config, &self.row_lengths, self.pad_to_multiple_of, device)
             }

@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use crate::RESAMPLER_HEAD_DIM;
+
 /// The kind of a projector (`mm_projector_type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProjectorKind {
@@ -14,6 +16,13 @@ pub enum ProjectorKind {
     },
     /// Features unchanged; both widths are equal.
     Identity,
+    /// Cross-attention of learned queries to the features (Qwen-VL). The number of queries is a
+    /// square number, and the language model's width a multiple of
+    /// [`RESAMPLER_HEAD_DIM`](crate::RESAMPLER_HEAD_DIM).
+    Resampler {
+        /// Number of queries: tokens of a picture in the language model.
+        queries: usize,
+    },
 }
 
 /// A projector that cannot be built.
@@ -63,6 +72,7 @@ impl std::fmt::Display for ProjectorKind {
             Self::Linear => f.write_str("linear"),
             Self::MlpGelu { depth } => write!(f, "mlp{depth}x_gelu"),
             Self::Identity => f.write_str("identity"),
+            Self::Resampler { queries } => write!(f, "resampler of {queries} queries"),
         }
     }
 }
@@ -97,6 +107,11 @@ impl ProjectorConfig {
             ProjectorKind::Identity => 0,
             ProjectorKind::Linear => mm * h + h,
             ProjectorKind::MlpGelu { depth } => mm * h + h + (depth - 1) * (h * h + h),
+            // Queries and positions; the projection of the features; attention; three norms; the last
+            // projection.
+            ProjectorKind::Resampler { queries } => {
+                2 * queries * h + mm * h + 4 * (h * h + h) + 3 * 2 * h + h * h
+            }
         }
     }
 
@@ -119,6 +134,14 @@ impl ProjectorConfig {
         if self.kind == ProjectorKind::Identity && self.mm_hidden_size != self.hidden_size {
             return wrong("equal widths");
         }
+        if let ProjectorKind::Resampler { queries } = self.kind {
+            if self.hidden_size % RESAMPLER_HEAD_DIM != 0 {
+                return wrong("a multiple of 128 for the language model");
+            }
+            if queries == 0 || queries.isqrt().pow(2) != queries {
+                return wrong("a square number of queries");
+            }
+        }
         Ok(())
     }
 }
@@ -126,6 +149,17 @@ impl ProjectorConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_resampler_of_qwen_vl_has_the_published_number_of_parameters() {
+        let config = ProjectorConfig::new(ProjectorKind::Resampler { queries: 256 }, 1664, 4096);
+        assert_eq!(config.num_parameters(), 92_839_936);
+        assert!(config.validate().is_ok());
+        for (queries, hidden) in [(255, 4096), (0, 4096), (256, 4000)] {
+            let config = ProjectorConfig::new(ProjectorKind::Resampler { queries }, 1664, hidden);
+            assert!(config.validate().is_err(), "{queries} {hidden}");
+        }
+    }
 
     #[test]
     fn names_lead_to_kinds_and_back() {

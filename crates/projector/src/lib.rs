@@ -1,4 +1,5 @@
-//! The projector between the vision tower and the language model: LLaVA's `mm_projector`.
+//! The projector between the vision tower and the language model: LLaVA's `mm_projector`, or
+//! Qwen-VL's resampler.
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor};
@@ -12,7 +13,11 @@
 //! ```
 
 mod config;
+mod mlp;
 mod projector;
+mod resampler;
 
 pub use config::{ProjectorConfig, ProjectorError, ProjectorKind};
+pub use mlp::MlpProjector;
 pub use projector::Projector;
+pub use resampler::{RESAMPLER_HEAD_DIM, Resampler};

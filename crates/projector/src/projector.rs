@@ -2,60 +2,58 @@
 
 use burn::{
     module::Module,
-    nn::{Linear, LinearConfig},
-    tensor::{Device, Tensor, activation::gelu},
+    tensor::{DType, Device, Tensor},
 };
 
-use crate::{ProjectorConfig, ProjectorKind};
+use crate::{MlpProjector, ProjectorConfig, ProjectorKind, Resampler};
 
-/// Linear layers with exact (erf) GELUs between them; no layer for [`ProjectorKind::Identity`].
+/// What brings picture features to the width of the language model.
 #[derive(Module, Debug)]
-pub struct Projector {
-    /// The linear layers in order. LLaVA numbers them 0, 2, 4, ... because it counts the
-    /// activations too.
-    pub layers: Vec<Linear>,
+pub enum Projector {
+    /// LLaVA's linear layers.
+    Mlp(MlpProjector),
+    /// Qwen-VL's cross-attention.
+    Resampler(Resampler),
 }
 
 impl Projector {
-    pub(crate) fn new(config: &ProjectorConfig, device: &Device) -> Self {
-        let depth = match config.kind {
-            ProjectorKind::Identity => 0,
-            ProjectorKind::Linear => 1,
-            ProjectorKind::MlpGelu { depth } => depth,
-        };
-        let layers = (0..depth)
-            .map(|nth| {
-                let input = if nth == 0 {
-                    config.mm_hidden_size
-                } else {
-                    config.hidden_size
-                };
-                LinearConfig::new(input, config.hidden_size).init(device)
-            })
-            .collect();
-        Self { layers }
-    }
-
     /// # Shapes
     /// - `features`: `[pictures, patches, mm_hidden]`
-    /// - output: `[pictures, patches, hidden]`
+    /// - output: `[pictures, tokens, hidden]`; as many tokens as patches, or as a resampler's queries
     #[must_use]
     pub fn forward(&self, features: Tensor<3>) -> Tensor<3> {
-        let mut x = features;
-        for (nth, layer) in self.layers.iter().enumerate() {
-            if nth > 0 {
-                x = gelu(x);
-            }
-            x = layer.forward(x);
+        match self {
+            Self::Mlp(mlp) => mlp.forward(features),
+            Self::Resampler(resampler) => resampler.forward(features),
         }
-        x
+    }
+
+    /// Dtype of the weights; `None` without weights.
+    #[must_use]
+    pub fn dtype(&self) -> Option<DType> {
+        match self {
+            Self::Mlp(mlp) => Some(mlp.layers.first()?.weight.val().dtype()),
+            Self::Resampler(resampler) => Some(resampler.proj.val().dtype()),
+        }
     }
 }
 
 impl ProjectorConfig {
     /// A projector with random weights, initialised on first use.
+    ///
+    /// # Panics
+    /// If a resampler's width is no multiple of [`RESAMPLER_HEAD_DIM`](crate::RESAMPLER_HEAD_DIM),
+    /// on use; [`ProjectorConfig::validate`] refuses it.
     #[must_use]
     pub fn init(&self, device: &Device) -> Projector {
-        Projector::new(self, device)
+        let mlp = |depth| MlpProjector::new(depth, self.mm_hidden_size, self.hidden_size, device);
+        match self.kind {
+            ProjectorKind::Identity => Projector::Mlp(mlp(0)),
+            ProjectorKind::Linear => Projector::Mlp(mlp(1)),
+            ProjectorKind::MlpGelu { depth } => Projector::Mlp(mlp(depth)),
+            ProjectorKind::Resampler { queries } => {
+                Projector::Resampler(Resampler::new(queries, self, device))
+            }
+        }
     }
 }

@@ -39,8 +39,7 @@ fn llama(hidden: usize, mlp: usize, heads: [usize; 2], layers: usize, vocab: usi
         num_key_value_heads: heads[1],
         vocab_size: vocab,
         max_position_embeddings: 2048,
-        rms_norm_eps: 1e-5,
-        rope_theta: 10000.0,
+        ..LlamaConfig::vicuna_7b()
     }
 }
 

@@ -8,15 +8,39 @@ use burn::{
 
 use crate::VisionConfig;
 
-/// Every token attends to every token; all four projections have a bias.
+/// The projections of queries, keys and values; all have a bias.
 #[derive(Module, Debug)]
-pub struct VisionAttention {
+pub enum VisionQkv {
+    /// A linear layer each (CLIP).
+    Separate(SeparateVisionQkv),
+    /// One linear layer (Qwen-VL).
+    Fused(FusedVisionQkv),
+}
+
+/// A linear layer each for queries, keys and values.
+#[derive(Module, Debug)]
+pub struct SeparateVisionQkv {
     /// Query projection.
     pub q_proj: Linear,
     /// Key projection.
     pub k_proj: Linear,
     /// Value projection.
     pub v_proj: Linear,
+}
+
+/// One linear layer for queries, keys and values. Its outputs are the queries, keys and values of
+/// the first head, then those of the second, and so on.
+#[derive(Module, Debug)]
+pub struct FusedVisionQkv {
+    /// `[hidden, 3 * hidden]`.
+    pub in_proj: Linear,
+}
+
+/// Every token attends to every token.
+#[derive(Module, Debug)]
+pub struct VisionAttention {
+    /// Projections of queries, keys and values.
+    pub qkv: VisionQkv,
     /// Output projection.
     pub out_proj: Linear,
     heads: usize,
@@ -24,11 +48,21 @@ pub struct VisionAttention {
 
 impl VisionAttention {
     pub(crate) fn new(config: &VisionConfig, device: &Device) -> Self {
-        let linear = || LinearConfig::new(config.hidden_size, config.hidden_size).init(device);
+        let width = config.hidden_size;
+        let linear = || LinearConfig::new(width, width).init(device);
+        let qkv = if config.fused_qkv {
+            VisionQkv::Fused(FusedVisionQkv {
+                in_proj: LinearConfig::new(width, 3 * width).init(device),
+            })
+        } else {
+            VisionQkv::Separate(SeparateVisionQkv {
+                q_proj: linear(),
+                k_proj: linear(),
+                v_proj: linear(),
+            })
+        };
         Self {
-            q_proj: linear(),
-            k_proj: linear(),
-            v_proj: linear(),
+            qkv,
             out_proj: linear(),
             heads: config.num_attention_heads,
         }
@@ -42,13 +76,24 @@ impl VisionAttention {
     #[must_use]
     pub fn forward(&self, hidden_states: Tensor<3>) -> Tensor<3> {
         let [batch, tokens, hidden] = hidden_states.dims();
-        let split = |x: Tensor<3>| {
-            x.reshape([batch, tokens, self.heads, hidden / self.heads])
-                .swap_dims(1, 2)
+        let heads = self.heads;
+        let head_dim = hidden / heads;
+        let split = |x: Tensor<3>| x.reshape([batch, tokens, heads, head_dim]).swap_dims(1, 2);
+        let [q, k, v] = match &self.qkv {
+            VisionQkv::Separate(qkv) => {
+                let q = split(qkv.q_proj.forward(hidden_states.clone()));
+                let k = split(qkv.k_proj.forward(hidden_states.clone()));
+                [q, k, split(qkv.v_proj.forward(hidden_states))]
+            }
+            VisionQkv::Fused(qkv) => {
+                let all = qkv.in_proj.forward(hidden_states);
+                let all = all.reshape([batch, tokens, heads, 3, head_dim]);
+                [0, 1, 2].map(|nth| {
+                    let one = all.clone().slice_dim(3, nth..nth + 1);
+                    split(one.reshape([batch, tokens, hidden]))
+                })
+            }
         };
-        let q = split(self.q_proj.forward(hidden_states.clone()));
-        let k = split(self.k_proj.forward(hidden_states.clone()));
-        let v = split(self.v_proj.forward(hidden_states));
         let mixed = attention(q, k, v, None, None, AttentionModuleOptions::default());
         self.out_proj
             .forward(mixed.swap_dims(1, 2).reshape([batch, tokens, hidden]))

@@ -33,7 +33,7 @@ impl FromStr for HiddenAct {
     }
 }
 
-/// Sizes of a CLIP vision tower.
+/// Sizes of a vision tower, CLIP's or Qwen-VL's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct VisionConfig {
     /// Width of the hidden states.
@@ -57,10 +57,25 @@ pub struct VisionConfig {
     /// Activation of the MLP.
     #[serde(default)]
     pub hidden_act: HiddenAct,
+    /// Whether a class token comes before the patches. CLIP has one, Qwen-VL has none.
+    #[serde(default = "yes")]
+    pub class_token: bool,
+    /// Whether queries, keys and values are one linear layer, which gives them head by head
+    /// (Qwen-VL's `in_proj`).
+    #[serde(default)]
+    pub fused_qkv: bool,
+    /// Side of the grid of learned position embeddings, if they are resized to the grid of patches
+    /// ([`resize_positions`](crate::resize_positions)); otherwise there is one per patch.
+    #[serde(default)]
+    pub position_grid: Option<usize>,
 }
 
 fn three() -> usize {
     3
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn layer_norm_eps() -> f64 {
@@ -81,6 +96,28 @@ impl VisionConfig {
             num_channels: 3,
             layer_norm_eps: 1e-5,
             hidden_act: HiddenAct::QuickGelu,
+            class_token: true,
+            fused_qkv: false,
+            position_grid: None,
+        }
+    }
+
+    /// Qwen-VL's tower at 448 pixels: 1024 patches of width 1664.
+    #[must_use]
+    pub fn qwen_vl() -> Self {
+        Self {
+            hidden_size: 1664,
+            intermediate_size: 8192,
+            num_hidden_layers: 48,
+            num_attention_heads: 16,
+            image_size: 448,
+            patch_size: 14,
+            num_channels: 3,
+            layer_norm_eps: 1e-6,
+            hidden_act: HiddenAct::Gelu,
+            class_token: false,
+            fused_qkv: true,
+            position_grid: Some(16),
         }
     }
 
@@ -96,16 +133,31 @@ impl VisionConfig {
         self.grid_size() * self.grid_size()
     }
 
+    /// Number of learned position embeddings.
+    #[must_use]
+    pub fn num_positions(&self) -> usize {
+        let patches = self
+            .position_grid
+            .map_or(self.num_patches(), |side| side * side);
+        usize::from(self.class_token) + patches
+    }
+
+    /// Number of tokens in the blocks: the patches, and the class token if there is one.
+    #[must_use]
+    pub fn num_tokens(&self) -> usize {
+        usize::from(self.class_token) + self.num_patches()
+    }
+
     /// Number of parameters.
     #[must_use]
     pub fn num_parameters(&self) -> usize {
         let (h, m) = (self.hidden_size, self.intermediate_size);
-        let embeddings = h * self.num_channels * self.patch_size * self.patch_size
-            + h
-            + (self.num_patches() + 1) * h;
+        let filters = h * self.num_channels * self.patch_size * self.patch_size;
         let norm = 2 * h;
         let block = 4 * (h * h + h) + 2 * h * m + m + h + 2 * norm;
-        embeddings + self.num_hidden_layers * block + 2 * norm
+        // The class token comes with the norm of its last hidden state.
+        let class = usize::from(self.class_token) * (h + norm);
+        filters + class + self.num_positions() * h + self.num_hidden_layers * block + norm
     }
 
     /// Checks values from a file or a user.
@@ -147,6 +199,41 @@ impl VisionConfig {
                 });
             }
         }
-        Ok(())
+        match self.position_grid {
+            Some(0) => Err(VisionConfigError::Size {
+                field: "position_grid",
+                found: 0,
+                expected: "at least 1".to_owned(),
+            }),
+            // The class token's position is not part of the grid.
+            Some(side) if self.class_token => Err(VisionConfigError::Size {
+                field: "position_grid",
+                found: side,
+                expected: "none in a tower with a class token".to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn towers_have_the_published_number_of_parameters() {
+        let clip = VisionConfig::clip_vit_large_patch14_336();
+        assert_eq!(clip.num_parameters(), 303_507_456);
+        // 48 blocks of 38,361,728 and 1,407,744 before them.
+        assert_eq!(VisionConfig::qwen_vl().num_parameters(), 1_842_770_688);
+        assert!(VisionConfig::qwen_vl().validate().is_ok());
+    }
+
+    #[test]
+    fn resized_positions_and_a_class_token_exclude_each_other() {
+        let mut config = VisionConfig::qwen_vl();
+        config.class_token = true;
+        let error = config.validate().unwrap_err().to_string();
+        assert!(error.contains("position_grid is 16"), "{error}");
     }
 }

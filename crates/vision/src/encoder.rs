@@ -6,7 +6,7 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use crate::{VisionAttention, VisionConfig, VisionMlp, layer_norm::layer_norm};
+use crate::{VisionAttention, VisionConfig, VisionMlp, layer_norm};
 
 /// Pre-norm transformer block.
 #[derive(Module, Debug)]

@@ -12,15 +12,17 @@ use crate::{
     resize::{Canvas, Scaler, Window},
 };
 
-/// A square in a picture's pixel coordinates.
+/// A rectangle in a picture's pixel coordinates.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FieldOfView {
     /// Left edge; negative if the picture is padded.
     pub left: f64,
     /// Top edge; negative if the picture is padded.
     pub top: f64,
-    /// Length of a side.
-    pub side: f64,
+    /// Width.
+    pub width: f64,
+    /// Height.
+    pub height: f64,
 }
 
 /// Decodes pictures, makes them square, scales and normalises them.
@@ -167,6 +169,14 @@ impl ImageProcessor {
     fn scaler(&self, width: u32, height: u32) -> Scaler {
         let size = self.config.image_size;
         let (width, height) = (width as usize, height as usize);
+        let whole = Canvas {
+            picture: [width, height],
+            width,
+            height,
+            left: 0,
+            top: 0,
+            fill: [0; 3],
+        };
         match self.config.aspect_ratio {
             AspectRatio::Pad => {
                 let side = width.max(height);
@@ -198,14 +208,6 @@ impl ImageProcessor {
                 } else {
                     (scaled_long, size)
                 };
-                let canvas = Canvas {
-                    picture: [width, height],
-                    width,
-                    height,
-                    left: 0,
-                    top: 0,
-                    fill: [0; 3],
-                };
                 let window = Window {
                     scaled_width,
                     scaled_height,
@@ -213,7 +215,17 @@ impl ImageProcessor {
                     top: (scaled_height - size) / 2,
                     size,
                 };
-                Scaler::new(&canvas, &window)
+                Scaler::new(&whole, &window)
+            }
+            AspectRatio::Squash => {
+                let window = Window {
+                    scaled_width: size,
+                    scaled_height: size,
+                    left: 0,
+                    top: 0,
+                    size,
+                };
+                Scaler::new(&whole, &window)
             }
         }
     }
@@ -241,19 +253,22 @@ impl ImageProcessor {
         PixelValues::from_values(values, size)
     }
 
-    /// The square of a picture that the vision tower gets, in the picture's pixel coordinates:
-    /// larger than the picture if it is padded, smaller if it is cropped.
+    /// The part of a picture that the vision tower gets, in the picture's pixel coordinates: a square
+    /// that is larger than the picture if it is padded, smaller if it is cropped; the picture itself
+    /// if it is squashed.
     #[must_use]
     pub fn field_of_view(&self, width: u32, height: u32) -> FieldOfView {
-        let (width, height) = (f64::from(width), f64::from(height));
-        let side = match self.config.aspect_ratio {
-            AspectRatio::Pad => width.max(height),
-            AspectRatio::CenterCrop => width.min(height),
+        let (picture_width, picture_height) = (f64::from(width), f64::from(height));
+        let [width, height] = match self.config.aspect_ratio {
+            AspectRatio::Pad => [picture_width.max(picture_height); 2],
+            AspectRatio::CenterCrop => [picture_width.min(picture_height); 2],
+            AspectRatio::Squash => [picture_width, picture_height],
         };
         FieldOfView {
-            left: (width - side) / 2.0,
-            top: (height - side) / 2.0,
-            side,
+            left: (picture_width - width) / 2.0,
+            top: (picture_height - height) / 2.0,
+            width,
+            height,
         }
     }
 

@@ -21,6 +21,8 @@ pub enum AspectRatio {
     Pad,
     /// Scale the short side, then crop the centre. CLIP, and the processor of llava-hf.
     CenterCrop,
+    /// Scale both sides to the output's, whatever the proportions. Qwen-VL.
+    Squash,
 }
 
 impl std::fmt::Display for AspectRatio {
@@ -28,6 +30,7 @@ impl std::fmt::Display for AspectRatio {
         f.write_str(match self {
             Self::Pad => "pad",
             Self::CenterCrop => "center_crop",
+            Self::Squash => "squash",
         })
     }
 }
@@ -39,10 +42,11 @@ impl FromStr for AspectRatio {
         match name {
             "pad" => Ok(Self::Pad),
             "center_crop" | "crop" | "square" => Ok(Self::CenterCrop),
+            "squash" => Ok(Self::Squash),
             other => Err(VisionConfigError::Unknown {
                 field: "image_aspect_ratio",
                 found: other.to_owned(),
-                expected: "pad or center_crop",
+                expected: "pad, center_crop or squash",
             }),
         }
     }

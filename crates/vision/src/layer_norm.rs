@@ -6,12 +6,13 @@ use burn::{
     tensor::{DType, Tensor},
 };
 
-/// The norm computed in f32 and rounded once, as in PyTorch. Burn's computes in the input's dtype.
+/// A layer norm computed in f32 and rounded once, as in PyTorch. Burn's computes in the input's dtype.
 ///
 /// # Shapes
 /// - `x`: `[..., hidden]`
 /// - output: `[..., hidden]`
-pub(crate) fn layer_norm<const D: usize>(norm: &LayerNorm, x: Tensor<D>) -> Tensor<D> {
+#[must_use]
+pub fn layer_norm<const D: usize>(norm: &LayerNorm, x: Tensor<D>) -> Tensor<D> {
     let dtype = x.dtype();
     if dtype == DType::F32 {
         return norm.forward(x);

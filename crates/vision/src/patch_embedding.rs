@@ -6,18 +6,20 @@ use burn::{
     tensor::{Device, Tensor},
 };
 
-use crate::VisionConfig;
+use crate::{VisionConfig, resize_positions};
 
 /// Patch embedding, class token and learned position embeddings.
 #[derive(Module, Debug)]
 pub struct VisionEmbeddings {
-    /// The class token, `[hidden]`.
-    pub class_embedding: Param<Tensor<1>>,
+    /// The class token, `[hidden]`, if the tower has one.
+    pub class_embedding: Option<Param<Tensor<1>>>,
     /// The patch filters, `[hidden, channels, patch, patch]`; no bias.
     pub patch_embedding: Param<Tensor<4>>,
-    /// One vector per token, class token first: `[1 + patches, hidden]`.
+    /// One vector per token, class token first: `[1 + patches, hidden]`; or a grid of them that is
+    /// resized to the patches, `[grid * grid, hidden]`.
     pub position_embedding: Param<Tensor<2>>,
     patch_size: usize,
+    position_grid: Option<usize>,
 }
 
 impl VisionEmbeddings {
@@ -26,10 +28,13 @@ impl VisionEmbeddings {
         let normal = |std| Initializer::Normal { mean: 0.0, std };
         let patch = config.patch_size;
         Self {
-            class_embedding: normal((width as f64).powf(-0.5)).init([width], device),
+            class_embedding: config
+                .class_token
+                .then(|| normal((width as f64).powf(-0.5)).init([width], device)),
             patch_embedding: normal(0.02).init([width, config.num_channels, patch, patch], device),
-            position_embedding: normal(0.02).init([1 + config.num_patches(), width], device),
+            position_embedding: normal(0.02).init([config.num_positions(), width], device),
             patch_size: patch,
+            position_grid: config.position_grid,
         }
     }
 
@@ -38,7 +43,7 @@ impl VisionEmbeddings {
     ///
     /// # Shapes
     /// - `pixel_values`: `[batch, channels, image, image]`
-    /// - output: `[batch, 1 + patches, hidden]`
+    /// - output: `[batch, tokens, hidden]`, class token first
     #[must_use]
     pub fn forward(&self, pixel_values: Tensor<4>) -> Tensor<3> {
         let [batch, channels, height, width] = pixel_values.dims();
@@ -55,11 +60,17 @@ impl VisionEmbeddings {
             .reshape([hidden, channels * patch * patch])
             .transpose();
         let tokens = burn::tensor::module::linear(patches, filters, None);
-        let class = self
-            .class_embedding
-            .val()
-            .reshape([1, 1, hidden])
-            .expand([batch, 1, hidden]);
-        Tensor::cat(vec![class, tokens], 1) + self.position_embedding.val().unsqueeze::<3>()
+        let tokens = match &self.class_embedding {
+            None => tokens,
+            Some(class) => {
+                let class = class.val().reshape([1, 1, hidden]);
+                Tensor::cat(vec![class.expand([batch, 1, hidden]), tokens], 1)
+            }
+        };
+        let mut positions = self.position_embedding.val();
+        if self.position_grid.is_some() {
+            positions = resize_positions(positions, rows);
+        }
+        tokens + positions.unsqueeze::<3>()
     }
 }

@@ -1,9 +1,9 @@
-//! CLIP's vision transformer.
+//! The vision transformer.
 
 use burn::{
     module::Module,
     nn::{LayerNorm, LayerNormConfig},
-    tensor::{Device, Tensor},
+    tensor::{DType, Device, Tensor},
 };
 
 use crate::{
@@ -11,7 +11,8 @@ use crate::{
     layer_norm::layer_norm,
 };
 
-/// CLIP's vision transformer. The field names, also the misspelt one, are those of checkpoints.
+/// A vision transformer: CLIP's, or Qwen-VL's, which has no class token. The field names, also the
+/// misspelt one, are those of CLIP's checkpoints.
 #[derive(Module, Debug)]
 pub struct VisionTower {
     /// Patch, class token and position embeddings.
@@ -20,8 +21,9 @@ pub struct VisionTower {
     pub pre_layrnorm: LayerNorm,
     /// The blocks.
     pub layers: Vec<EncoderBlock>,
-    /// Norm of the pooled class token. It is in every checkpoint, but LLaVA does not use it.
-    pub post_layernorm: LayerNorm,
+    /// Norm of the pooled class token, in towers that have one. It is in every checkpoint of CLIP,
+    /// but LLaVA does not use it.
+    pub post_layernorm: Option<LayerNorm>,
 }
 
 impl VisionTower {
@@ -37,11 +39,12 @@ impl VisionTower {
             layers: (0..config.num_hidden_layers)
                 .map(|_| EncoderBlock::new(config, device))
                 .collect(),
-            post_layernorm: norm(),
+            post_layernorm: config.class_token.then(norm),
         }
     }
 
-    /// The selected features. Blocks after the selected layer are not run.
+    /// The selected features. Blocks after the selected layer are not run. Without a class token
+    /// all tokens are patches, and all are selected.
     ///
     /// # Shapes
     /// - `pixel_values`: `[batch, channels, image, image]`
@@ -63,6 +66,9 @@ impl VisionTower {
         for layer in &self.layers[..blocks] {
             hidden_states = layer.forward(hidden_states);
         }
+        if self.embeddings.class_embedding.is_none() {
+            return hidden_states;
+        }
         select_feature.apply(hidden_states)
     }
 
@@ -70,7 +76,7 @@ impl VisionTower {
     ///
     /// # Shapes
     /// - `pixel_values`: `[batch, channels, image, image]`
-    /// - output: `num_hidden_layers + 1` of `[batch, 1 + patches, hidden]`
+    /// - output: `num_hidden_layers + 1` of `[batch, tokens, hidden]`
     #[must_use]
     pub fn hidden_states(&self, pixel_values: Tensor<4>) -> Vec<Tensor<3>> {
         let mut states = vec![self.embed(pixel_values)];
@@ -86,11 +92,18 @@ impl VisionTower {
     ///
     /// # Shapes
     /// - `last_hidden_state`: `[batch, 1 + patches, hidden]`
-    /// - output: `[batch, hidden]`
+    /// - output: `[batch, hidden]`; `None` if the tower has no class token
     #[must_use]
-    pub fn pooled(&self, last_hidden_state: Tensor<3>) -> Tensor<2> {
+    pub fn pooled(&self, last_hidden_state: Tensor<3>) -> Option<Tensor<2>> {
+        let norm = self.post_layernorm.as_ref()?;
         let class = last_hidden_state.slice_dim(1, 0..1).squeeze_dim(1);
-        layer_norm(&self.post_layernorm, class)
+        Some(layer_norm(norm, class))
+    }
+
+    /// Dtype of the weights.
+    #[must_use]
+    pub fn dtype(&self) -> DType {
+        self.embeddings.patch_embedding.val().dtype()
     }
 
     fn embed(&self, pixel_values: Tensor<4>) -> Tensor<3> {

@@ -23,8 +23,9 @@ pub(super) fn fill(mut model: GalleryModel, plan: &Plan) -> (GalleryModel, Vec<P
     });
     let mut problems = Vec::new();
     for (&(block, target), update) in &plan.adapters {
+        // Planned for linears that the model has.
         let linear = model.language_model.layers[block].linear_mut(target);
-        if let Err(problem) = update.fill(linear) {
+        if let Some(Err(problem)) = linear.map(|linear| update.fill(linear)) {
             problems.push(problem);
         }
     }
@@ -47,8 +48,11 @@ fn add_bias(
     scale: f64,
 ) -> Result<(), Problem> {
     let decoder = &mut model.language_model;
-    let linear = match decoder_linear(module) {
-        Some((block, target)) => &mut decoder.layers[block].linear_mut(target).base,
+    let of_block = decoder_linear(module);
+    let of_block =
+        of_block.and_then(|(block, target)| decoder.layers.get_mut(block)?.linear_mut(target));
+    let linear = match of_block {
+        Some(linear) => &mut linear.base,
         None => &mut decoder.lm_head,
     };
     let weight = linear.weight.val();

@@ -1,12 +1,14 @@
 //! The names of tensors in adapter folders, whoever wrote them.
 
+use gallery_gpt_model::ModelFamily;
+
 use crate::{Layout, Placement, checkpoint_key, layout::projector_hub_key};
 
 /// A layout of adapter folders.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AdapterLayout {
-    /// PEFT's, on transformers' LLaVA.
+    /// PEFT's, on transformers' LLaVA or on Qwen-VL-Chat's own code.
     #[default]
     Peft,
     /// LLaVA's and GalleryGPT's.
@@ -28,17 +30,18 @@ impl From<Layout> for AdapterLayout {
     fn from(base: Layout) -> Self {
         match base {
             Layout::Llava => Self::LlavaLora,
-            Layout::LlavaHf | Layout::LlavaHfNested => Self::Peft,
+            Layout::LlavaHf | Layout::LlavaHfNested | Layout::QwenVl => Self::Peft,
         }
     }
 }
 
 impl AdapterLayout {
-    /// The layout of its module names.
-    fn of_modules(self) -> Layout {
-        match self {
-            Self::Peft => Layout::LlavaHfNested,
-            Self::LlavaLora => Layout::Llava,
+    /// The layout of its module names, for a base of a family.
+    pub(super) fn modules(self, family: ModelFamily) -> Layout {
+        match (family, self) {
+            (ModelFamily::QwenVl, _) => Layout::QwenVl,
+            (_, Self::Peft) => Layout::LlavaHfNested,
+            (_, Self::LlavaLora) => Layout::Llava,
         }
     }
 }
@@ -135,8 +138,8 @@ impl AdapterKey {
     }
 
     /// The name in a folder that is written.
-    pub(super) fn name(&self, layout: AdapterLayout) -> String {
-        let module = module_name(layout.of_modules(), &self.module);
+    pub(super) fn name(&self, modules: Layout) -> String {
+        let module = module_name(modules, &self.module);
         let part = match &self.part {
             Part::LoraA => "lora_A.weight",
             Part::LoraB => "lora_B.weight",
@@ -159,6 +162,11 @@ pub(super) fn module_name(layout: Layout, hub_module: &str) -> String {
 
 /// A module's hub name, by the trainer's name of it.
 fn hub_module(module: &str) -> Option<String> {
+    if module.starts_with("transformer.") {
+        let key = Layout::QwenVl.hub_key(&format!("{module}.weight"))?;
+        let module = key.strip_suffix(".weight")?;
+        return (!module.starts_with("transformer.")).then(|| module.to_owned());
+    }
     if module.contains("mm_projector") {
         let key = projector_hub_key(&format!("{module}.weight"))?;
         return key.strip_suffix(".weight").map(str::to_owned);
@@ -216,6 +224,13 @@ mod tests {
                 ][..],
             ),
             (
+                &AdapterKey::new(
+                    "language_model.model.layers.3.self_attn.c_attn",
+                    Part::LoraA,
+                ),
+                &["base_model.model.transformer.h.3.attn.c_attn.lora_A.weight"],
+            ),
+            (
                 &projector,
                 &[
                     "base_model.model.model.mm_projector.2.bias",
@@ -265,7 +280,7 @@ mod tests {
             for key in keys {
                 assert_eq!(parsed(key).as_ref(), Some(wanted), "{key}");
             }
-            for layout in [AdapterLayout::Peft, AdapterLayout::LlavaLora] {
+            for layout in [Layout::LlavaHfNested, Layout::Llava] {
                 assert_eq!(parsed(&wanted.name(layout)).as_ref(), Some(wanted));
             }
         }

@@ -46,10 +46,7 @@ pub(super) fn plan(
     let mut planner = Planner {
         config,
         base,
-        naming: naming.unwrap_or(match tensors.layout {
-            AdapterLayout::Peft => Layout::LlavaHfNested,
-            AdapterLayout::LlavaLora => Layout::Llava,
-        }),
+        naming: naming.unwrap_or_else(|| tensors.layout.modules(model.config().family)),
         has_tower_level,
         plan: Plan::default(),
         rest: tensors,
@@ -78,7 +75,7 @@ pub(super) fn plan_projector(model: &GalleryModel, mut tensors: AdapterTensors) 
         problems: std::mem::take(&mut tensors.problems),
         ..Plan::default()
     };
-    let layout = AdapterLayout::LlavaLora;
+    let layout = AdapterLayout::LlavaLora.modules(model.config().family);
     for (hub_key, shape) in base.shapes {
         let key = AdapterKey::whole(&hub_key);
         if !key.is_projector() {
@@ -162,8 +159,8 @@ impl Planner<'_> {
 
     fn missing(&mut self, module: &str, part: Part) {
         // The message uses the trainer's name of the module.
-        let key = AdapterKey::new(module, part).name(AdapterLayout::Peft);
-        let ours = module_name(Layout::LlavaHfNested, module);
+        let key = AdapterKey::new(module, part).name(self.naming);
+        let ours = module_name(self.naming, module);
         let key = key.replace(&ours, &self.trainers_name(module));
         self.plan.problems.push(Problem::Missing { key });
     }

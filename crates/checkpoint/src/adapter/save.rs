@@ -4,17 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use burn::{module::Param, tensor::Tensor};
 use gallery_gpt_llama::{LoraConfig, LoraTarget};
-use gallery_gpt_model::{GalleryModel, ParamVisitor, visit_params};
+use gallery_gpt_model::{GalleryModel, ModelFamily, ParamVisitor, visit_params};
 use serde_json::{Map, Value, json};
 
 use super::{
     base::is_projector,
     config::CONFIG,
     folder::{NON_LORA, SAFETENSORS},
-    key::{AdapterKey, AdapterLayout},
+    key::{AdapterKey, AdapterLayout, module_name},
 };
 use crate::{
-    AdapterOrigin, AtomicFolder, CheckpointError, Destination, LazyTensor, TensorDtype,
+    AdapterOrigin, AtomicFolder, CheckpointError, Destination, Layout, LazyTensor, TensorDtype,
     config::json::llava_json,
     file::json::write_json,
     folder::marker::MARKER,
@@ -35,7 +35,7 @@ pub fn save_projector(
     let (_, projector) = collect(model);
     let tensors = projector.into_iter();
     let tensors = tensors.map(|(key, tensor)| {
-        let name = key.name(AdapterLayout::LlavaLora);
+        let name = key.name(AdapterLayout::LlavaLora.modules(model.config().family));
         (name.replacen("base_model.model.", "", 1), tensor)
     });
     let target = AtomicFolder::new(folder)?;
@@ -76,14 +76,27 @@ pub fn save_adapter(
     layout: AdapterLayout,
 ) -> Result<(), CheckpointError> {
     ensure_savable_adapter(model)?;
-    let (adapter, projector) = collect(model);
+    let family = model.config().family;
+    let modules = layout.modules(family);
+    if (layout, family) == (AdapterLayout::LlavaLora, ModelFamily::QwenVl) {
+        return Err(CheckpointError::CannotStore {
+            layout: Layout::Llava,
+            part: "an adapter of Qwen-VL".to_owned(),
+            instead: "PEFT's layout",
+        });
+    }
+    let (adapter, mut projector) = collect(model);
+    if family == ModelFamily::QwenVl {
+        // The resampler is never trained beside an adapter.
+        projector.clear();
+    }
     let named = |tensors: Vec<(AdapterKey, LazyTensor)>| {
         let named = tensors.into_iter();
-        let named = named.map(|(key, tensor)| (key.name(layout), tensor));
+        let named = named.map(|(key, tensor)| (key.name(modules), tensor));
         named.collect::<Vec<_>>()
     };
     let in_same_file = layout == AdapterLayout::Peft && !projector.is_empty();
-    let mut config = config_json(model, layout);
+    let mut config = config_json(model, modules);
     config.insert(
         "base_model_name_or_path".to_owned(),
         json!(origin.base_model),
@@ -113,7 +126,7 @@ pub fn save_adapter(
 }
 
 /// The `adapter_config.json` of a model's adapters, without the base's name and `modules_to_save`.
-fn config_json(model: &GalleryModel, layout: AdapterLayout) -> Map<String, Value> {
+fn config_json(model: &GalleryModel, modules: Layout) -> Map<String, Value> {
     let adapters: Vec<(usize, LoraTarget, &LoraConfig)> = model
         .language_model
         .adapters()
@@ -128,14 +141,10 @@ fn config_json(model: &GalleryModel, layout: AdapterLayout) -> Map<String, Value
         false => lora.scale() * lora.rank as f64,
     };
     let name = |block: usize, target: LoraTarget| {
-        let nesting = match layout {
-            AdapterLayout::Peft => "model.language_model",
-            AdapterLayout::LlavaLora => "model",
-        };
-        format!(
-            "{nesting}.layers.{block}.{}.{}",
-            target.block(),
-            target.name()
+        let (part, target) = (target.block(), target.name());
+        module_name(
+            modules,
+            &format!("language_model.model.layers.{block}.{part}.{target}"),
         )
     };
     let targets_json = if adapters.len() < blocks * targets.len() {
@@ -147,11 +156,22 @@ fn config_json(model: &GalleryModel, layout: AdapterLayout) -> Map<String, Value
                 .collect::<Vec<_>>()
         )
     } else {
-        let names: Vec<&str> = targets.iter().map(|target| target.name()).collect();
-        match layout {
-            // A pattern, not a list: the tower has linears of the same names.
-            AdapterLayout::Peft => json!(format!(r".*language_model\..*\.({})", names.join("|"))),
-            AdapterLayout::LlavaLora => json!(names),
+        let names = targets.iter().map(|&target| target.name());
+        let names: Vec<&str> = names.collect();
+        // A pattern, not a list, where the tower has linears of the same names.
+        match modules {
+            Layout::LlavaHf | Layout::LlavaHfNested => {
+                json!(format!(r".*language_model\..*\.({})", names.join("|")))
+            }
+            Layout::Llava => json!(names),
+            Layout::QwenVl => {
+                let names: Vec<&str> = targets.iter().map(|&target| qwen_name(target)).collect();
+                if targets.contains(&LoraTarget::DownProj) {
+                    json!(format!(r"transformer\.h\..*\.({})", names.join("|")))
+                } else {
+                    json!(names)
+                }
+            }
         }
     };
     let ranks = adapters.iter().map(|(_, _, lora)| lora.rank as u64);
@@ -190,6 +210,17 @@ fn config_json(model: &GalleryModel, layout: AdapterLayout) -> Map<String, Value
         "use_rslora": use_rslora,
     });
     config.as_object().cloned().unwrap_or_default()
+}
+
+/// A linear of Qwen's blocks, as its finetune.py names it.
+fn qwen_name(target: LoraTarget) -> &'static str {
+    match target {
+        LoraTarget::OProj => "attn.c_proj",
+        LoraTarget::UpProj => "w1",
+        LoraTarget::GateProj => "w2",
+        LoraTarget::DownProj => "mlp.c_proj",
+        other => other.name(),
+    }
 }
 
 /// The most frequent value; of several, the smallest.

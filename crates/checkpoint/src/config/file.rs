@@ -1,38 +1,42 @@
-//! `config.json`, of either family: transformers' LLaVA or the original's.
+//! `config.json`: transformers' LLaVA's, the original LLaVA's, or Qwen-VL-Chat's.
 //!
 //! Every field is read, refused by name if it asks for something that is not supported, or noted. Defaults are those of the
 //! libraries' config classes, since the configs on the hub leave them out.
 
 use std::path::Path;
 
+use gallery_gpt_model::GalleryModelConfig;
 use serde_json::Value;
 
 use super::{
     fields::Fields,
     llava::{LlavaConfig, llava},
     llava_hf::{LlavaHfConfig, llava_hf},
+    qwen_vl::qwen_vl,
 };
 use crate::{CheckpointError, file::json::read_json};
 
 /// A `config.json`.
 #[derive(Debug)]
 pub(crate) struct ConfigFile {
-    /// The family, with its settings.
-    pub(crate) family: Family,
+    /// The kind, with its settings.
+    pub(crate) kind: ConfigKind,
     /// Remarks for the user, a sentence each.
     pub(crate) notes: Vec<String>,
 }
 
-/// The family of a config.
+/// The kind of a config.
 #[derive(Debug)]
-pub(crate) enum Family {
+pub(crate) enum ConfigKind {
     /// Transformers' LLaVA.
     LlavaHf(LlavaHfConfig),
-    /// The original's.
+    /// The original LLaVA's.
     Llava(LlavaConfig),
+    /// Qwen-VL-Chat's.
+    QwenVl(GalleryModelConfig),
 }
 
-/// Reads the `config.json` of a folder. `model_type` llava, `llava_llama` and share4v are accepted as they are.
+/// Reads the `config.json` of a folder. `model_type` llava, `llava_llama`, share4v and qwen are accepted as they are.
 pub(crate) fn read_config(folder: &Path) -> Result<ConfigFile, CheckpointError> {
     let path = folder.join("config.json");
     config_of(&path, read_json(&path)?)
@@ -40,23 +44,26 @@ pub(crate) fn read_config(folder: &Path) -> Result<ConfigFile, CheckpointError> 
 
 fn config_of(path: &Path, json: Value) -> Result<ConfigFile, CheckpointError> {
     let mut fields = Fields::new(path, "", json)?;
-    match fields.text("model_type")?.as_deref() {
-        None | Some("llava" | "llava_llama" | "share4v") => {}
+    let mut notes = Vec::new();
+    let is_qwen = match fields.text("model_type")?.as_deref() {
+        None | Some("llava" | "llava_llama" | "share4v") => false,
+        Some("qwen") => true,
         Some(kind) => {
             return Err(fields.wrong(
                 "model_type",
-                &format!("is `{kind}`, expected llava, llava_llama or share4v"),
+                &format!("is `{kind}`, expected llava, llava_llama, share4v or qwen"),
             ));
         }
-    }
-    fields.refuse_quantized()?;
-    let mut notes = Vec::new();
-    let family = if fields.has("text_config") || fields.has("vision_config") {
-        Family::LlavaHf(llava_hf(path, fields, &mut notes)?)
-    } else {
-        Family::Llava(llava(path, fields, &mut notes)?)
     };
-    Ok(ConfigFile { family, notes })
+    fields.refuse_quantized()?;
+    let kind = if is_qwen {
+        ConfigKind::QwenVl(qwen_vl(path, fields, &mut notes)?)
+    } else if fields.has("text_config") || fields.has("vision_config") {
+        ConfigKind::LlavaHf(llava_hf(path, fields, &mut notes)?)
+    } else {
+        ConfigKind::Llava(llava(path, fields, &mut notes)?)
+    };
+    Ok(ConfigFile { kind, notes })
 }
 
 #[cfg(test)]
@@ -106,6 +113,7 @@ mod tests {
             "../datasets/tiny-base/config.json",
             "gallery-gpt/tests/goldens/gqa/model/hf_v5/config.json",
             "gallery-gpt/tests/goldens/gqa/model/llava_bin/config.json",
+            "gallery-gpt/tests/goldens/qwen_basic/model/config.json",
             "gallery-gpt/tests/goldens/gqa/model/vision_tower/config.json",
             "gallery-gpt/tests/goldens/gqa/model/vision_tower_clipmodel/config.json",
         ];
@@ -116,7 +124,8 @@ mod tests {
             match config_of(path, json.clone()) {
                 // No accepted config overflows when its sizes are multiplied.
                 Ok(ConfigFile {
-                    family: Family::LlavaHf(LlavaHfConfig { model, .. }),
+                    kind:
+                        ConfigKind::LlavaHf(LlavaHfConfig { model, .. }) | ConfigKind::QwenVl(model),
                     ..
                 }) => {
                     taken += 1;

@@ -37,6 +37,8 @@ pub(super) fn llama_config(fields: &mut Fields) -> Result<LlamaConfig, Checkpoin
         max_position_embeddings: size(fields, "max_position_embeddings", limit::CONTEXT, 2048)?,
         rms_norm_eps: fields.positive("rms_norm_eps")?.unwrap_or(1e-6),
         rope_theta,
+        fused_qkv: false,
+        long_context: None,
     };
     if let Some(head_dim) = fields.size("head_dim", limit::WIDTH)?
         && head_dim * num_attention_heads != config.hidden_size

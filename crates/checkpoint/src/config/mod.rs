@@ -9,4 +9,5 @@ mod llava;
 pub(crate) mod llava_hf;
 pub(crate) mod named_ids;
 pub(crate) mod processor;
+pub(crate) mod qwen_vl;
 pub(crate) mod vision;

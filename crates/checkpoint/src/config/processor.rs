@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use gallery_gpt_model::GalleryModelConfig;
+use gallery_gpt_model::{GalleryModelConfig, ModelFamily};
 use gallery_gpt_vision::{AspectRatio, FeatureSelect, ImageProcessorConfig, PreprocessorConfig};
 use serde_json::json;
 
@@ -38,6 +38,10 @@ impl Pictures {
                     found: Some((path, config)),
                 });
             }
+        }
+        // Qwen-VL's code has CLIP's numbers in it.
+        if model.family == ModelFamily::QwenVl {
+            return Ok(Self { found: None });
         }
         notes.push(format!(
             "{} has no {PREPROCESSOR}: pictures are normalised with CLIP's mean and standard deviation",

@@ -46,6 +46,9 @@ pub(super) fn vision_config(
         num_channels: size(fields, "num_channels", 16, [3, 3])?,
         layer_norm_eps: fields.positive("layer_norm_eps")?.unwrap_or(1e-5),
         hidden_act,
+        class_token: true,
+        fused_qkv: false,
+        position_grid: None,
     };
     if config.num_channels != 3 {
         let what = format!("is {}, expected 3: pictures are RGB", config.num_channels);

@@ -15,7 +15,7 @@ pub enum Placement {
 /// Name and placement of a tensor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckpointKey {
-    /// Name in the `llava-hf` hub layout.
+    /// Name in the `llava-hf` hub layout; for parameters that no LLaVA has, a name like those.
     pub key: String,
     /// Whether it is transposed there.
     pub placement: Placement,
@@ -31,6 +31,19 @@ pub fn checkpoint_key(path: &str) -> Option<CheckpointKey> {
     let (part, rest) = path.split_once('.')?;
     let (module, leaf) = rest.rsplit_once('.').unwrap_or(("", rest));
     let (key, placement) = match (part, leaf) {
+        ("projector", leaf) if !module.starts_with("layers.") => {
+            let (leaf, placement) = match (module, leaf) {
+                (_, "gamma") => ("weight", Same),
+                (_, "beta") => ("bias", Same),
+                ("", leaf) | (_, leaf @ "bias") => (leaf, Same),
+                (_, leaf) => (leaf, Transposed),
+            };
+            let dot = if module.is_empty() { "" } else { "." };
+            (
+                format!("multi_modal_projector.{module}{dot}{leaf}"),
+                placement,
+            )
+        }
         ("projector", leaf) => {
             let index: usize = module.strip_prefix("layers.")?.parse().ok()?;
             let key = format!("multi_modal_projector.linear_{}.{leaf}", index + 1);
@@ -60,11 +73,14 @@ pub fn checkpoint_key(path: &str) -> Option<CheckpointKey> {
             let placement = match (leaf, module) {
                 ("gamma", _) | ("weight", "embed_tokens") => Same,
                 ("weight", _) => Transposed,
+                // Other biases were added by an adapter.
+                ("bias", module) if module.ends_with(".c_attn") => Same,
                 _ => return None,
             };
+            let leaf = if leaf == "bias" { "bias" } else { "weight" };
             let key = match module {
                 "lm_head" => "language_model.lm_head.weight".to_owned(),
-                module => format!("language_model.model.{module}.weight"),
+                module => format!("language_model.model.{module}.{leaf}"),
             };
             (key, placement)
         }
@@ -99,6 +115,7 @@ impl ParamVisitor for ParameterPaths {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Layout;
 
     #[test]
     fn paths_lead_to_hub_names() {
@@ -139,5 +156,62 @@ mod tests {
             ))
         );
         assert_eq!(key("language_model.layers.3.mlp.up_proj.lora.lora_a"), None);
+        assert_eq!(
+            key("language_model.layers.3.mlp.up_proj.base.bias"),
+            None,
+            "a bias that an adapter added"
+        );
+    }
+
+    #[test]
+    fn paths_of_qwen_lead_to_its_own_names() {
+        use Placement::{Same, Transposed};
+        for (path, expected, placement) in [
+            (
+                "language_model.layers.3.self_attn.c_attn.base.bias",
+                "transformer.h.3.attn.c_attn.bias",
+                Same,
+            ),
+            (
+                "language_model.layers.3.self_attn.c_attn.base.weight",
+                "transformer.h.3.attn.c_attn.weight",
+                Transposed,
+            ),
+            (
+                "projector.query",
+                "transformer.visual.attn_pool.query",
+                Same,
+            ),
+            ("projector.proj", "transformer.visual.proj", Same),
+            (
+                "projector.in_proj_weight",
+                "transformer.visual.attn_pool.attn.in_proj_weight",
+                Same,
+            ),
+            (
+                "projector.kv_proj.weight",
+                "transformer.visual.attn_pool.kv_proj.weight",
+                Transposed,
+            ),
+            (
+                "projector.ln_post.beta",
+                "transformer.visual.ln_post.bias",
+                Same,
+            ),
+            (
+                "vision_tower.layers.7.self_attn.in_proj.weight",
+                "transformer.visual.transformer.resblocks.7.attn.in_proj.weight",
+                Transposed,
+            ),
+            (
+                "vision_tower.embeddings.position_embedding",
+                "transformer.visual.positional_embedding",
+                Same,
+            ),
+        ] {
+            let found = checkpoint_key(path).unwrap();
+            assert_eq!(found.placement, placement, "{path}");
+            assert_eq!(Layout::QwenVl.key_of(&found.key), expected, "{path}");
+        }
     }
 }

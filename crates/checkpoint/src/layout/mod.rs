@@ -3,12 +3,14 @@
 //! All names are mapped to those of the `llava-hf` checkpoints on the hub, the hub names. A new layout is a new variant here.
 
 mod key_map;
+mod qwen_vl;
 
+use gallery_gpt_model::ModelFamily;
 use gallery_gpt_text::UnknownName;
 
 pub use key_map::{CheckpointKey, Placement, checkpoint_key, checkpoint_keys};
 
-/// A way to name the tensors of a LLaVA model.
+/// A way to name the tensors of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Layout {
@@ -19,6 +21,8 @@ pub enum Layout {
     /// The original LLaVA's, ShareGPT4V's and GalleryGPT's: `model.layers...`, `model.mm_projector...`, and the tower in a
     /// folder of its own or under `model.vision_tower.vision_tower...`.
     Llava,
+    /// Qwen-VL-Chat's: `transformer.h...`, `transformer.visual...`.
+    QwenVl,
 }
 
 impl std::fmt::Display for Layout {
@@ -28,6 +32,7 @@ impl std::fmt::Display for Layout {
             Self::LlavaHf => "llava-hf's",
             Self::LlavaHfNested => "llava-hf's nested",
             Self::Llava => "LLaVA's own",
+            Self::QwenVl => "Qwen-VL's",
         })
     }
 }
@@ -35,22 +40,41 @@ impl std::fmt::Display for Layout {
 impl std::str::FromStr for Layout {
     type Err = UnknownName;
 
-    /// `llava_hf`, `llava_hf_nested` or `llava`.
+    /// `llava_hf`, `llava_hf_nested`, `llava` or `qwen_vl`.
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         match name {
             "llava_hf" => Ok(Self::LlavaHf),
             "llava_hf_nested" => Ok(Self::LlavaHfNested),
             "llava" => Ok(Self::Llava),
+            "qwen_vl" => Ok(Self::QwenVl),
             _ => Err(UnknownName::new(
                 "layout",
                 name,
-                "llava_hf, llava_hf_nested or llava",
+                "llava_hf, llava_hf_nested, llava or qwen_vl",
             )),
         }
     }
 }
 
 impl Layout {
+    /// The family whose models have this layout.
+    #[must_use]
+    pub fn family(self) -> ModelFamily {
+        match self {
+            Self::LlavaHf | Self::LlavaHfNested | Self::Llava => ModelFamily::Llava,
+            Self::QwenVl => ModelFamily::QwenVl,
+        }
+    }
+
+    /// The layout that a model of a family is saved in, unless another is chosen.
+    #[must_use]
+    pub fn default_of(family: ModelFamily) -> Self {
+        match family {
+            ModelFamily::QwenVl => Self::QwenVl,
+            _ => Self::LlavaHf,
+        }
+    }
+
     /// The layout that a tensor's name belongs to, if that is certain.
     pub(crate) fn of(key: &str) -> Option<Self> {
         let prefixes = [
@@ -63,6 +87,7 @@ impl Layout {
             ("model.norm.", Self::Llava),
             ("model.mm_projector.", Self::Llava),
             ("model.vision_tower.vision_tower.", Self::Llava),
+            ("transformer.", Self::QwenVl),
         ];
         let mut prefixes = prefixes.into_iter();
         prefixes.find_map(|(prefix, layout)| key.starts_with(prefix).then_some(layout))
@@ -71,7 +96,12 @@ impl Layout {
     /// Whether a name is that of a buffer that old libraries saved and every reader recomputes.
     #[must_use]
     pub fn is_ignored(key: &str) -> bool {
-        key.ends_with("rotary_emb.inv_freq") || key.ends_with("embeddings.position_ids")
+        let buffers = [
+            "rotary_emb.inv_freq",
+            "embeddings.position_ids",
+            "attn.masked_bias",
+        ];
+        buffers.iter().any(|buffer| key.ends_with(buffer))
     }
 
     /// The hub name of a tensor; `None` for a buffer that every reader ignores.
@@ -110,6 +140,7 @@ impl Layout {
                     format!("language_model.{key}")
                 }
             }
+            Self::QwenVl => qwen_vl::hub_key(key).unwrap_or_else(|| key.to_owned()),
         })
     }
 
@@ -140,6 +171,7 @@ impl Layout {
                     None => format!("model.vision_tower.{hub_key}"),
                 },
             },
+            Self::QwenVl => qwen_vl::own_key(hub_key).unwrap_or_else(|| hub_key.to_owned()),
         }
     }
 }
@@ -180,5 +212,36 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn names_of_qwen_go_to_the_hub_and_back() {
+        for key in [
+            "transformer.wte.weight",
+            "transformer.h.31.ln_2.weight",
+            "transformer.h.0.attn.c_proj.weight",
+            "transformer.h.0.mlp.w2.weight",
+            "transformer.ln_f.weight",
+            "lm_head.weight",
+            "transformer.visual.conv1.weight",
+            "transformer.visual.ln_pre.bias",
+            "transformer.visual.transformer.resblocks.47.mlp.c_proj.bias",
+            "transformer.visual.attn_pool.pos_embed",
+            "transformer.visual.attn_pool.attn.in_proj_bias",
+            "transformer.visual.attn_pool.attn.out_proj.bias",
+            "transformer.visual.proj",
+        ] {
+            let hub = Layout::QwenVl.hub_key(key).unwrap();
+            assert_ne!(hub, key);
+            assert_eq!(Layout::QwenVl.key_of(&hub), key);
+        }
+        // A name that the model has not stays as it is, and nothing uses it.
+        for key in ["transformer.h.x.ln_1.weight", "transformer.drop.weight"] {
+            assert_eq!(Layout::QwenVl.hub_key(key).as_deref(), Some(key));
+        }
+        assert_eq!(
+            Layout::QwenVl.hub_key("transformer.h.3.attn.masked_bias"),
+            None
+        );
     }
 }

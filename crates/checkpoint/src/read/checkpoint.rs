@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use gallery_gpt_model::GalleryModelConfig;
+use gallery_gpt_model::{GalleryModelConfig, ModelFamily};
 use gallery_gpt_vision::{ImageProcessorConfig, VisionConfig};
 
 use super::{
@@ -18,7 +18,7 @@ use super::{
 use crate::{
     CheckpointError, Layout, StoredTensor, TensorDtype,
     config::{
-        file::{ConfigFile, Family, read_config},
+        file::{ConfigFile, ConfigKind, read_config},
         llava_hf::LlavaHfConfig,
         named_ids::NamedIds,
         processor::Pictures,
@@ -50,10 +50,11 @@ impl Checkpoint {
     pub fn open(folder: impl AsRef<Path>, options: &LoadOptions) -> Result<Self, CheckpointError> {
         let folder = folder.as_ref();
         model_folder::check(folder)?;
-        let ConfigFile { family, mut notes } = read_config(folder)?;
+        let ConfigFile { kind, mut notes } = read_config(folder)?;
         let ids = NamedIds::read(folder, &mut notes)?;
         let files = WeightFiles::open(folder)?;
         let layout = Layout::detect(folder, files.iter().map(|(key, _)| key))?;
+        ensure_same_family(folder, &kind, layout)?;
         let mut opened = OpenedTensors::default();
         opened.add(&files, |key| layout.hub_key(key));
         if layout == Layout::Llava
@@ -63,10 +64,18 @@ impl Checkpoint {
             let projector = WeightFiles::open_single(folder.join(PROJECTOR_FILE))?;
             opened.add(&projector, projector_hub_key);
         }
-        let (named, vision) = match &family {
-            Family::LlavaHf(LlavaHfConfig { model, .. }) => (None, Some(model.vision.clone())),
-            Family::Llava(config) => (config.mm_vision_tower.clone(), None),
+        let (named, vision) = match &kind {
+            ConfigKind::LlavaHf(LlavaHfConfig { model, .. }) | ConfigKind::QwenVl(model) => {
+                (None, Some(model.vision.clone()))
+            }
+            ConfigKind::Llava(config) => (config.mm_vision_tower.clone(), None),
         };
+        if let (ConfigKind::QwenVl(_), Some(chosen)) = (&kind, &options.vision_tower) {
+            return Err(CheckpointError::OwnTower {
+                folder: folder.to_owned(),
+                chosen: chosen.clone(),
+            });
+        }
         let (tower, chosen) = opened.tower(folder, named, options, &mut notes)?;
         let vision = match chosen.or(vision) {
             Some(vision) => vision,
@@ -78,12 +87,12 @@ impl Checkpoint {
                 }
             })?,
         };
-        let (mut config, says_aspect_ratio) = whole_config(&family, vision, folder, &mut notes)?;
+        let (mut config, says_aspect_ratio) = whole_config(&kind, vision, folder, &mut notes)?;
         opened.check_sizes(folder, &config)?;
-        match (&family, options.vocab_rows, opened.vocab_rows()) {
+        match (&kind, options.vocab_rows, opened.vocab_rows()) {
             (_, VocabRows::AsStored, Some(rows)) => config.llama.vocab_size = rows,
             (
-                Family::LlavaHf(LlavaHfConfig {
+                ConfigKind::LlavaHf(LlavaHfConfig {
                     image_token_index, ..
                 }),
                 VocabRows::Tokenizer,
@@ -167,13 +176,13 @@ impl Checkpoint {
 
 /// The model's config with all rows of the vocabulary, and whether it says how pictures are made square.
 fn whole_config(
-    family: &Family,
+    kind: &ConfigKind,
     vision: VisionConfig,
     folder: &Path,
     notes: &mut Vec<String>,
 ) -> Result<(GalleryModelConfig, bool), CheckpointError> {
-    match family {
-        Family::LlavaHf(LlavaHfConfig {
+    match kind {
+        ConfigKind::LlavaHf(LlavaHfConfig {
             model,
             names_aspect_ratio,
             image_seq_length,
@@ -197,6 +206,28 @@ fn whole_config(
             Ok((model, *names_aspect_ratio))
         }
         // The original's default is to crop.
-        Family::Llava(config) => Ok((config.clone().with_vision(vision)?, true)),
+        ConfigKind::Llava(config) => Ok((config.clone().with_vision(vision)?, true)),
+        ConfigKind::QwenVl(model) => Ok((model.clone(), true)),
     }
+}
+
+/// Refuses weights whose names belong to another family than the config.
+fn ensure_same_family(
+    folder: &Path,
+    kind: &ConfigKind,
+    layout: Layout,
+) -> Result<(), CheckpointError> {
+    let family = match kind {
+        ConfigKind::LlavaHf(_) | ConfigKind::Llava(_) => ModelFamily::Llava,
+        ConfigKind::QwenVl(_) => ModelFamily::QwenVl,
+    };
+    if layout.family() == family {
+        return Ok(());
+    }
+    Err(CheckpointError::Config {
+        path: folder.join("config.json"),
+        reason: format!(
+            "it is of {family}, but the tensors beside it are named as {layout}; one of the files belongs to another model"
+        ),
+    })
 }

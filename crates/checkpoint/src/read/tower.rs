@@ -107,6 +107,9 @@ pub(crate) fn config_of_shapes<'a>(
         num_channels,
         layer_norm_eps: 1e-5,
         hidden_act: HiddenAct::QuickGelu,
+        class_token: true,
+        fused_qkv: false,
+        position_grid: None,
     };
     config.validate().ok()?;
     notes.push(

@@ -2,7 +2,6 @@
 
 use gallery_gpt::{
     checkpoint::{LoadOptions, VocabRows, load_adapter},
-    llama::LoraTarget,
     model::GalleryModel,
 };
 
@@ -57,14 +56,10 @@ fn check(variant: &Variant) {
     close("adapter merged", &logits(&model), adapted);
     let mut compared = 0;
     for (number, layer) in model.language_model.layers.iter().enumerate() {
-        for target in LoraTarget::ALL {
-            let block = if target.name().ends_with("_proj") && target >= LoraTarget::GateProj {
-                "mlp"
-            } else {
-                "self_attn"
-            };
-            let key = format!("model.layers.{number}.{block}.{}.weight", target.name());
-            let weight = layer.linear(target).base.weight.val().transpose();
+        for (target, linear) in layer.linears() {
+            let (block, name) = (target.block(), target.name());
+            let key = format!("model.layers.{number}.{block}.{name}.weight");
+            let weight = linear.base.weight.val().transpose();
             let worst = distance(&values(weight), &merged[&key].values);
             assert!(
                 worst <= MERGED,

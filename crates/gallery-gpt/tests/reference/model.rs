@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use gallery_gpt::{
     checkpoint::{TensorDtype, VocabRows},
-    llama::AdapterDropout,
+    llama::{AdapterDropout, LoraTarget},
     model::{GalleryModel, SplicePlan},
 };
 use serde_json::Value;
@@ -184,7 +184,7 @@ fn vision(variant: &Variant) {
     );
     assert_close(
         &variant.at("vision.pooler_output"),
-        model.vision_tower.pooled(last),
+        model.vision_tower.pooled(last).unwrap(),
         &expected["vision.pooler_output"],
         HIDDEN,
     );
@@ -286,7 +286,10 @@ fn modules(variant: &Variant) {
         ("language_model.layers.0.input_layernorm", input.clone()),
         (
             "language_model.layers.0.self_attn.q_proj",
-            layer.self_attn.q_proj.forward(input, off()),
+            layer
+                .linear(LoraTarget::QProj)
+                .unwrap()
+                .forward(input, off()),
         ),
         ("language_model.layers.0.self_attn", mixed),
         (

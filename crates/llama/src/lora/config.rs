@@ -1,6 +1,6 @@
 //! Settings of adapters, with PEFT's names.
 
-use crate::LoraTargets;
+use crate::{LoraTarget, LoraTargets};
 
 /// Settings of low-rank adapters.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,7 +33,7 @@ pub struct LoraConfigError {
 }
 
 impl LoraConfig {
-    /// All seven linear layers, no dropout, seed 42.
+    /// All linear layers of a block, no dropout, seed 42.
     #[must_use]
     pub fn new(rank: usize, alpha: f64) -> Self {
         Self {
@@ -50,6 +50,17 @@ impl LoraConfig {
     #[must_use]
     pub fn gallery_gpt() -> Self {
         Self::new(128, 256.0).with_dropout(0.05)
+    }
+
+    /// Qwen-VL-Chat's adapter: rank 64, alpha 16, dropout 0.05, on all linear layers of a block but
+    /// the MLP's down projection.
+    #[must_use]
+    pub fn qwen_vl_chat() -> Self {
+        use LoraTarget as T;
+        let targets = [T::CAttn, T::OProj, T::GateProj, T::UpProj];
+        Self::new(64, 16.0)
+            .with_dropout(0.05)
+            .with_targets(targets.into_iter().collect())
     }
 
     /// Sets the dropout.

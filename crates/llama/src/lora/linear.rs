@@ -142,6 +142,15 @@ impl LoraLinear {
         }
     }
 
+    /// As [`LoraLinear::new`], with a bias.
+    pub(crate) fn with_bias(input: usize, output: usize, device: &Device) -> Self {
+        Self {
+            base: LinearConfig::new(input, output).init(device),
+            lora: None,
+            scales: None,
+        }
+    }
+
     /// `xW`, or `xW + s (dropout(x) A) B` with an adapter. The dense sum is never formed.
     ///
     /// # Shapes

@@ -2,7 +2,8 @@
 
 use std::str::FromStr;
 
-/// The linear layers of a decoder block. LLaVA does not adapt `lm_head`.
+/// The linear layers of a decoder block. LLaVA's have the first seven; Qwen's have `c_attn` in place
+/// of `q_proj`, `k_proj` and `v_proj`. `lm_head` is not adapted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LoraTarget {
     /// Query projection.
@@ -19,11 +20,15 @@ pub enum LoraTarget {
     UpProj,
     /// Down projection of the MLP.
     DownProj,
+    /// Query, key and value projection in one.
+    CAttn,
 }
 
 impl LoraTarget {
-    /// All seven, in the order of a block's forward pass.
-    pub const ALL: [Self; 7] = [
+    /// All of them, in the order of a block's forward pass. A block has those that
+    /// [`LlamaConfig::linears`](crate::LlamaConfig::linears) lists.
+    pub const ALL: [Self; 8] = [
+        Self::CAttn,
         Self::QProj,
         Self::KProj,
         Self::VProj,
@@ -38,7 +43,7 @@ impl LoraTarget {
     pub fn block(self) -> &'static str {
         match self {
             Self::GateProj | Self::UpProj | Self::DownProj => "mlp",
-            Self::QProj | Self::KProj | Self::VProj | Self::OProj => "self_attn",
+            Self::CAttn | Self::QProj | Self::KProj | Self::VProj | Self::OProj => "self_attn",
         }
     }
 
@@ -53,6 +58,7 @@ impl LoraTarget {
             Self::GateProj => "gate_proj",
             Self::UpProj => "up_proj",
             Self::DownProj => "down_proj",
+            Self::CAttn => "c_attn",
         }
     }
 }
@@ -60,7 +66,7 @@ impl LoraTarget {
 /// An unknown target name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown LoRA target `{0}`, expected one of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"
+    "unknown LoRA target `{0}`, expected one of q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, c_attn"
 )]
 pub struct UnknownTarget(String);
 
@@ -77,18 +83,18 @@ impl FromStr for LoraTarget {
 
 /// A set of targets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LoraTargets([bool; 7]);
+pub struct LoraTargets([bool; LoraTarget::ALL.len()]);
 
 impl Default for LoraTargets {
-    /// All seven.
+    /// All linear layers of a block, whichever it has.
     fn default() -> Self {
-        Self([true; 7])
+        Self([true; LoraTarget::ALL.len()])
     }
 }
 
 impl FromIterator<LoraTarget> for LoraTargets {
     fn from_iter<I: IntoIterator<Item = LoraTarget>>(targets: I) -> Self {
-        let mut set = [false; 7];
+        let mut set = [false; LoraTarget::ALL.len()];
         for target in targets {
             set[target as usize] = true;
         }
@@ -97,6 +103,14 @@ impl FromIterator<LoraTarget> for LoraTargets {
 }
 
 impl LoraTargets {
+    /// The first target that was chosen and that no block of a decoder has; `None` for the set of all.
+    #[must_use]
+    pub fn missing_in(&self, config: &crate::LlamaConfig) -> Option<LoraTarget> {
+        let all = Self::default();
+        let has = |target| config.linears().any(|linear| linear == target);
+        self.iter().find(|&target| *self != all && !has(target))
+    }
+
     /// Whether a target is in the set.
     #[must_use]
     pub fn contains(&self, target: LoraTarget) -> bool {

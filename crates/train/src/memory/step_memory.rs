@@ -1,7 +1,7 @@
 //! The memory of one step, counted from the activations that its operations keep.
 //!
 //! Values per token that a block keeps for its backward pass, with hidden states of size `h`, an MLP of size `m`, keys and values of
-//! size `k` together, and adapters of rank `r` on all seven linears:
+//! size `k` together, and adapters of rank `r` on seven linears:
 //!
 //! ```text
 //! 6h + k + 5m + 7r + 3 heads * keys        (the last term on a CPU only: fused attention keeps no scores)
@@ -49,9 +49,9 @@ impl Counts {
     pub(super) fn of(model: &PlannedModel<'_>, config: &TrainingConfig) -> Self {
         let llama = &model.config.llama;
         let adapters = model.lora.map_or(0, |lora| {
-            let of_block: usize = lora
-                .targets
-                .iter()
+            let targets = llama.linears();
+            let of_block: usize = targets
+                .filter(|&target| lora.targets.contains(target))
                 .map(|target| lora.rank * llama.linear_widths(target).iter().sum::<usize>())
                 .sum();
             llama.num_hidden_layers * of_block
@@ -235,10 +235,10 @@ impl StepMemory<'_> {
         };
         use LoraTarget as T;
         let rank = self.model.lora.map_or(0, |lora| lora.rank);
-        let adapters = T::ALL.into_iter().filter(|&target| adapted(target)).count();
+        let adapters = llama.linears().filter(|&target| adapted(target)).count();
         let per_token = 2 * h
             + 4 * m
-            + input(&[T::QProj, T::KProj, T::VProj], h)
+            + input(&[T::CAttn, T::QProj, T::KProj, T::VProj], h)
             + input(&[T::OProj], h)
             + input(&[T::GateProj, T::UpProj], h)
             + input(&[T::DownProj], m)
@@ -264,18 +264,23 @@ impl StepMemory<'_> {
         }
         let config = self.model.config;
         let (h, mm) = (config.llama.hidden_size, config.vision.hidden_size);
-        let of_patch = match config.projector {
+        let patches = config.tokens_per_picture();
+        let of_picture = match config.projector {
             ProjectorKind::Identity => 0,
-            ProjectorKind::Linear => mm,
-            ProjectorKind::MlpGelu { depth } => mm + (depth - 1) * 2 * h,
+            ProjectorKind::Linear => patches * mm,
+            ProjectorKind::MlpGelu { depth } => patches * (mm + (depth - 1) * 2 * h),
+            // The projected features, their norm, keys and values; queries, attention and its norm.
+            ProjectorKind::Resampler { queries } => {
+                config.vision.num_patches() * (mm + 4 * h) + queries * 6 * h
+            }
         };
-        tokens * h + pictures * config.tokens_per_picture() * of_patch
+        tokens * h + pictures * of_picture
     }
 
     /// Temporary values of one block of the tower, which keeps nothing as it is frozen.
     fn tower(&self, pictures: usize) -> usize {
         let vision = &self.model.config.vision;
-        let tokens = vision.num_patches() + 1;
+        let tokens = vision.num_tokens();
         let scores = match self.model.attention {
             AttentionMemory::Fused => 0,
             AttentionMemory::Scores => 2 * vision.num_attention_heads * tokens * tokens,

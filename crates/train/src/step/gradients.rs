@@ -151,7 +151,7 @@ fn through_the_blocks(
     if recomputed > 0 {
         let frozen = decoder.valid();
         x = x.inner();
-        let layout = plan.layout(decoder.config(), &x.device());
+        let layout = plan.layout(&decoder.config().in_training(), &x.device());
         for (number, block) in frozen.layers[..recomputed].iter().enumerate() {
             inputs.push(x.clone());
             x = block.forward(x, &layout, masks(number));
@@ -159,7 +159,7 @@ fn through_the_blocks(
         x = x.autodiff().require_grad();
     }
     // The others keep their activations.
-    let layout = plan.layout(decoder.config(), &inputs_embeds.device());
+    let layout = plan.layout(&decoder.config().in_training(), &inputs_embeds.device());
     let mut last = x.clone();
     for (number, block) in decoder.layers.iter().enumerate().skip(recomputed) {
         last = block.forward(last, &layout, masks(number));

@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use gallery_gpt::{
     data::Record,
-    llama::LoraConfig,
+    llama::{LoraConfig, LoraTarget},
     model::Packing,
     prelude::*,
     text::Conversation,
@@ -64,7 +64,9 @@ fn two_steps(cut: &Cut, loss_mean: LossMean, dropout: f64) -> (Vec<StepReport>, 
     let model = state.into_model();
     let mut trained = Vec::new();
     for layer in &model.language_model.layers {
-        for linear in [&layer.self_attn.q_proj, &layer.mlp.down_proj] {
+        for linear in
+            [LoraTarget::QProj, LoraTarget::DownProj].map(|target| layer.linear(target).unwrap())
+        {
             let lora = linear.lora.as_ref().unwrap();
             for tensor in [lora.lora_a.val(), lora.lora_b.val()] {
                 trained.extend(tensor.into_data().try_into_vec::<f32>().unwrap());

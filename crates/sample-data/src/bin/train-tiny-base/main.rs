@@ -118,8 +118,7 @@ fn model_config(vocab_size: usize) -> GalleryModelConfig {
             num_key_value_heads: 4,
             vocab_size,
             max_position_embeddings: 1024,
-            rms_norm_eps: 1e-5,
-            rope_theta: 10000.0,
+            ..LlamaConfig::vicuna_7b()
         },
         ..GalleryModelConfig::gallery_gpt_7b()
     }
