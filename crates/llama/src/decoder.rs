@@ -383,11 +383,15 @@ impl LlamaModel {
     /// zero.
     #[must_use]
     pub fn apply_lora(self, config: &LoraConfig) -> Self {
+        let config = LoraConfig {
+            targets: config.targets.of(&self.config),
+            ..config.clone()
+        };
         let mut stream = 0;
         self.map_linears(|target, linear| {
             stream += 1;
             if config.targets.contains(target) {
-                linear.adapt(config, stream)
+                linear.adapt(&config, stream)
             } else {
                 linear
             }

@@ -103,6 +103,13 @@ impl FromIterator<LoraTarget> for LoraTargets {
 }
 
 impl LoraTargets {
+    /// The targets of the set that a decoder's blocks have.
+    #[must_use]
+    pub fn of(&self, config: &crate::LlamaConfig) -> Self {
+        let linears = config.linears();
+        linears.filter(|&target| self.contains(target)).collect()
+    }
+
     /// The first target that was chosen and that no block of a decoder has; `None` for the set of all.
     #[must_use]
     pub fn missing_in(&self, config: &crate::LlamaConfig) -> Option<LoraTarget> {

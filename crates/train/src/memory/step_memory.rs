@@ -49,9 +49,9 @@ impl Counts {
     pub(super) fn of(model: &PlannedModel<'_>, config: &TrainingConfig) -> Self {
         let llama = &model.config.llama;
         let adapters = model.lora.map_or(0, |lora| {
-            let targets = llama.linears();
+            let targets = lora.targets.of(llama);
             let of_block: usize = targets
-                .filter(|&target| lora.targets.contains(target))
+                .iter()
                 .map(|target| lora.rank * llama.linear_widths(target).iter().sum::<usize>())
                 .sum();
             llama.num_hidden_layers * of_block
