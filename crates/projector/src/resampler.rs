@@ -83,6 +83,16 @@ impl Resampler {
     /// - output: `[pictures, queries, hidden]`
     #[must_use]
     pub fn forward(&self, features: Tensor<3>) -> Tensor<3> {
+        let output = layer_norm(&self.ln_post, self.attend(features));
+        linear(output, self.proj.val(), None)
+    }
+
+    /// The cross-attention alone, before the last norm.
+    ///
+    /// # Shapes
+    /// As [`Resampler::forward`].
+    #[must_use]
+    pub fn attend(&self, features: Tensor<3>) -> Tensor<3> {
         let [pictures, patches, _] = features.dims();
         let [queries, width] = self.query.dims();
         let heads = width / RESAMPLER_HEAD_DIM;
@@ -105,8 +115,7 @@ impl Resampler {
         let v = split(self.in_proj(2, values), pictures, patches);
         let mixed = attention(q, k, v, None, None, AttentionModuleOptions::default());
         let mixed = mixed.swap_dims(1, 2).reshape([pictures, queries, width]);
-        let output = layer_norm(&self.ln_post, self.out_proj.forward(mixed));
-        linear(output, self.proj.val(), None)
+        self.out_proj.forward(mixed)
     }
 
     /// One of the three projections of attention: 0 of queries, 1 of keys, 2 of values.
