@@ -108,6 +108,10 @@ fn decode_attention(
 }
 
 /// The projections of queries, keys and values.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a block has one, and its weights are far larger"
+)]
 #[derive(Module, Debug)]
 pub enum LlamaQkv {
     /// A linear layer each, without bias (LLaMA).

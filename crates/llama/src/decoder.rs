@@ -384,7 +384,7 @@ impl LlamaModel {
     #[must_use]
     pub fn apply_lora(self, config: &LoraConfig) -> Self {
         let config = LoraConfig {
-            targets: config.targets.of(&self.config),
+            targets: config.targets.among(self.config.linears()),
             ..config.clone()
         };
         let mut stream = 0;

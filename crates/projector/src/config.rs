@@ -2,7 +2,8 @@
 
 use std::str::FromStr;
 
-use crate::RESAMPLER_HEAD_DIM;
+/// Width of a head of the resampler's attention.
+pub const RESAMPLER_HEAD_DIM: usize = 128;
 
 /// The kind of a projector (`mm_projector_type`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,7 +136,7 @@ impl ProjectorConfig {
             return wrong("equal widths");
         }
         if let ProjectorKind::Resampler { queries } = self.kind {
-            if self.hidden_size % RESAMPLER_HEAD_DIM != 0 {
+            if !self.hidden_size.is_multiple_of(RESAMPLER_HEAD_DIM) {
                 return wrong("a multiple of 128 for the language model");
             }
             if queries == 0 || queries.isqrt().pow(2) != queries {

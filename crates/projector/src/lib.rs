@@ -17,7 +17,7 @@ mod mlp;
 mod projector;
 mod resampler;
 
-pub use config::{ProjectorConfig, ProjectorError, ProjectorKind};
+pub use config::{ProjectorConfig, ProjectorError, ProjectorKind, RESAMPLER_HEAD_DIM};
 pub use mlp::MlpProjector;
 pub use projector::Projector;
-pub use resampler::{RESAMPLER_HEAD_DIM, Resampler};
+pub use resampler::Resampler;

@@ -8,6 +8,10 @@ use burn::{
 use crate::{MlpProjector, ProjectorConfig, ProjectorKind, Resampler};
 
 /// What brings picture features to the width of the language model.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a model has one, and its weights are far larger"
+)]
 #[derive(Module, Debug)]
 pub enum Projector {
     /// LLaVA's linear layers.

@@ -11,10 +11,8 @@ use burn::{
 };
 use gallery_gpt_vision::{layer_norm, resize_positions};
 
-use crate::ProjectorConfig;
+use crate::{ProjectorConfig, RESAMPLER_HEAD_DIM};
 
-/// Width of a head of the resampler's attention.
-pub const RESAMPLER_HEAD_DIM: usize = 128;
 /// Epsilon of the resampler's layer norms.
 const EPSILON: f64 = 1e-6;
 

@@ -9,6 +9,10 @@ use burn::{
 use crate::VisionConfig;
 
 /// The projections of queries, keys and values; all have a bias.
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a block has one, and its weights are far larger"
+)]
 #[derive(Module, Debug)]
 pub enum VisionQkv {
     /// A linear layer each (CLIP).

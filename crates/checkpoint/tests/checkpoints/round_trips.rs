@@ -103,7 +103,7 @@ fn adapters_come_back_from_both_layouts() {
         let options = LoadOptions::default();
         let (again, file) = load_adapter(base.clone(), &folder, &options).unwrap();
         assert!(values(&again) == values(&adapted), "{layout:?}");
-        let targets = lora.targets.of(&base.config().llama);
+        let targets = lora.targets.among(base.config().llama.linears());
         let expected = lora.clone().with_targets(targets);
         assert_eq!((file.layout, file.lora), (layout, expected));
         assert_eq!(file.origin.as_ref(), Some(&origin));

@@ -103,19 +103,24 @@ impl FromIterator<LoraTarget> for LoraTargets {
 }
 
 impl LoraTargets {
-    /// The targets of the set that a decoder's blocks have.
+    /// The targets of the set that are among some linear layers, as a decoder's blocks have them
+    /// ([`LlamaConfig::linears`](crate::LlamaConfig::linears)).
     #[must_use]
-    pub fn of(&self, config: &crate::LlamaConfig) -> Self {
-        let linears = config.linears();
+    pub fn among(&self, linears: impl IntoIterator<Item = LoraTarget>) -> Self {
+        let linears = linears.into_iter();
         linears.filter(|&target| self.contains(target)).collect()
     }
 
-    /// The first target that was chosen and that no block of a decoder has; `None` for the set of all.
+    /// The first target of the set that is not among some linear layers; `None` for the set of all,
+    /// which means whatever there is.
     #[must_use]
-    pub fn missing_in(&self, config: &crate::LlamaConfig) -> Option<LoraTarget> {
-        let all = Self::default();
-        let has = |target| config.linears().any(|linear| linear == target);
-        self.iter().find(|&target| *self != all && !has(target))
+    pub fn missing_among(
+        &self,
+        linears: impl IntoIterator<Item = LoraTarget>,
+    ) -> Option<LoraTarget> {
+        let found = self.among(linears);
+        let mut missing = self.iter().filter(|&target| !found.contains(target));
+        missing.next().filter(|_| *self != Self::default())
     }
 
     /// Whether a target is in the set.

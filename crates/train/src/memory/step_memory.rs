@@ -49,7 +49,7 @@ impl Counts {
     pub(super) fn of(model: &PlannedModel<'_>, config: &TrainingConfig) -> Self {
         let llama = &model.config.llama;
         let adapters = model.lora.map_or(0, |lora| {
-            let targets = lora.targets.of(llama);
+            let targets = lora.targets.among(llama.linears());
             let of_block: usize = targets
                 .iter()
                 .map(|target| lora.rank * llama.linear_widths(target).iter().sum::<usize>())
