@@ -121,7 +121,8 @@ impl Batcher {
     /// it is too long.
     pub fn encode_text(&self, record: &Record) -> Result<(Vec<i64>, Vec<i64>), RecordError> {
         record.ensure_placeholders()?;
-        let row = encode_conversation(&self.tokenizer, &self.template, &record.conversation)?;
+        let conversation = self.template.arrange_pictures(&record.conversation);
+        let row = encode_conversation(&self.tokenizer, &self.template, &conversation)?;
         let length = expanded_length(&row.input_ids, self.tokens_per_picture);
         if length > self.context {
             return Err(RecordError::BeyondContext {

@@ -9,10 +9,14 @@
 //! prompt   … USER: <image>\nName the colour. ASSISTANT: Ochre.</s>
 //! labels   -100 …                            -100       supervised
 //! ```
+//!
+//! ChatML has its parts tokenized apart, so there is nothing to find: answers are supervised, and `<|im_start|>`, `<|im_end|>` and the
+//! newline after it of every turn, as in Qwen-VL's finetune.py. That pads and cuts rows, and masks any `<|endoftext|>` out of the
+//! attention; here a text with that token is an error, and the length is the caller's concern.
 
 use crate::{
     Conversation, ConversationError, IGNORE_INDEX, IMAGE_TOKEN, Role, SpecialTokens, Style,
-    Template, Tokenizer, image_first, prompt::encode_prompt_pieces, tokenizer::Kind,
+    Template, Tokenizer, chat_ml, image_first, prompt::encode_prompt_pieces, tokenizer::Kind,
 };
 
 /// A tokenized training record.
@@ -46,12 +50,17 @@ impl EncodedConversation {
 }
 
 /// Tokenizes a conversation and labels its answers. A first turn of the assistant is skipped, as in
-/// the original, and a single `<image>` moves to the front of its turn ([`image_first`]). A
+/// the original. With LLaVA's templates, a single `<image>` moves to the front of its turn ([`image_first`]). A
 /// conversation's own system prompt replaces the template's, as in `FastChat`; the original has no
 /// such setting.
 ///
+/// ChatML takes the texts as they are; [`Template::arrange_pictures`] brings a record in LLaVA's form into Qwen's. All special texts in them
+/// become their ids, as in Qwen-VL's finetune.py, and so do typed ones. Turns may be empty and in any order there, as they may in the original.
+///
 /// # Errors
-/// Roles that do not alternate; a question without an answer; an empty turn; a turn or system
+/// With every template: there is no turn, a picture outside of a question, or a template that does not belong to the tokenizer. With ChatML: a text
+/// with `<|endoftext|>`, which the original would leave out of the attention, or with `<img>`, which opens a picture in Qwen's own form
+/// ([`crate::take_pictures`]). With LLaVA's templates: roles that do not alternate; a question without an answer; an empty turn; a turn or system
 /// prompt that contains a special token or the template's role name (the original masks such a
 /// record as a whole); a system prompt for a template without one; or a token that crosses the
 /// boundary of an answer.
@@ -72,12 +81,12 @@ pub fn encode_conversation(
     template: &Template,
     conversation: &Conversation,
 ) -> Result<EncodedConversation, ConversationError> {
-    let Kind::Llama(tokenizer) = tokenizer.kind() else {
-        return Err(ConversationError::ForeignTemplate {
-            template: template.name,
-            tokenizer: tokenizer.family(),
-            instead: "chatml",
-        });
+    let tokenizer = match template.tokenizer(tokenizer)? {
+        Kind::Llama(llama) => llama,
+        Kind::Qwen(qwen) => {
+            let (input_ids, labels) = chat_ml::labelled(qwen, template.names(), conversation)?;
+            return Ok(EncodedConversation { input_ids, labels });
+        }
     };
     let (prompt, answers) = lay_out(template, conversation)?;
     let pieces = encode_prompt_pieces(tokenizer, &prompt)?;
@@ -140,7 +149,7 @@ fn lay_out(
             (format!("{system}{sep}"), true)
         }
         Style::Plain { .. } => (String::new(), false),
-        Style::Single { .. } => {
+        Style::Single { .. } | Style::ChatMl => {
             return Err(ConversationError::NotTrainable {
                 template: template.name,
             });

@@ -4,8 +4,9 @@
 //!   reproduces LLaVA-1.5's tokenizer (the slow `LlamaTokenizer` with `legacy=False`); and `qwen.tiktoken`, as the first generation of
 //!   Qwen reads it.
 //! - [`Template`] formats a [`Conversation`] as a prompt ([`TemplateKind`] names LLaVA's
-//!   templates).
-//! - [`encode_prompt`] tokenizes a prompt, with [`IMAGE_TOKEN_INDEX`] for each picture.
+//!   templates and Qwen's).
+//! - [`Template::encode`] tokenizes the prompt of a conversation, with [`IMAGE_TOKEN_INDEX`] for each picture;
+//!   [`encode_prompt`] that of a text.
 //! - [`encode_conversation`] tokenizes a training record and computes its labels.
 //! - [`printable`] makes text from a file safe to show in a message.
 //!
@@ -19,6 +20,7 @@
 //! ```
 
 mod added_tokens;
+mod chat_ml;
 mod conversation;
 mod error;
 mod labels;
@@ -30,6 +32,7 @@ mod prompt;
 mod qwen;
 mod sentencepiece;
 mod special_tokens;
+mod template;
 mod tokenizer;
 mod tokenizer_file;
 mod tokenizer_folder;
@@ -38,7 +41,7 @@ mod training;
 mod unknown_name;
 mod vocabulary;
 
-pub use conversation::{Conversation, Role, Style, Template, TemplateKind, Turn};
+pub use conversation::{Conversation, Role, Turn};
 pub use error::{ConversationError, PictureTagError, TokenizerError};
 pub use labels::{EncodedConversation, encode_conversation};
 pub use literal::literal_image;
@@ -50,6 +53,7 @@ pub use special_tokens::{
     IGNORE_INDEX, IMAGE_PLACEHOLDER, IMAGE_TOKEN, IMAGE_TOKEN_INDEX, SPIECE_UNDERLINE,
     SpecialTokens, expanded_length,
 };
+pub use template::{Style, Template, TemplateKind};
 pub use tokenizer::Tokenizer;
 pub use training::train_tokenizer;
 pub use unknown_name::UnknownName;

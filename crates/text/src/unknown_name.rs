@@ -13,7 +13,7 @@ use crate::printable;
 /// assert_eq!((error.what, &*error.found), ("conversation template", "v2"));
 /// assert_eq!(
 ///     error.to_string(),
-///     "unknown conversation template `v2`, expected vicuna_v1 (v1), llava_v1, llava_v0 or plain"
+///     "unknown conversation template `v2`, expected vicuna_v1 (v1), llava_v1, llava_v0, plain or chatml (qwen)"
 /// );
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,6 +1,9 @@
 //! Token ids, texts, prompts and label masks: exact.
 
-use gallery_gpt::text::{ChatMlTokens, Tokenizer, TokenizerMode};
+use gallery_gpt::text::{
+    ChatMlTokens, Conversation, ConversationError, IGNORE_INDEX, PictureTagError, Template,
+    TemplateKind, Tokenizer, TokenizerMode, encode_conversation, take_pictures,
+};
 use serde_json::Value;
 
 use crate::{
@@ -28,7 +31,12 @@ pub(crate) fn cases(variant: &Variant) -> Vec<Case> {
 
 type Check = fn(&Variant, Vocabulary);
 
-const CHECKS: [(&str, Check); 2] = [("encode", encode), ("decode", decode)];
+const CHECKS: [(&str, Check); 4] = [
+    ("encode", encode),
+    ("decode", decode),
+    ("contexts", contexts),
+    ("labels", labels),
+];
 
 #[derive(Clone, Copy, PartialEq)]
 enum Vocabulary {
@@ -137,6 +145,114 @@ fn decode(variant: &Variant, vocabulary: Vocabulary) {
     }
 }
 
+/// A text of the fixtures with placeholders for its pictures, whose paths are added.
+fn placeholders(text: &str, paths: &mut Vec<String>) -> String {
+    match take_pictures(text) {
+        Ok((text, found)) => {
+            paths.extend(found);
+            text
+        }
+        // Tags that the original reads as no picture, or as an error.
+        Err(PictureTagError::Unopened | PictureTagError::Unclosed { .. }) => text.to_owned(),
+        Err(error) => panic!("{text}: {error}"),
+    }
+}
+
+fn template() -> Template {
+    TemplateKind::ChatMl.template()
+}
+
+/// Our ids of a prompt, with the paths of the pictures that are still in it.
+fn with_paths(tokenizer: &Tokenizer, ours: &[i64], paths: &[String]) -> Vec<i64> {
+    let kept = ours.iter().filter(|&&id| id < 0).count();
+    let paths = &paths[paths.len() - kept..];
+    let ids = tokens(tokenizer).with_paths(ours, paths).unwrap();
+    let (back, read) = tokens(tokenizer).without_paths(&ids).unwrap();
+    assert_eq!((back.as_slice(), read.as_slice()), (ours, paths));
+    ids
+}
+
+fn contexts(variant: &Variant, vocabulary: Vocabulary) {
+    let tokenizer = vocabulary.tokenizer(variant);
+    for case in vocabulary.cases(variant, "contexts") {
+        let at = variant.at(&case["query"].to_string());
+        let mut paths = Vec::new();
+        let mut conversation = Conversation::default();
+        conversation.system = case.get("system").map(|system| text(system).to_owned());
+        for turn in case.get("history").map(list).unwrap_or_default() {
+            let question = placeholders(text(&turn[0]), &mut paths);
+            conversation = conversation.ask(question);
+            if let Some(answer) = turn[1].as_str() {
+                conversation = conversation.answer(answer);
+            }
+        }
+        conversation = conversation.ask(placeholders(text(&case["query"]), &mut paths));
+        let window = case.get("max_window_size").and_then(Value::as_u64);
+        let window = window.map_or(6144, |window| window as usize);
+        let found = template().encode(&tokenizer, &conversation, Some(window));
+        if case.get("error").is_some() {
+            assert!(found.is_err(), "{at}");
+            continue;
+        }
+        let found = found.unwrap_or_else(|error| panic!("{at}: {error}"));
+        let found = with_paths(&tokenizer, &found, &paths);
+        assert_eq!(found, ids(&case["ids"]), "{at}");
+        if case.get("max_window_size").is_none() {
+            let (prompt, _) = take_pictures(text(&case["raw_text"])).unwrap();
+            assert_eq!(template().prompt(&conversation), prompt, "{at}");
+        }
+    }
+}
+
+fn labels(variant: &Variant, vocabulary: Vocabulary) {
+    let tokenizer = vocabulary.tokenizer(variant);
+    for case in vocabulary.cases(variant, "labels") {
+        let at = variant.at(text(&case["name"]));
+        let mut paths = Vec::new();
+        let mut conversation = Conversation::default().with_system(text(&case["system"]));
+        let mut roles_are_known = true;
+        for turn in list(&case["conversation"]) {
+            let value = placeholders(text(&turn["value"]), &mut paths);
+            conversation = match text(&turn["from"]) {
+                "user" => conversation.ask(value),
+                "assistant" => conversation.answer(value),
+                _ => {
+                    roles_are_known = false;
+                    conversation
+                }
+            };
+        }
+        assert_eq!(roles_are_known, case.get("error").is_none(), "{at}");
+        if !roles_are_known {
+            continue;
+        }
+        let found = encode_conversation(&tokenizer, &template(), &conversation);
+        // The original leaves this token out of the attention.
+        if conversation
+            .turns
+            .iter()
+            .any(|turn| turn.text.contains("<|endoftext|>"))
+        {
+            assert!(
+                matches!(found, Err(ConversationError::ReservedText { .. })),
+                "{at}: {found:?}"
+            );
+            continue;
+        }
+        let found = found.unwrap_or_else(|error| panic!("{at}: {error}"));
+        let length = case["max_len"].as_u64().unwrap() as usize;
+        let mut input_ids = with_paths(&tokenizer, &found.input_ids, &paths);
+        let mut labels = Vec::new();
+        for (&id, &label) in found.input_ids.iter().zip(&found.labels) {
+            labels.extend(std::iter::repeat_n(label, if id < 0 { 256 } else { 1 }));
+        }
+        input_ids.resize(length, i64::from(tokens(&tokenizer).endoftext));
+        labels.resize(length, IGNORE_INDEX);
+        assert_eq!(input_ids, ids(&case["input_ids"]), "{at}");
+        assert_eq!(labels, ids(&case["labels"]), "{at}");
+    }
+}
+
 fn paths(variant: &Variant) {
     let tokenizer = Vocabulary::Tiny.tokenizer(variant);
     for case in list(&variant.json("expected/paths.json")) {
@@ -181,7 +297,7 @@ fn paths(variant: &Variant) {
         let (ours, read) = read.unwrap();
         match case["model_reads"].as_array() {
             Some(expected) => {
-                assert_eq!(read, expected.iter().map(text).collect::<Vec<_>>(), "{at}");
+                assert_eq!(read, expected.iter().map(text).collect::<Vec<_>>(), "{at}")
             }
             None => {
                 let lengths: Vec<usize> = read.iter().map(|path| path.chars().count()).collect();
