@@ -177,8 +177,10 @@ fn contexts(variant: &Variant, vocabulary: Vocabulary) {
     for case in vocabulary.cases(variant, "contexts") {
         let at = variant.at(&case["query"].to_string());
         let mut paths = Vec::new();
-        let mut conversation = Conversation::default();
-        conversation.system = case.get("system").map(|system| text(system).to_owned());
+        let mut conversation = Conversation {
+            system: case.get("system").map(|system| text(system).to_owned()),
+            turns: Vec::new(),
+        };
         for turn in case.get("history").map(list).unwrap_or_default() {
             let question = placeholders(text(&turn[0]), &mut paths);
             conversation = conversation.ask(question);
@@ -297,7 +299,7 @@ fn paths(variant: &Variant) {
         let (ours, read) = read.unwrap();
         match case["model_reads"].as_array() {
             Some(expected) => {
-                assert_eq!(read, expected.iter().map(text).collect::<Vec<_>>(), "{at}")
+                assert_eq!(read, expected.iter().map(text).collect::<Vec<_>>(), "{at}");
             }
             None => {
                 let lengths: Vec<usize> = read.iter().map(|path| path.chars().count()).collect();
