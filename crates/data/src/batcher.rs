@@ -1,6 +1,6 @@
 //! Encodes records as batches.
 
-use std::{fs::File, path::PathBuf};
+use std::{borrow::Cow, fs::File, path::PathBuf};
 
 use gallery_gpt_text::{
     IGNORE_INDEX, IMAGE_TOKEN_INDEX, Template, Tokenizer, encode_conversation, expanded_length,
@@ -9,7 +9,8 @@ use gallery_gpt_vision::{ImageError, ImageProcessor, PixelValues};
 use rayon::prelude::*;
 
 use crate::{
-    BadRecord, Batch, Example, PictureFolder, Record, RecordError, RecordLength, RecordPicture,
+    BadRecord, Batch, Example, PictureFolder, Record, RecordError, RecordFormat, RecordLength,
+    RecordPicture,
 };
 
 /// Sizes of a record, from which a training's memory and order are planned.
@@ -121,7 +122,11 @@ impl Batcher {
     /// it is too long.
     pub fn encode_text(&self, record: &Record) -> Result<(Vec<i64>, Vec<i64>), RecordError> {
         record.ensure_placeholders()?;
-        let conversation = self.template.arrange_pictures(&record.conversation);
+        let conversation = match record.format {
+            // Its pictures are where they were trained.
+            RecordFormat::QwenVl => Cow::Borrowed(&record.conversation),
+            _ => self.template.arrange_pictures(&record.conversation),
+        };
         let row = encode_conversation(&self.tokenizer, &self.template, &conversation)?;
         let length = expanded_length(&row.input_ids, self.tokens_per_picture);
         if length > self.context {

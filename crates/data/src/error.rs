@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use gallery_gpt_text::{ConversationError, printable};
+use gallery_gpt_text::{ConversationError, PictureTagError, printable};
 use gallery_gpt_vision::ImageError;
 
 /// A data set that cannot be read.
@@ -118,6 +118,14 @@ pub enum RecordError {
         placeholders: usize,
         /// Pictures of the record.
         pictures: usize,
+    },
+    /// A picture that is named in the text, as Qwen-VL's records do, cannot be read.
+    #[error("turn {turn}: {cause}")]
+    PictureTag {
+        /// The turn, from 0.
+        turn: usize,
+        /// What is wrong.
+        cause: PictureTagError,
     },
     /// The conversation cannot be encoded with labels.
     #[error(transparent)]

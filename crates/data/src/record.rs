@@ -181,6 +181,9 @@ pub enum RecordFormat {
     Messages,
     /// `messages` whose content is a list of text and image parts.
     Parts,
+    /// Qwen-VL's: `conversations` with `from`, user or assistant, and `value`, in which `<img>PATH</img>` stands for a picture. The pictures are
+    /// taken out, and a placeholder is left for each.
+    QwenVl,
     /// `instruction`, `input` and `output`, or `query` and `response`.
     Instruction,
     /// None: the record was made by a program.
@@ -225,6 +228,7 @@ impl fmt::Display for RecordKind {
             Self::Format(RecordFormat::ShareGpt) => "as `conversations` with other roles or keys",
             Self::Format(RecordFormat::Messages) => "as `messages`",
             Self::Format(RecordFormat::Parts) => "as `messages` with content parts",
+            Self::Format(RecordFormat::QwenVl) => "as Qwen-VL's, with `<img>` in the text",
             Self::Format(RecordFormat::Instruction) => "as an instruction and its answer",
             Self::Format(RecordFormat::InMemory) => "not from a file",
         })

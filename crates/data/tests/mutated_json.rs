@@ -13,16 +13,17 @@ use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 /// Sets in every supported format.
-const SEEDS: [&str; 4] = [
+const SEEDS: [&str; 5] = [
     r#"[{"id":"r0","image":"images/0.jpg","conversations":[{"from":"human","value":"Light?\n<image>"},{"from":"gpt","value":"It is \"warm\"."}]},
  {"id":7,"image":null,"score":NaN,"conversations":[{"from":"system","value":"Be brief."},{"from":"user","value":"caf\u00e9"},{"from":"bing","value":"A"}]}]"#,
     "{\"id\":\"s0\",\"image\":[\"0.jpg\",\"1.jpg\"],\"messages\":[{\"role\":\"user\",\"content\":\"<image> and <image>\"},{\"role\":\"assistant\",\"content\":\"é\"}]}\r\n\n{\"instruction\":\"Q\",\"input\":\"more\",\"output\":\"A\",\"history\":[[\"Q\",\"A\"]]}\n",
     r#"[{"images":[{"path":"0.jpg"}],"system":"","messages":[{"role":"user","content":[{"type":"image","index":0},{"type":"text","text":"Q"}]},{"role":"assistant","content":[{"type":"text","text":"A"}],"weight":1}]},
  {"messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"0.jpg"}},"Q"]},{"role":"model","content":"A"}]}]"#,
     "{\n \"id\": 1e999,\n \"conversations\": [\n  {\"from\": \"human\", \"value\": \"Q\"},\n  {\"from\": \"gpt\", \"value\": \"A\"}\n ]\n}\n",
+    r#"[{"id":"q0","conversations":[{"from":"user","value":"Picture 1: <img>0.jpg</img>\nQ"},{"from":"assistant","value":"<ref>A</ref><box>(1,2),(3,4)</box>"}]}]"#,
 ];
 
-const WORDS: [&str; 24] = [
+const WORDS: [&str; 26] = [
     "{",
     "}",
     "[",
@@ -43,6 +44,8 @@ const WORDS: [&str; 24] = [
     "\"image\":",
     "\"messages\":",
     "<image>",
+    "<img>",
+    "</img>",
     "\"system\"",
     "[[[[",
     "\u{202E}",

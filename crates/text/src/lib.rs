@@ -8,6 +8,7 @@
 //! - [`Template::encode`] tokenizes the prompt of a conversation, with [`IMAGE_TOKEN_INDEX`] for each picture;
 //!   [`encode_prompt`] that of a text.
 //! - [`encode_conversation`] tokenizes a training record and computes its labels.
+//! - [`answer_regions`] reads the boxes of an answer of Qwen-VL.
 //! - [`printable`] makes text from a file safe to show in a message.
 //!
 //! ```
@@ -30,6 +31,7 @@ mod llama_tokenizer;
 mod printable;
 mod prompt;
 mod qwen;
+mod regions;
 mod sentencepiece;
 mod special_tokens;
 mod template;
@@ -49,6 +51,10 @@ pub use llama_tokenizer::TokenizerMode;
 pub use printable::printable;
 pub use prompt::{encode_prompt, image_first, image_question};
 pub use qwen::{ChatMlTokens, PICTURE_FEATURES, take_pictures};
+pub use regions::{
+    AnswerRegions, REGION_SCALE, Region, RegionPoint, RegionShape, TaggedPart, answer_regions,
+    tagged_parts,
+};
 pub use special_tokens::{
     IGNORE_INDEX, IMAGE_PLACEHOLDER, IMAGE_TOKEN, IMAGE_TOKEN_INDEX, SPIECE_UNDERLINE,
     SpecialTokens, expanded_length,

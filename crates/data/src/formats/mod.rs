@@ -6,6 +6,7 @@
 mod fields;
 mod instruction;
 mod pictures;
+mod qwen;
 mod turns;
 
 use serde_json::Value;
@@ -67,19 +68,24 @@ fn read(fields: &Object) -> Result<Record, RecordError> {
     if let Some((name, _)) = field(fields, &UNSUPPORTED)? {
         return Err(schema("only texts and pictures", format!("`{name}`")));
     }
-    let own_pictures = match field(fields, &["image", "images"])? {
+    let mut own_pictures = match field(fields, &["image", "images"])? {
         Some((_, value)) => pictures::pictures(value)?,
         None => Vec::new(),
     };
-    let turns = match present(fields, &["conversations", "conversation", "messages"])? {
+    let mut turns = match present(fields, &["conversations", "conversation", "messages"])? {
         Some((name, Value::Array(turns))) if !turns.is_empty() => Turns::read(name, turns)?,
         Some((_, other)) => return Err(schema(TURNS, json_kind(Some(other)))),
         None => Turns {
             format: RecordFormat::Instruction,
+            is_qwen: false,
             conversation: instruction::conversation(fields)?,
             image_parts: Vec::new(),
         },
     };
+    if turns.is_qwen && own_pictures.is_empty() && qwen::has_pictures(&turns.conversation) {
+        own_pictures = qwen::take(&mut turns.conversation)?;
+        turns.format = RecordFormat::QwenVl;
+    }
     let mut conversation = turns.conversation;
     if let Some((_, system)) = field(fields, &["system", "system_prompt"])? {
         let Value::String(system) = system else {
@@ -269,6 +275,49 @@ mod tests {
             let error = read(&json).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn pictures_in_the_text_are_taken_out() {
+        let record = |user: &str, answer: &str| {
+            format!(
+                r#"{{"id":"q","conversations":[{{"from":"user","value":"{user}"}},{{"from":"assistant","value":"{answer}"}}]}}"#
+            )
+        };
+        let json = record(
+            "Picture 1: <img>a/0.jpg</img>\\nPicture 2: <img>1.jpg</img>\\nQ",
+            "A",
+        );
+        let (pictures, text) = summary(&json);
+        assert_eq!(pictures, ["a/0.jpg", "1.jpg"]);
+        assert_eq!(
+            text,
+            "human: Picture 1: <image>\nPicture 2: <image>\nQ | gpt: A"
+        );
+        assert_eq!(read(&json).unwrap().format, RecordFormat::QwenVl);
+        let typed = read(&record("<img>0.jpg</img> What is <image>?", "A")).unwrap();
+        assert_eq!(typed.pictures.len(), 1);
+        for (user, answer, expected) in [
+            ("<img>0.jpg", "A", "turn 0: `<img>` without `</img>`"),
+            ("0.jpg</img>", "A", "turn 0: `</img>` without `<img>`"),
+            ("<img></img>", "A", "no path"),
+            ("Q", "<img>0.jpg</img>", "turn 1 contains `<img>`"),
+        ] {
+            let error = read(&record(user, answer)).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+        let long = read(&record(&format!("<img>{}</img>", "a".repeat(255)), "A")).unwrap_err();
+        assert!(
+            long.contains("255 bytes") && long.contains("rename"),
+            "{long}"
+        );
+        // Elsewhere the tags are text.
+        let html = r#"{"conversations":[{"from":"human","value":"What is <img>?"},{"from":"gpt","value":"A tag."}]}"#;
+        assert_eq!(summary(html).1, "human: What is <img>? | gpt: A tag.");
+        let text = read(&record("Q", "A")).unwrap();
+        assert_eq!(text.format, RecordFormat::ShareGpt);
+        let first = r#"{"conversations":[{"from":"assistant","value":"<img>"},{"from":"user","value":"<img>0.jpg</img>Q"},{"from":"assistant","value":"A"}]}"#;
+        assert_eq!(summary(first).0, ["0.jpg"]);
     }
 
     #[test]

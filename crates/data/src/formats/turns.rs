@@ -17,6 +17,8 @@ const PARTS: &str = "parts that are texts or pictures";
 /// The turns of a record.
 pub(super) struct Turns {
     pub(super) format: RecordFormat,
+    /// Whether roles and keys are those of Qwen-VL's own records.
+    pub(super) is_qwen: bool,
     pub(super) conversation: Conversation,
     /// The image parts, in the order of their placeholders.
     pub(super) image_parts: Vec<ImagePart>,
@@ -34,6 +36,7 @@ impl Turns {
                 name if name.eq_ignore_ascii_case("messages") => RecordFormat::Messages,
                 _ => RecordFormat::ShareGpt,
             },
+            is_qwen: name == "conversations",
             conversation: Conversation::default(),
             image_parts: Vec::new(),
         };
@@ -65,6 +68,9 @@ impl Turns {
         {
             self.format = RecordFormat::ShareGpt;
         }
+        self.is_qwen &= role_key == "from"
+            && text_key == "value"
+            && ["user", "assistant", "system"].contains(&&**role);
         let role = match role.trim().to_ascii_lowercase().as_str() {
             "human" | "user" => Role::User,
             "gpt" | "assistant" | "model" | "chatgpt" | "bing" | "bard" | "claude" | "bot" => {

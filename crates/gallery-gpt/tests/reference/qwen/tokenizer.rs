@@ -1,8 +1,9 @@
 //! Token ids, texts, prompts and label masks: exact.
 
 use gallery_gpt::text::{
-    ChatMlTokens, Conversation, ConversationError, IGNORE_INDEX, PictureTagError, Template,
-    TemplateKind, Tokenizer, TokenizerMode, encode_conversation, take_pictures,
+    ChatMlTokens, Conversation, ConversationError, IGNORE_INDEX, PictureTagError, Region,
+    RegionShape, TaggedPart, Template, TemplateKind, Tokenizer, TokenizerMode, encode_conversation,
+    tagged_parts, take_pictures,
 };
 use serde_json::Value;
 
@@ -25,6 +26,11 @@ pub(crate) fn cases(variant: &Variant) -> Vec<Case> {
             }));
         }
     }
+    cases.push(Case::of_path(
+        variant,
+        "tokenizer/list_format.json",
+        list_format,
+    ));
     cases.push(Case::of_path(variant, "expected/paths.json", paths));
     cases
 }
@@ -252,6 +258,64 @@ fn labels(variant: &Variant, vocabulary: Vocabulary) {
         labels.resize(length, IGNORE_INDEX);
         assert_eq!(input_ids, ids(&case["input_ids"]), "{at}");
         assert_eq!(labels, ids(&case["labels"]), "{at}");
+    }
+}
+
+fn list_format(variant: &Variant) {
+    let cases = variant.json("tokenizer/list_format.json");
+    for case in list(&cases["from_list_format"]) {
+        let at = variant.at(&case["list"].to_string());
+        let mut question = String::new();
+        let mut pictures = Vec::new();
+        let mut is_known = true;
+        for part in list(&case["list"]) {
+            if let Some(path) = part["image"].as_str() {
+                pictures.push(path);
+                question.push_str("<image>\n");
+            } else if let Some(text) = part["text"].as_str() {
+                question.push_str(text);
+            } else if let Some(boxes) = part["box"].as_array() {
+                let corner = |point: &[Value]| [0, 1].map(|at| point[at].as_u64().unwrap() as u16);
+                let shape = |sides: &Value| {
+                    let (first, second) = list(sides).split_at(2);
+                    RegionShape::Box([corner(first), corner(second)])
+                };
+                let name = part["ref"].as_str().map(str::to_owned);
+                let shapes = boxes.iter().map(shape).collect();
+                question.push_str(&Region { name, shapes }.to_string());
+            } else {
+                is_known = false;
+            }
+        }
+        assert_eq!(is_known, case["text"].is_string(), "{at}");
+        if is_known {
+            let earlier = Conversation::default();
+            let found = template().image_question(&earlier, &question, pictures.len());
+            let taken = take_pictures(text(&case["text"])).unwrap();
+            assert_eq!(
+                (found, pictures),
+                (taken.0, taken.1.iter().map(String::as_str).collect()),
+                "{at}"
+            );
+        }
+    }
+    for case in list(&cases["to_list_format"]) {
+        let input = text(&case["text"]);
+        let found = tagged_parts(input);
+        let Some(expected) = case["list"].as_array() else {
+            // Refused by the original: here it is text.
+            assert_eq!(found, [TaggedPart::Text(input)]);
+            continue;
+        };
+        let part = |part: &TaggedPart<'_>| match *part {
+            TaggedPart::Text(text) => serde_json::json!({ "text": text }),
+            TaggedPart::Picture(path) => serde_json::json!({ "image": path }),
+            TaggedPart::Ref(name) => serde_json::json!({ "ref": name }),
+            TaggedPart::Box(corners) => serde_json::json!({ "box": corners }),
+            TaggedPart::Quad(corners) => serde_json::json!({ "quad": corners }),
+        };
+        let found: Vec<Value> = found.iter().map(part).collect();
+        assert_eq!(&found, expected, "{}", variant.at(input));
     }
 }
 
