@@ -1,6 +1,6 @@
 //! Two trainings step by step, and the final tensors.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use burn::{
     module::{ModuleVisitor, Param},
@@ -146,7 +146,16 @@ fn trained(model: &GalleryModel) -> BTreeMap<String, Golden> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("adapter");
     save_adapter(model, &"base".into(), &path, AdapterLayout::Peft).unwrap();
-    let bytes = std::fs::read(path.join("adapter_model.safetensors")).unwrap();
+    let tensors = tensors_of(&path.join("adapter_model.safetensors"));
+    let named = tensors.into_iter();
+    named
+        .map(|(key, golden)| (reference_name(&key), golden))
+        .collect()
+}
+
+/// The tensors of an adapter's file.
+pub(crate) fn tensors_of(path: &Path) -> BTreeMap<String, Golden> {
+    let bytes = std::fs::read(path).unwrap();
     safetensors::SafeTensors::deserialize(&bytes)
         .unwrap()
         .iter()
@@ -160,13 +169,13 @@ fn trained(model: &GalleryModel) -> BTreeMap<String, Golden> {
                 shape: view.shape().to_vec(),
                 values,
             };
-            (reference_name(key), golden)
+            (key.to_owned(), golden)
         })
         .collect()
 }
 
 /// The runs that the variant has, whatever their names: those with steps and with tensors.
-fn runs(variant: &Variant) -> Vec<String> {
+pub(crate) fn runs(variant: &Variant) -> Vec<String> {
     let files = std::fs::read_dir(variant.path("train")).unwrap();
     let names = files.filter_map(|file| {
         let name = file.unwrap().file_name().into_string().unwrap();
@@ -256,6 +265,7 @@ fn check_run(variant: &Variant, name: &str, recompute: Recompute, packing: Packi
             weight: 1.0 / micro as f64,
             ..GradientOptions::default()
         },
+        name_of_path,
     );
 
     let mut endless = batches.iter().cycle();
@@ -368,12 +378,13 @@ fn check_bf16(variant: &Variant, name: &str, recompute: Recompute) {
 }
 
 /// Gradients of the first step, before clipping.
-fn first_gradients(
+pub(crate) fn first_gradients(
     at: &str,
     run: &Goldens,
     state: &TrainState,
     micro_batches: &[Batch],
     options: GradientOptions,
+    name: fn(&str) -> String,
 ) {
     let model = state.model();
     let mut sums: BTreeMap<String, Vec<f32>> = BTreeMap::new();
@@ -381,6 +392,7 @@ fn first_gradients(
         let part = gradients(model, batch, &options).unwrap();
         let mut reader = GradientReader {
             grads: &part.grads,
+            name,
             found: BTreeMap::new(),
         };
         visit_params(model, &mut reader);
@@ -423,9 +435,20 @@ fn first_gradients(
     );
 }
 
+/// The reference's name of a parameter, by its path.
+fn name_of_path(path: &str) -> String {
+    path.replace("language_model.layers.", "model.layers.")
+        .replace(".lora.lora_a", ".lora_A.weight")
+        .replace(".lora.lora_b", ".lora_B.weight")
+        .replace("projector.layers.0", "model.mm_projector.0")
+        .replace("projector.layers.1", "model.mm_projector.2")
+}
+
 /// Gradients by the reference's names, laid out as PyTorch lays them out.
 struct GradientReader<'a> {
     grads: &'a GradientsParams,
+    /// The reference's name of a parameter.
+    name: fn(&str) -> String,
     found: BTreeMap<String, Vec<f32>>,
 }
 
@@ -434,12 +457,7 @@ impl ParamVisitor for GradientReader<'_> {
         let Some(grad) = self.grads.get::<D>(param.id) else {
             return;
         };
-        let name = path
-            .replace("language_model.layers.", "model.layers.")
-            .replace(".lora.lora_a", ".lora_A.weight")
-            .replace(".lora.lora_b", ".lora_B.weight")
-            .replace("projector.layers.0", "model.mm_projector.0")
-            .replace("projector.layers.1", "model.mm_projector.2");
+        let name = (self.name)(path);
         let grad = if D == 2 {
             grad.swap_dims(0, D - 1)
         } else {

@@ -32,6 +32,11 @@ impl TrainableParts {
         projector: Trainable::Full,
         language_model: Trainable::Lora,
     };
+    /// Qwen-VL-Chat with LoRA: adapters of the decoder, nothing else.
+    pub const ADAPTERS: Self = Self {
+        projector: Trainable::Frozen,
+        ..Self::LORA
+    };
     /// Everything, as in pretraining.
     pub const FULL: Self = Self {
         vision_tower: Trainable::Full,

@@ -196,6 +196,31 @@ impl TrainingConfig {
         }
     }
 
+    /// The settings of `finetune_lora_single_gpu.sh` of Qwen-VL: adapters alone, five epochs of eight micro-batches of 1 at 1e-5, beta2
+    /// 0.95, weight decay 0.1, 1 % warm-up, recompute, a checkpoint every 1000 steps, of which ten are kept, at most 2048 tokens a record.
+    /// The matching adapter is `LoraConfig::qwen_vl_chat()`.
+    #[must_use]
+    pub fn qwen_vl_chat() -> Self {
+        Self {
+            parts: TrainableParts::ADAPTERS,
+            weight_decay: 0.1,
+            adam_beta2: 0.95,
+            warmup_ratio: 0.01,
+            num_train_epochs: 5.0,
+            per_device_train_batch_size: 1,
+            gradient_accumulation_steps: 8,
+            loss_mean: LossMean::MicroBatches,
+            gradient_checkpointing: Recompute::Blocks,
+            save_steps: Some(1000),
+            save_total_limit: 10,
+            script: ScriptArguments {
+                model_max_length: 2048,
+                ..ScriptArguments::default()
+            },
+            ..Self::lora(1e-5)
+        }
+    }
+
     /// The same settings for a GPU: micro-batches run one by one, and row lengths are padded to multiples of 64 unless set otherwise,
     /// because kernels are autotuned for each shape.
     #[must_use]

@@ -70,6 +70,15 @@ fn placeholders(model: &GalleryModel, ids: &[i64]) -> (Vec<i64>, Vec<String>) {
     (row, paths)
 }
 
+/// An adapter's folder with one of the files of weights that the fixture has side by side; a folder with both is refused.
+fn adapter_folder(variant: &Variant, folder: &str, weights: &str) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for name in ["adapter_config.json", weights] {
+        std::fs::copy(variant.path(folder).join(name), copy.path().join(name)).unwrap();
+    }
+    copy
+}
+
 /// A picture of the variant, squashed and normalised.
 fn pixels(variant: &Variant, size: usize, path: &str) -> PixelValues {
     ImageProcessorConfig::new(size)
