@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use gallery_gpt_text::{Tokenizer, TokenizerError, TokenizerMode};
 
 use crate::{
@@ -70,6 +71,8 @@ fn use_it(name: &str, bytes: &[u8]) -> bool {
 #[test]
 fn changed_files_are_read_or_refused() {
     let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/tiny-base");
+    let tiktoken = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../gallery-gpt/tests/goldens/qwen_basic/tokenizer/qwen.tiktoken");
     let files = [
         ("tokenizer.json", json_bytes(&small_json())),
         (
@@ -78,6 +81,7 @@ fn changed_files_are_read_or_refused() {
         ),
         ("tokenizer.model", read("equal_scores.model")),
         ("tokenizer.model", read("user_defined.model")),
+        ("qwen.tiktoken", std::fs::read(tiktoken).unwrap()),
     ];
     let mut changes = Changes(14);
     for (name, whole) in files {
@@ -186,6 +190,12 @@ fn hostile_files_cost_little_time_and_memory() {
             vec![10, 0xFF, 0xFF, 0xFF, 0xFF, 0x0F, 1],
         ),
         ("groups", vec![0x0B; 20 << 20]),
+        (
+            "many ranks",
+            filled(|n| format!("{} {n}\n", STANDARD.encode(n.to_string()))).into_bytes(),
+        ),
+        ("a long token", format!("YQ== 0\n{long} 1\n").into_bytes()),
+        ("only bytes", b"YQ== 0\n".to_vec()),
     ];
     for (name, bytes) in cases {
         let before = ALLOCATOR.current_usage();

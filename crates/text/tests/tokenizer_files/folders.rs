@@ -229,3 +229,34 @@ fn git_lfs_pointers_are_called_so() {
         "{error}"
     );
 }
+
+#[test]
+fn qwens_file_is_read_where_there_is_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Tokenizer::from_folder(folder.path()).unwrap_err();
+    assert!(error.to_string().contains("qwen.tiktoken"), "{error}");
+    let goldens = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../gallery-gpt/tests/goldens/qwen_basic/tokenizer/qwen.tiktoken");
+    std::fs::copy(goldens, folder.path().join("qwen.tiktoken")).unwrap();
+    let qwen = Tokenizer::from_folder(folder.path()).unwrap();
+    let tokens = qwen.chat_ml().unwrap();
+    assert_eq!(
+        (qwen.family(), qwen.special_tokens(), qwen.mode()),
+        ("Qwen", None, None)
+    );
+    assert_eq!(tokens.end_ids(), [422, 421, 420]);
+    assert_eq!((qwen.vocab_size(), qwen.required_rows()), (637, 637));
+    assert!(qwen.check_rows(637).is_ok());
+    let error = qwen.check_rows(636).unwrap_err().to_string();
+    assert!(
+        error.contains("<imgpad>") && error.contains("636 rows"),
+        "{error}"
+    );
+    std::fs::write(
+        folder.path().join("tokenizer.model"),
+        read("equal_scores.model"),
+    )
+    .unwrap();
+    let llama = Tokenizer::from_folder(folder.path()).unwrap();
+    assert_eq!((llama.family(), llama.chat_ml()), ("LLaMA", None));
+}
