@@ -53,10 +53,10 @@ struct Symbol {
 /// No neighbour.
 const NONE: u32 = u32::MAX;
 
-/// Rank, left symbol, right symbol, end of their join.
-type Candidate = Reverse<(u32, u32, u32, u32)>;
+/// The rank of a join, and its left symbol in the lower half.
+type Candidate = Reverse<u64>;
 
-/// The rank of two neighbours, if their join is a token.
+/// The join of a symbol and its right neighbour, if it is a token.
 fn candidate(
     vocabulary: &Vocabulary,
     bytes: &[u8],
@@ -66,7 +66,7 @@ fn candidate(
     let first = &symbols[left as usize];
     let second = symbols.get(first.next as usize)?;
     let rank = vocabulary.id(&bytes[first.start as usize..second.end as usize])?;
-    Some(Reverse((rank, left, first.next, second.end)))
+    Some(Reverse(u64::from(rank) << 32 | u64::from(left)))
 }
 
 fn merge(vocabulary: &Vocabulary, bytes: &[u8], out: &mut Vec<u32>) {
@@ -83,13 +83,18 @@ fn merge(vocabulary: &Vocabulary, bytes: &[u8], out: &mut Vec<u32>) {
         .collect();
     let first = (0..count).filter_map(|left| candidate(vocabulary, bytes, &symbols, left));
     let mut candidates: BinaryHeap<Candidate> = first.collect();
-    while let Some(Reverse((id, left, right, end))) = candidates.pop() {
-        let (one, other) = (&symbols[left as usize], &symbols[right as usize]);
-        // Another merge came first.
-        if one.start == one.end || one.next != right || other.end != end {
+    while let Some(Reverse(best)) = candidates.pop() {
+        let (id, left) = ((best >> 32) as u32, best as u32);
+        let one = &symbols[left as usize];
+        let Some(other) = symbols.get(one.next as usize) else {
+            continue;
+        };
+        // Another merge came first, unless the two are as long as the token: then they are its bytes.
+        let length = vocabulary.token(id).map_or(0, <[u8]>::len) as u32;
+        if one.start == one.end || other.end - one.start != length {
             continue;
         }
-        let next = other.next;
+        let (right, end, next) = (one.next, other.end, other.next);
         symbols[right as usize].end = symbols[right as usize].start;
         let joined = &mut symbols[left as usize];
         (joined.end, joined.next, joined.id) = (end, next, id);

@@ -32,6 +32,11 @@ pub(crate) fn cases(variant: &Variant) -> Vec<Case> {
         list_format,
     ));
     cases.push(Case::of_path(variant, "expected/paths.json", paths));
+    cases.push(Case::of_path(variant, "expected/chat.json", chat));
+    cases.push(match Vocabulary::Real.is_there(variant) {
+        true => Case::new("real::a_megabyte", a_megabyte),
+        false => Case::absent("real::a_megabyte: no vocabulary"),
+    });
     cases
 }
 
@@ -378,6 +383,59 @@ fn paths(variant: &Variant) {
             tokens(&tokenizer).with_paths(&ours, &read).unwrap(),
             row,
             "{at}"
+        );
+    }
+}
+
+/// The prompts of every turn of the original's chats, and the texts of its answers.
+fn chat(variant: &Variant) {
+    let tokenizer = Vocabulary::Tiny.tokenizer(variant);
+    let ends = tokens(&tokenizer).end_ids();
+    for case in list(&variant.json("expected/chat.json")) {
+        let mut conversation = Conversation::default().with_system(text(&case["system"]));
+        let mut paths = Vec::new();
+        for turn in list(&case["turns"]) {
+            let query = text(&turn["query"]);
+            let at = variant.at(query);
+            conversation = conversation.ask(placeholders(query, &mut paths));
+            let prompt = template().encode(&tokenizer, &conversation, Some(6144));
+            let prompt = with_paths(&tokenizer, &prompt.unwrap(), &paths);
+            assert_eq!(prompt, ids(&turn["prompt_ids"]), "{at}");
+            let written = row(&turn["new_ids"]);
+            let response = text(&turn["response"]);
+            // Without a stop word the original drops the last id, whatever it is.
+            match written.iter().position(|id| ends[..2].contains(id)) {
+                Some(end) => {
+                    let found = tokenizer.decode(&written[..end], true);
+                    assert_eq!(found.trim(), response, "{at}");
+                }
+                None => {
+                    let found = tokenizer.decode(&written[..written.len() - 1], true);
+                    assert_eq!(found.trim(), response, "{at}, without a stop word");
+                }
+            }
+            conversation = conversation.answer(response);
+        }
+    }
+}
+
+/// A long text of one character takes less than a second with the whole vocabulary too.
+fn a_megabyte(variant: &Variant) {
+    let tokenizer = Vocabulary::Real.tokenizer(variant);
+    for character in ["a", "=", " ", "\n", "1", "画", "\u{301}"] {
+        let long = character.repeat((1 << 20) / character.len());
+        let start = std::time::Instant::now();
+        let found = tokenizer.encode(&long).unwrap();
+        let took = start.elapsed().as_secs_f64();
+        variant.measured(&format!(
+            "{character:?}: {} ids in {took:.2} s",
+            found.len()
+        ));
+        assert_eq!(tokenizer.decode(&found, false), long);
+        // Unoptimized code may take longer.
+        assert!(
+            cfg!(debug_assertions) || took < 1.0,
+            "{character:?}: {took} s"
         );
     }
 }
