@@ -43,6 +43,7 @@ pub use adapter::{
     AdapterFile, AdapterLayout, AdapterOrigin, PeftConfig, TrainedBiases, ensure_savable_adapter,
     inspect_adapter, is_adapter_path, load_adapter, load_projector, save_adapter, save_projector,
 };
+pub use config::chat::ChatSettings;
 pub use error::{CheckpointError, Problem};
 pub use file::{sha256_file, write_file};
 pub use folder::{AtomicFolder, Destination, OwnFolder, ensure_free, verify_folder};

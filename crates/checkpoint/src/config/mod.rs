@@ -1,5 +1,6 @@
 //! The JSON files beside a model's weights: read from either family, and written.
 
+pub(crate) mod chat;
 mod fields;
 pub(crate) mod file;
 pub(crate) mod json;

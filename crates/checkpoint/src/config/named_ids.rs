@@ -1,6 +1,6 @@
 //! Token ids in a model's configs: those that end an answer and the padding id, and how many rows of the vocabulary are tokens.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use gallery_gpt_model::{GalleryModelConfig, ReservedRows};
 use gallery_gpt_text::{Tokenizer, TokenizerError, printable};
@@ -8,6 +8,8 @@ use serde_json::Value;
 
 use crate::{CheckpointError, file::json::read_json};
 
+/// Name of the file with the settings of answers.
+pub(crate) const GENERATION_CONFIG: &str = "generation_config.json";
 /// Longest value in a note, in characters.
 const SHOWN: usize = 40;
 /// Most fields in a note.
@@ -34,24 +36,17 @@ const WITHOUT_EFFECT: [&str; 14] = [
 /// The ids in the configs of a folder.
 #[derive(Debug)]
 pub(crate) struct NamedIds {
-    /// Ids that end an answer.
-    pub(crate) ends: Vec<u32>,
+    /// Ids that end an answer (`eos_token_id`); `None` if no file has any.
+    ends: Option<Vec<u32>>,
     pad: Option<usize>,
 }
 
 impl NamedIds {
-    /// Reads the folder's `generation_config.json` and, for ids that are missing there, its `config.json`, as transformers does. Notes
-    /// the other settings of the former.
-    pub(crate) fn read(folder: &Path, notes: &mut Vec<String>) -> Result<Self, CheckpointError> {
+    /// Reads the folder's `generation_config.json` and, for ids that are missing there, its `config.json`, as transformers does.
+    pub(crate) fn read(folder: &Path) -> Result<Self, CheckpointError> {
         let config_path = folder.join("config.json");
         let config = read_json(&config_path)?;
-        let generation_path = folder.join("generation_config.json");
-        let generation = if generation_path.is_file() {
-            read_json(&generation_path)?
-        } else {
-            Value::Null
-        };
-        notes.extend(note(&generation_path, &generation));
+        let (generation_path, generation) = generation_config(folder)?;
         let sources = [
             (&generation_path, Some(&generation)),
             (&config_path, config.get("text_config")),
@@ -67,9 +62,45 @@ impl NamedIds {
         }
         let pad = config.get("pad_token_id").and_then(Value::as_u64);
         Ok(Self {
-            ends: ends.unwrap_or_else(|| GalleryModelConfig::gallery_gpt_7b().end_ids),
+            ends,
             pad: pad.and_then(|pad| usize::try_from(pad).ok()),
         })
+    }
+
+    /// The ids that end an answer of a LLaVA. Notes the settings of its `generation_config.json`.
+    pub(crate) fn ends_of_llava(
+        &self,
+        folder: &Path,
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<u32>, CheckpointError> {
+        let (path, generation) = generation_config(folder)?;
+        notes.extend(note_ignored(&path, &generation));
+        let ends = self.ends.clone();
+        Ok(ends.unwrap_or_else(|| GalleryModelConfig::gallery_gpt_7b().end_ids))
+    }
+
+    /// The ids that end an answer of a Qwen-VL-Chat: those of the configs, and those that end a turn in the folder's tokenizer.
+    pub(crate) fn ends_of_chat(
+        &self,
+        folder: &Path,
+        model: &GalleryModelConfig,
+        notes: &mut Vec<String>,
+    ) -> Result<Vec<u32>, CheckpointError> {
+        let mut ends = self.ends.clone().unwrap_or_default();
+        match turn_ends(folder, model)? {
+            Some(turn) => ends.extend(turn),
+            None => notes.push(format!(
+                "{} has no qwen.tiktoken: only {} ends an answer",
+                folder.display(),
+                match &self.ends {
+                    Some(ends) => format!("eos_token_id {ends:?}"),
+                    None => "its length".to_owned(),
+                }
+            )),
+        }
+        ends.sort_unstable();
+        ends.dedup();
+        Ok(ends)
     }
 
     /// Keeps the rows of a llava-hf vocabulary that are tokens: those before the image token, and those that the folder's tokenizer adds
@@ -92,6 +123,17 @@ impl NamedIds {
         });
         Ok(())
     }
+}
+
+/// The path of a folder's `generation_config.json`, and what it says; null if there is none.
+fn generation_config(folder: &Path) -> Result<(PathBuf, Value), CheckpointError> {
+    let path = folder.join(GENERATION_CONFIG);
+    let generation = if path.is_file() {
+        read_json(&path)?
+    } else {
+        Value::Null
+    };
+    Ok((path, generation))
 }
 
 fn wrong(path: &Path, reason: impl Into<String>) -> CheckpointError {
@@ -124,8 +166,44 @@ fn end_ids(path: &Path, named: &Value) -> Result<Option<Vec<u32>>, CheckpointErr
     Ok((!ids.is_empty()).then_some(ids))
 }
 
+/// The ids that end a turn, from the tokenizer of a folder, whose picture tag must be the one that the config names.
+///
+/// `None` if the folder has no tokenizer.
+fn turn_ends(
+    folder: &Path,
+    model: &GalleryModelConfig,
+) -> Result<Option<[u32; 3]>, CheckpointError> {
+    let tokenizer = match Tokenizer::from_folder(folder) {
+        Ok(tokenizer) => tokenizer,
+        Err(TokenizerError::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let path = folder.join("config.json");
+    let Some(tokens) = tokenizer.chat_ml() else {
+        return Err(wrong(
+            &path,
+            format!(
+                "it is of Qwen-VL, but the tokenizer beside it is {}'s; put the model's qwen.tiktoken in its place",
+                tokenizer.family()
+            ),
+        ));
+    };
+    if let Some(rows) = model.reserved
+        && rows.image != tokens.img_start as usize
+    {
+        return Err(wrong(
+            &path,
+            format!(
+                "visual.image_start_id is {}, but <img> has the id {} in the tokenizer beside it; one of the files belongs to another model",
+                rows.image, tokens.img_start
+            ),
+        ));
+    }
+    Ok(Some(tokens.end_ids()))
+}
+
 /// A note on the settings of a generation config that would change an answer and are ignored.
-fn note(path: &Path, generation: &Value) -> Option<String> {
+pub(super) fn note_ignored(path: &Path, generation: &Value) -> Option<String> {
     let fields = generation.as_object()?.iter();
     let mut fields: Vec<String> = fields
         .filter(|(name, value)| {

@@ -33,6 +33,13 @@ pub(super) fn qwen_vl(
     let mut visual = Fields::new(path, "visual.", visual)?;
     let llama = decoder(&mut fields)?;
     let (vision, image_start_id) = tower(&mut visual, &llama)?;
+    if image_start_id >= llama.vocab_size {
+        let what = format!(
+            "is {image_start_id}, expected an id below vocab_size ({})",
+            llama.vocab_size
+        );
+        return Err(visual.wrong("image_start_id", &what));
+    }
     visual.note_rest(notes);
     fields.note_dropout(notes);
     fields.ignore(&[

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     CheckpointError, Layout, StoredTensor, TensorDtype,
     config::{
+        chat::ChatSettings,
         file::{ConfigFile, ConfigKind, read_config},
         llava_hf::LlavaHfConfig,
         named_ids::NamedIds,
@@ -33,6 +34,7 @@ pub struct Checkpoint {
     pub(super) layout: Layout,
     pub(super) config: GalleryModelConfig,
     pub(super) pictures: ImageProcessorConfig,
+    chat: Option<ChatSettings>,
     pub(super) tower: TowerSource,
     pub(super) unread: Vec<PathBuf>,
     pub(super) ignored: Vec<String>,
@@ -51,7 +53,14 @@ impl Checkpoint {
         let folder = folder.as_ref();
         model_folder::check(folder)?;
         let ConfigFile { kind, mut notes } = read_config(folder)?;
-        let ids = NamedIds::read(folder, &mut notes)?;
+        let ids = NamedIds::read(folder)?;
+        let (end_ids, chat) = match &kind {
+            ConfigKind::QwenVl(model) => {
+                let chat = ChatSettings::read(folder, &mut notes)?;
+                (ids.ends_of_chat(folder, model, &mut notes)?, Some(chat))
+            }
+            _ => (ids.ends_of_llava(folder, &mut notes)?, None),
+        };
         let files = WeightFiles::open(folder)?;
         let layout = Layout::detect(folder, files.iter().map(|(key, _)| key))?;
         ensure_same_family(folder, &kind, layout)?;
@@ -105,13 +114,14 @@ impl Checkpoint {
             config.aspect_ratio = pictures.aspect_ratio(&mut notes);
         }
         let pictures = pictures.config(&config, &mut notes)?;
-        config.end_ids = ids.ends;
+        config.end_ids = end_ids;
         let OpenedTensors { tensors, ignored } = opened;
         Ok(Self {
             folder: folder.to_owned(),
             layout,
             config,
             pictures,
+            chat,
             tower,
             unread: files.unread().to_vec(),
             ignored,
@@ -143,6 +153,12 @@ impl Checkpoint {
     #[must_use]
     pub fn image_processor(&self) -> &ImageProcessorConfig {
         &self.pictures
+    }
+
+    /// How its answers are made by default, from its `generation_config.json`; `None` of a LLaVA, whose file is not followed.
+    #[must_use]
+    pub fn chat_settings(&self) -> Option<&ChatSettings> {
+        self.chat.as_ref()
     }
 
     /// Where its vision tower is.

@@ -4,6 +4,7 @@
 
 mod damaged;
 mod hostile;
+mod qwen_vl;
 mod round_trips;
 mod torch_file;
 mod writing;
