@@ -1,12 +1,15 @@
 //! Figures of attention maps: enlarged overlays with a legend.
 
-use font8x8::{BASIC_FONTS, UnicodeFonts};
 use image::{
     Rgb, RgbImage,
     imageops::{FilterType, replace, resize},
 };
 
-use crate::{AttentionMap, GalleryGpt, attention_map::warm};
+use crate::{
+    AttentionMap, GalleryGpt,
+    attention_map::warm,
+    lettering::{LETTER, write},
+};
 
 /// Minimum length of the shorter side in pixels.
 const SIDE: u32 = 512;
@@ -15,9 +18,7 @@ const LONGEST: u32 = 4096;
 /// Height of the legend below the picture.
 const LEGEND: u32 = 56;
 const MARGIN: u32 = 8;
-/// Scale of the font.
-const SCALE: u32 = 2;
-const LETTER: u32 = 8 * SCALE;
+const BLACK: Rgb<u8> = Rgb([0; 3]);
 
 impl AttentionMap {
     /// The overlay, enlarged to at least 512 pixels on the shorter side, above a scale of its
@@ -49,29 +50,16 @@ impl AttentionMap {
                 figure.put_pixel(x, y, warm([224; 3], attention));
             }
         }
-        write(&mut figure, MARGIN, top, &least);
-        write(&mut figure, bar.end + MARGIN, top, &most);
+        write(&mut figure, MARGIN, top, &least, BLACK);
+        write(&mut figure, bar.end + MARGIN, top, &most, BLACK);
         let below = top + LETTER + MARGIN;
-        write(&mut figure, MARGIN, below, "phrase against whole answer");
+        write(
+            &mut figure,
+            MARGIN,
+            below,
+            "phrase against whole answer",
+            BLACK,
+        );
         figure
-    }
-}
-
-/// Draws a line of ASCII letters, cut at the edge.
-fn write(figure: &mut RgbImage, left: u32, top: u32, text: &str) {
-    for (at, letter) in (0..).zip(text.chars()) {
-        let Some(rows) = BASIC_FONTS.get(letter) else {
-            continue;
-        };
-        for (row, bits) in (0..).zip(rows) {
-            for column in (0..8).filter(|column| bits >> column & 1 == 1) {
-                for (x, y) in (0..SCALE).flat_map(|x| (0..SCALE).map(move |y| (x, y))) {
-                    let x = left + at * LETTER + column * SCALE + x;
-                    if let Some(pixel) = figure.get_pixel_mut_checked(x, top + row * SCALE + y) {
-                        *pixel = Rgb([0; 3]);
-                    }
-                }
-            }
-        }
     }
 }

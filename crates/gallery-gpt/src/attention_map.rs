@@ -7,6 +7,7 @@ use image::{Rgb, RgbImage};
 use crate::{
     GalleryError, GalleryGpt,
     model::{GenerationError, Prompt},
+    projector::ProjectorKind,
     text::IMAGE_TOKEN_INDEX,
 };
 
@@ -100,7 +101,7 @@ impl GalleryGpt {
     /// answer's positions only.
     ///
     /// # Errors
-    /// The phrase is not in the answer, the prompt's placeholders and pictures do not match, or
+    /// The model has a resampler, so that no token is a patch; the phrase is not in the answer, the prompt's placeholders and pictures do not match, or
     /// prompt and answer exceed the context.
     ///
     /// # Panics
@@ -115,6 +116,9 @@ impl GalleryGpt {
         let model = self.model();
         let config = model.config();
         let patches = config.tokens_per_picture();
+        if let ProjectorKind::Resampler { .. } = config.projector {
+            return Err(GalleryError::NoPatches { tokens: patches });
+        }
         let mut ids = prompt.input_ids.clone();
         ids.extend(answer.iter().map(|&id| i64::from(id)));
         let plan = model

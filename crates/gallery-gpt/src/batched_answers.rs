@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use crate::{
     GalleryError, GalleryGpt,
     model::{CancelToken, FinishReason, GenerationConfig, GenerationError, Prompt},
+    text::{AnswerRegions, Region},
 };
 
 /// An answer.
@@ -13,6 +14,8 @@ use crate::{
 pub struct Answer {
     /// The text: up to its stop string, without special tokens, trimmed.
     pub text: String,
+    /// What it points at in the picture, as answers of Qwen-VL-Chat may; their tags are not in the text.
+    pub regions: Vec<Region>,
     /// Why it ended.
     pub finish: FinishReason,
 }
@@ -139,8 +142,10 @@ where
         };
         for (question, written) in questions.into_iter().zip(written) {
             if written.finish != FinishReason::Cancelled {
+                let AnswerRegions { text, regions } = self.gallery.answer_with_regions(&written);
                 let answer = Answer {
-                    text: self.gallery.answer(&written),
+                    text,
+                    regions,
                     finish: written.finish,
                 };
                 self.answered.push_back(Answered {

@@ -3,8 +3,12 @@
 use std::path::PathBuf;
 
 use crate::{
-    checkpoint::CheckpointError, data::RecordError, eval::EvalError, model::GenerationError,
-    text::TokenizerError, vision::ImageError,
+    checkpoint::CheckpointError,
+    data::RecordError,
+    eval::EvalError,
+    model::GenerationError,
+    text::{ConversationError, TokenizerError},
+    vision::ImageError,
 };
 
 /// An error of [`crate::GalleryGpt`].
@@ -17,6 +21,9 @@ pub enum GalleryError {
     /// A tokenizer cannot be loaded, or rejects a text.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// A conversation cannot be a prompt: its template does not belong to the tokenizer, or the tokenizer rejects a text.
+    #[error(transparent)]
+    Conversation(#[from] ConversationError),
     /// A picture or the image processor's config cannot be used.
     #[error(transparent)]
     Image(#[from] ImageError),
@@ -26,6 +33,14 @@ pub enum GalleryError {
     /// A generation fails.
     #[error(transparent)]
     Generation(#[from] GenerationError),
+    /// An attention map of a model whose picture tokens are not patches.
+    #[error(
+        "attention maps are of a picture's patches; this model's resampler mixes all patches into each of its {tokens} tokens"
+    )]
+    NoPatches {
+        /// Tokens of a picture.
+        tokens: usize,
+    },
     /// The phrase of an attention map is not in the answer.
     #[error("the answer has no {phrase:?} in it; it is {answer:?}")]
     NoPhrase {

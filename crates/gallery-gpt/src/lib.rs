@@ -61,7 +61,9 @@ mod device;
 mod error;
 mod evaluator;
 mod finetune;
+mod lettering;
 mod picture;
+mod region_figure;
 
 pub use answers_file::{AnswersFile, WrittenBy};
 pub use attention_map::AttentionMap;
@@ -85,7 +87,8 @@ pub use gallery_gpt_text as text;
 pub use gallery_gpt_train as train;
 pub use gallery_gpt_vision as vision;
 pub use picture::Picture;
-pub use pipeline::GalleryGpt;
+pub use pipeline::{GalleryGpt, default_template};
+pub use region_figure::draw_regions;
 pub use text_stream::TextStream;
 // Their types are in this crate's signatures: programs need the same versions.
 pub use {burn, image};

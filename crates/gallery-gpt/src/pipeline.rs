@@ -3,19 +3,24 @@
 use std::{
     ops::ControlFlow,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use crate::{
     GalleryError, Picture, TextStream,
     checkpoint::{
-        AdapterFile, AdapterOrigin, Checkpoint, LoadOptions, LoadReport, TensorDtype,
+        AdapterFile, AdapterOrigin, ChatSettings, Checkpoint, LoadOptions, LoadReport, TensorDtype,
         is_adapter_path, load_adapter, load_projector,
     },
     data::Batcher,
     model::{
-        CancelToken, GalleryModel, Generation, GenerationConfig, GenerationError, Generator, Prompt,
+        CancelToken, GalleryModel, Generation, GenerationConfig, GenerationError, Generator,
+        ModelFamily, PictureCache, Prompt,
     },
-    text::{Conversation, TemplateKind, Tokenizer, encode_prompt, image_question},
+    text::{
+        AnswerRegions, Conversation, IMAGE_TOKEN, IMAGE_TOKEN_INDEX, TemplateKind, Tokenizer,
+        answer_regions,
+    },
     vision::{ImageProcessor, PixelValues},
 };
 use burn::tensor::{Device, Tensor};
@@ -47,6 +52,8 @@ pub struct GalleryGpt {
     report: LoadReport,
     adapter: Option<AdapterFile>,
     adapter_path: Option<PathBuf>,
+    pictures: Arc<PictureCache>,
+    chat: Option<ChatSettings>,
 }
 
 impl GalleryGpt {
@@ -81,16 +88,20 @@ impl GalleryGpt {
             None => (checkpoint.parameters() < LARGE).then_some(TensorDtype::F32),
         };
         let processor = checkpoint.image_processor().init();
+        let chat = checkpoint.chat_settings().cloned();
         tokenizer.check_rows(checkpoint.config().llama.vocab_size)?;
         let (model, report) = checkpoint.with_dtype(dtype).load(device)?;
+        let template = default_template(model.config().family);
         Ok(Self {
             model,
             tokenizer,
             processor,
-            template: TemplateKind::default(),
+            template,
             report,
             adapter: None,
             adapter_path: None,
+            pictures: Arc::default(),
+            chat,
         })
     }
 
@@ -111,6 +122,8 @@ impl GalleryGpt {
             self.model = load_projector(self.model, path, &options)?;
         }
         self.adapter_path = Some(path.to_owned());
+        // An adapter may change the tower or the projector.
+        self.pictures = Arc::default();
         Ok(self)
     }
 
@@ -159,7 +172,20 @@ impl GalleryGpt {
         notes
     }
 
-    /// Sets the conversation template; `vicuna_v1` by default, as in training.
+    /// How the model answers unless told otherwise: as its own files say, which those of Qwen-VL-Chat do, or as LLaVA's `run_llava.py`.
+    #[must_use]
+    pub fn default_generation(&self) -> GenerationConfig {
+        let of_files = self.chat.as_ref().map(|chat| chat.generation.clone());
+        of_files.unwrap_or_else(GenerationConfig::run_llava)
+    }
+
+    /// Tokens of a conversation's prompt before its last question, above which the oldest turns are left out.
+    fn window(&self) -> Option<usize> {
+        self.chat.as_ref().map(|chat| chat.max_window_size)
+    }
+
+    /// Sets the conversation template. By default it is that of the model's family, as in its training: `vicuna_v1`, or `chatml` for
+    /// Qwen-VL-Chat.
     #[must_use]
     pub fn with_template(mut self, template: TemplateKind) -> Self {
         self.template = template;
@@ -191,6 +217,7 @@ impl GalleryGpt {
     #[must_use]
     pub fn with_model(mut self, model: GalleryModel) -> Self {
         self.model = model;
+        self.pictures = Arc::default();
         self
     }
 
@@ -245,25 +272,37 @@ impl GalleryGpt {
         question: &str,
         pictures: Vec<PixelValues>,
     ) -> Result<Prompt, GalleryError> {
-        let question = image_question(question, pictures.len());
+        let template = self.template.template();
+        let question = template.image_question(&Conversation::default(), question, pictures.len());
         self.continuation(&Conversation::question(question), pictures)
     }
 
     /// The prompt for the next answer of a conversation, whose turns contain an `<image>`
-    /// placeholder for each picture.
+    /// placeholder for each picture. Qwen-VL-Chat's pictures are numbered, and the oldest turns of a
+    /// conversation that does not fit its window are left out with their pictures
+    /// ([`Template::encode`](crate::text::Template::encode)).
     ///
     /// # Errors
-    /// The tokenizer rejects a turn.
+    /// The tokenizer rejects a turn, or the template does not belong to it.
     pub fn continuation(
         &self,
         conversation: &Conversation,
         pictures: Vec<PixelValues>,
     ) -> Result<Prompt, GalleryError> {
-        let text = self.template.template().prompt(conversation);
-        Ok(Prompt::with_pictures(
-            encode_prompt(&self.tokenizer, &text)?,
-            pictures,
-        ))
+        let template = self.template.template();
+        let conversation = template.number_pictures(conversation);
+        let ids = template.encode(&self.tokenizer, &conversation, self.window())?;
+        let turns = conversation.turns.iter();
+        let placeholders: usize = turns
+            .map(|turn| turn.text.matches(IMAGE_TOKEN).count())
+            .sum();
+        let kept = ids.iter().filter(|&&id| id == IMAGE_TOKEN_INDEX).count();
+        let mut pictures = pictures;
+        if placeholders == pictures.len() {
+            // Those of turns that were left out.
+            pictures.drain(..placeholders.saturating_sub(kept));
+        }
+        Ok(Prompt::with_pictures(ids, pictures))
     }
 
     /// The logits at every position of a prompt.
@@ -283,7 +322,8 @@ impl GalleryGpt {
         Ok(self.model.forward(&plan, pixel_values))
     }
 
-    /// The model's answer to a question about a picture: a file, its bytes, or pixels.
+    /// The model's answer to a question about a picture: a file, its bytes, or pixels. Tags of regions, which Qwen-VL-Chat may write, are
+    /// taken out ([`GalleryGpt::answer_with_regions`] keeps what they say).
     ///
     /// # Errors
     /// The picture cannot be read, or the prompt does not fit the context.
@@ -297,7 +337,7 @@ impl GalleryGpt {
         let _entered = span.enter();
         let prompt = self.question_about(picture, question)?;
         let written = self.generator(config).generate(&[prompt])?;
-        Ok(self.answer(&written[0]))
+        Ok(self.answer_with_regions(&written[0]).text)
     }
 
     /// The model's answers to a question about several pictures, generated as one batch: the same
@@ -319,7 +359,8 @@ impl GalleryGpt {
             .map(|picture| self.question_about(picture, question))
             .collect::<Result<_, _>>()?;
         let written = self.generator(config).generate(&prompts)?;
-        Ok(written.iter().map(|row| self.answer(row)).collect())
+        let texts = written.iter().map(|row| self.answer_with_regions(row).text);
+        Ok(texts.collect())
     }
 
     /// The prompt of a question about a picture: a file, its bytes, or pixels.
@@ -356,10 +397,13 @@ impl GalleryGpt {
         Ok(stream.text().trim().to_owned())
     }
 
-    /// A generator with this model, and its tokenizer for stop strings.
+    /// A generator with this model, its tokenizer for stop strings, and the features of the pictures
+    /// that were asked about last.
     #[must_use]
     pub fn generator(&self, config: &GenerationConfig) -> Generator<'_> {
-        Generator::new(&self.model, config.clone()).with_tokenizer(&self.tokenizer)
+        Generator::new(&self.model, config.clone())
+            .with_tokenizer(&self.tokenizer)
+            .with_picture_cache(&self.pictures)
     }
 
     /// As [`GalleryGpt::describe`], as a stream of pieces of text.
@@ -404,16 +448,40 @@ impl GalleryGpt {
         Ok(TextStream::new(decoding, &self.tokenizer))
     }
 
-    /// The text of an answer: up to its stop string, without special tokens, trimmed.
+    /// The text of an answer: up to its stop string, trimmed. Special tokens are left out, but for the
+    /// tags of regions in answers of Qwen-VL-Chat ([`answer_regions`](crate::text::answer_regions)
+    /// takes them out).
     #[must_use]
     pub fn answer(&self, generation: &Generation) -> String {
         generation.text(&self.tokenizer)
     }
 
-    /// The text of generated ids: without special tokens, trimmed.
+    /// The answer's text, and what it points at in the picture. Only Qwen-VL-Chat has tags for that; answers of other models are not read for any.
+    #[must_use]
+    pub fn answer_with_regions(&self, generation: &Generation) -> AnswerRegions {
+        let text = self.answer(generation);
+        match self.model.config().family {
+            ModelFamily::QwenVl => answer_regions(&text),
+            _ => AnswerRegions {
+                text,
+                regions: Vec::new(),
+            },
+        }
+    }
+
+    /// The text of generated ids, as [`GalleryGpt::answer`] has it.
     #[must_use]
     pub fn text_of(&self, ids: &[u32]) -> String {
-        self.tokenizer.decode(ids, true).trim().to_owned()
+        self.tokenizer.decode_answer(ids).trim().to_owned()
+    }
+}
+
+/// The template that the models of a family were trained with.
+#[must_use]
+pub fn default_template(family: ModelFamily) -> TemplateKind {
+    match family {
+        ModelFamily::QwenVl => TemplateKind::ChatMl,
+        _ => TemplateKind::default(),
     }
 }
 

@@ -32,7 +32,7 @@ pub use error::{GenerationError, ModelConfigError, SpliceError};
 pub use gallery_model::GalleryModel;
 pub use generate::{
     CancelToken, Decoding, EarlyStopping, FinishReason, Generation, GenerationConfig, Generator,
-    Hypothesis, LogitsProcessor, Prompt, Sampler,
+    Hypothesis, LogitsProcessor, PictureCache, Prompt, Sampler,
 };
 pub use params::{ParamMapper, ParamVisitor, map_params, visit_params};
 pub use splice::{Packing, SplicePlan, SplicedLabels};

@@ -211,4 +211,11 @@ impl Tokenizer {
             Kind::Qwen(qwen) => qwen.decode(ids, skip_special_tokens),
         }
     }
+
+    /// The text of an answer's ids. LLaMA's special tokens are left out; of Qwen-VL's nothing is, as in the original's `chat`, because the
+    /// tags of regions are among them ([`crate::answer_regions`]).
+    #[must_use]
+    pub fn decode_answer(&self, ids: &[u32]) -> String {
+        self.decode(ids, self.chat_ml().is_none())
+    }
 }

@@ -123,9 +123,9 @@ pub(crate) struct ModelFlags {
     #[arg(long)]
     load_8bit: bool,
     /// Conversation template, or `guess`: by the model's name, as in `run_llava.py`, which prompts adapters without "v1" in their
-    /// name with `llava_v0` although training uses v1.
-    #[arg(long, visible_alias = "conv_mode", default_value = "vicuna_v1")]
-    template: TemplateChoice,
+    /// name with `llava_v0` although training uses v1 [default: that of the model's family, `vicuna_v1` or `chatml`].
+    #[arg(long, visible_alias = "conv_mode")]
+    template: Option<TemplateChoice>,
 }
 
 impl ModelFlags {
@@ -206,8 +206,9 @@ impl ModelFlags {
     ) -> anyhow::Result<GalleryGpt> {
         let name = last_part(folder);
         let template = match self.template {
-            TemplateChoice::Named(template) => template,
-            TemplateChoice::Guess => TemplateKind::guess_as_run_llava(&name)?,
+            None => gallery.template(),
+            Some(TemplateChoice::Named(template)) => template,
+            Some(TemplateChoice::Guess) => TemplateKind::guess_as_run_llava(&name)?,
         };
         let gallery = gallery.with_template(template);
         for text in gallery.notes() {
@@ -215,7 +216,7 @@ impl ModelFlags {
                 note!("note: {text}");
             }
         }
-        if self.template == TemplateChoice::Guess {
+        if self.template == Some(TemplateChoice::Guess) {
             note!("note: template {template}, by the name {name}");
         }
         Ok(if self.load_8bit {
@@ -270,7 +271,8 @@ impl FromStr for TemplateChoice {
 #[derive(Args)]
 #[command(rename_all = "snake_case")]
 pub(crate) struct TrainingTemplate {
-    /// Conversation template; `--version v1`, as the original spells it, is read as well.
-    #[arg(long, visible_alias = "conv_mode", default_value = "vicuna_v1")]
-    pub(crate) template: TemplateKind,
+    /// Conversation template; `--version v1`, as the original spells it, is read as well [default: that of the base's family,
+    /// `vicuna_v1` or `chatml`].
+    #[arg(long, visible_alias = "conv_mode")]
+    pub(crate) template: Option<TemplateKind>,
 }

@@ -50,6 +50,7 @@ const HEADINGS: [(&str, &[&str]); 13] = [
             "layout",
             "max_shard_size",
             "attention",
+            "boxes",
             "phrase",
             "show",
             "shown",

@@ -83,7 +83,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         arguments.chunk_idx,
         arguments.num_chunks
     );
-    let config = arguments.generation.config()?;
+    arguments.generation.check()?;
     let questions = questions(&arguments.questions)?;
     Destination::new(&arguments.output)
         .apart_from([&arguments.questions])
@@ -94,6 +94,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         .nth(arguments.chunk_idx)
         .unwrap_or_default();
     let gallery = arguments.model.load()?;
+    let config = arguments.generation.config(&gallery)?;
     let model = arguments.model.name()?;
     let written_by = gallery.written_by(&config)?;
     let mut output = AnswerOutput::open(&arguments.output, "question_id", written_by)?;

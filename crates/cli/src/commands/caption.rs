@@ -12,8 +12,10 @@ use anyhow::{Context, bail, ensure};
 use clap::Args;
 use gallery_gpt::{
     checkpoint::{Destination, write_file},
+    draw_regions,
     model::{CancelToken, FinishReason, GenerationError},
     prelude::*,
+    text::{AnswerRegions, Region, RegionShape},
 };
 use image::ImageFormat;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -70,6 +72,10 @@ pub(crate) struct Arguments {
     /// File for an attention map of the phrase, PNG or JPEG by its extension; for one picture.
     #[arg(long, requires = "phrase", conflicts_with_all = ["output", "together"])]
     attention: Option<PathBuf>,
+    /// File for the picture with what the answer points at drawn on it, PNG or JPEG by its extension; for one picture. Of the models
+    /// here, Qwen-VL-Chat points.
+    #[arg(long, conflicts_with_all = ["output", "together", "attention"])]
+    boxes: Option<PathBuf>,
     /// Words of the answer whose attention is drawn.
     #[arg(long, requires = "attention")]
     phrase: Option<String>,
@@ -82,7 +88,7 @@ pub(crate) struct Arguments {
 /// # Errors
 /// Anything that ends it before it is done.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let config = arguments.generation.config()?;
+    arguments.generation.check()?;
     arguments.batches.checked()?;
     let mut named = [&arguments.pictures[..], &arguments.image].concat();
     if named.is_empty() {
@@ -90,22 +96,30 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let pictures = pictures::named(&named)?;
     if let Some(file) = &arguments.attention {
-        attention_format(file)?;
-        ensure!(
-            pictures.len() == 1,
-            "--attention takes one picture, {} were given",
-            pictures.len()
-        );
+        picture_format("--attention", file)?;
     }
-    for file in arguments.attention.iter().chain(&arguments.output) {
+    if let Some(file) = &arguments.boxes {
+        picture_format("--boxes", file)?;
+    }
+    ensure!(
+        pictures.len() == 1 || (arguments.attention.is_none() && arguments.boxes.is_none()),
+        "--attention and --boxes take one picture, {} were given",
+        pictures.len()
+    );
+    let drawn = arguments.attention.iter().chain(&arguments.boxes);
+    for file in drawn.chain(&arguments.output) {
         Destination::new(file).apart_from(&pictures).check_file()?;
     }
     let gallery = arguments.model.load()?;
+    let config = arguments.generation.config(&gallery)?;
     let gallery = gallery.with_apply_orientation(arguments.apply_orientation);
     let cancel = interrupt::cancel_on_signal()?;
     let question = &arguments.question;
     if let (Some(file), Some(phrase)) = (&arguments.attention, &arguments.phrase) {
         return attend(&gallery, &pictures[0], question, &config, phrase, file);
+    }
+    if let Some(file) = &arguments.boxes {
+        return point(&gallery, &pictures[0], question, &config, file, cancel);
     }
     if arguments.together || (pictures.len() == 1 && arguments.output.is_none()) {
         return answer_one(&gallery, &pictures, question, &config, cancel);
@@ -175,14 +189,14 @@ fn end(mut output: Wrapping, finish: FinishReason, config: &GenerationConfig) {
     }
 }
 
-/// The format of an attention map, by the name of its file.
-fn attention_format(file: &Path) -> anyhow::Result<ImageFormat> {
+/// The format of a picture that is written, by the name of its file.
+fn picture_format(flag: &str, file: &Path) -> anyhow::Result<ImageFormat> {
     let format = ImageFormat::from_path(file).ok();
     format
         .filter(|format| matches!(format, ImageFormat::Png | ImageFormat::Jpeg))
         .with_context(|| {
             format!(
-                "--attention {}: expected a name that ends in .png, .jpg or .jpeg",
+                "{flag} {}: expected a name that ends in .png, .jpg or .jpeg",
                 file.display()
             )
         })
@@ -197,7 +211,7 @@ fn attend(
     phrase: &str,
     file: &Path,
 ) -> anyhow::Result<()> {
-    let format = attention_format(file)?;
+    let format = picture_format("--attention", file)?;
     note_orientation(gallery.processor(), picture);
     let picture = gallery.processor().open(picture)?;
     let prompt = gallery.prompt(question, vec![gallery.processor().process(&picture)])?;
@@ -213,6 +227,46 @@ fn attend(
         write_file(file, bytes.get_ref())?;
         note!("attention map of {phrase:?}: {}", file.display());
     }
+    Ok(())
+}
+
+/// Prints the answer, then draws what it points at on the picture.
+fn point(
+    gallery: &GalleryGpt,
+    picture: &Path,
+    question: &str,
+    config: &GenerationConfig,
+    file: &Path,
+    cancel: CancelToken,
+) -> anyhow::Result<()> {
+    let format = picture_format("--boxes", file)?;
+    note_orientation(gallery.processor(), picture);
+    let picture = gallery.processor().open(picture)?;
+    let prompt = gallery.question_about(&picture, question)?;
+    let generator = gallery.generator(config).with_cancel(cancel);
+    let written = match generator.generate(&[prompt]) {
+        Err(GenerationError::Cancelled) => bail!(Stopped("stopped".to_owned())),
+        written => written?.swap_remove(0),
+    };
+    let AnswerRegions { text, regions } = gallery.answer_with_regions(&written);
+    let mut output = Wrapping::new();
+    output.push(&text);
+    end(output, written.finish, config);
+    if regions.is_empty() {
+        note!(
+            "the answer points at nothing, so {} is not written; Qwen-VL-Chat writes boxes if the question asks for them",
+            file.display()
+        );
+        return Ok(());
+    }
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    draw_regions(&picture, &regions).write_to(&mut bytes, format)?;
+    write_file(file, bytes.get_ref())?;
+    for (number, region) in (1..).zip(&regions) {
+        let name = region.name.as_deref().unwrap_or("without a name");
+        note!("{number}: {name}");
+    }
+    note!("{} regions: {}", regions.len(), file.display());
     Ok(())
 }
 
@@ -280,7 +334,9 @@ fn answer_all(
                     ("finish", json!(if is_cut { "length" } else { "stop" })),
                 ];
                 let fields = fields.map(|(field, value)| (field.to_owned(), value));
-                if !output.push(fields.into_iter().collect())? {
+                let regions = (!answer.regions.is_empty())
+                    .then(|| ("regions".to_owned(), regions_json(&answer.regions)));
+                if !output.push(fields.into_iter().chain(regions).collect())? {
                     break;
                 }
             }
@@ -317,4 +373,17 @@ fn answer_all(
         );
     }
     Ok(())
+}
+
+/// What an answer points at: names, and corners in thousandths of the picture's width and height.
+fn regions_json(regions: &[Region]) -> Value {
+    let shape = |shape: &RegionShape| match shape {
+        RegionShape::Box(corners) => json!({ "box": corners }),
+        RegionShape::Quad(corners) => json!({ "quad": corners }),
+    };
+    let each = regions.iter().map(|region| {
+        let shapes: Vec<Value> = region.shapes.iter().map(shape).collect();
+        json!({ "name": region.name, "shapes": shapes })
+    });
+    each.collect()
 }

@@ -16,7 +16,7 @@ use gallery_gpt::{
     checkpoint::{Destination, write_file},
     model::{FinishReason, GenerationError},
     prelude::*,
-    text::{Turn, image_question},
+    text::Turn,
     vision::PixelValues,
 };
 use rustyline::{DefaultEditor, error::ReadlineError};
@@ -62,8 +62,9 @@ pub(crate) struct Arguments {
 /// # Errors
 /// Anything that ends it before it is done.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let mut config = arguments.generation.config()?;
+    arguments.generation.check()?;
     let gallery = arguments.model.load()?;
+    let mut config = arguments.generation.config(&gallery)?;
     let stop_text = gallery.stop_text().map(str::to_owned);
     config.stop_strings.extend(stop_text);
     let image = arguments.picture.as_ref().or(arguments.image.as_ref());
@@ -224,10 +225,9 @@ impl Chat {
     ) -> anyhow::Result<()> {
         // The picture belongs to the first turn.
         let pictures = usize::from(self.conversation.turns.is_empty());
-        let asked = self
-            .conversation
-            .clone()
-            .ask(image_question(line, pictures));
+        let template = gallery.template().template();
+        let question = template.image_question(&self.conversation, line, pictures);
+        let asked = self.conversation.clone().ask(question);
         let prompt = gallery.continuation(&asked, vec![self.picture.clone()])?;
         let began = Instant::now();
         let mut output = Wrapping::new();

@@ -74,9 +74,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     }
     let base = GalleryGpt::load(arguments.base.folder()?, &Device::flex())?;
     let config = base.model().config();
+    let template = arguments.template.template.unwrap_or(base.template());
     let batcher = Batcher::new(
         base.tokenizer().clone(),
-        arguments.template.template.template(),
+        template.template(),
         base.processor().clone(),
         &arguments.images,
         config.tokens_per_picture(),

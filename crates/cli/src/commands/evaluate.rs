@@ -133,7 +133,7 @@ impl FromStr for NamedFile {
 /// Anything that ends it before it is done.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     ensure!(arguments.resamples > 0, "--resamples must be at least 1");
-    let config = arguments.generation.config()?;
+    arguments.generation.check()?;
     arguments.batches.checked()?;
     for references in &arguments.references {
         ensure!(
@@ -160,7 +160,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let mut folder = output_folder(arguments)?;
     let mut systems = Vec::new();
-    for (name, predictions) in predictions(arguments, &config, &paintings, &mut folder)? {
+    for (name, predictions) in predictions(arguments, &paintings, &mut folder)? {
         let system = SystemScores::new(&name, &predictions, &paintings, &scorer, on_unscorable)?;
         for exclusion in &system.exclusions {
             note!("left out of {name}: {exclusion}");
@@ -252,7 +252,6 @@ fn file_in(folder: &mut OwnFolder, name: &str, arguments: &Arguments) -> anyhow:
 /// The systems' predictions: from files, and from models that are run now.
 fn predictions(
     arguments: &Arguments,
-    config: &GenerationConfig,
     paintings: &[TestPainting],
     folder: &mut OwnFolder,
 ) -> anyhow::Result<Vec<(String, Predictions)>> {
@@ -263,7 +262,7 @@ fn predictions(
         let gallery = model.load_base()?;
         let cancel = interrupt::cancel_on_signal()?;
         let describe = |gallery: &GalleryGpt, name: &str, folder: &mut OwnFolder| {
-            let texts = describe_all(arguments, config, gallery, name, paintings, folder, &cancel)?;
+            let texts = describe_all(arguments, gallery, name, paintings, folder, &cancel)?;
             anyhow::Ok((name.to_owned(), texts))
         };
         if run_models && arguments.images.starts_with(SAMPLE) {
@@ -335,7 +334,6 @@ fn newest_adapter() -> Option<PathBuf> {
 /// Asks a model about every painting that its file of predictions lacks.
 fn describe_all(
     arguments: &Arguments,
-    config: &GenerationConfig,
     gallery: &GalleryGpt,
     name: &str,
     paintings: &[TestPainting],
@@ -343,7 +341,8 @@ fn describe_all(
     cancel: &CancelToken,
 ) -> anyhow::Result<Predictions> {
     // A file belongs to one model, question and set of settings: others get another file.
-    let written_by = gallery.written_by(config)?;
+    let config = arguments.generation.config(gallery)?;
+    let written_by = gallery.written_by(&config)?;
     let key = written_by.with_question(&arguments.question).fingerprint();
     let path = file_in(folder, &format!("{name}-{}.jsonl", &key[..8]), arguments)?;
     let mut file = PredictionsFile::resume(&path)?;
@@ -352,7 +351,7 @@ fn describe_all(
     ))?);
     let predictions = Evaluator::new(gallery, &arguments.images)
         .with_question(&arguments.question)
-        .with_generation(config.clone())
+        .with_generation(config)
         .with_batch_size(arguments.batches.checked()?)
         .with_cancel(cancel.clone())
         .predict(paintings, &mut file, |done, total| {

@@ -92,14 +92,15 @@ pub(crate) struct Arguments {
 /// # Errors
 /// Anything that ends it before it is done.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    let config = arguments.generation.config()?;
+    arguments.generation.check()?;
     ensure!(
-        config.num_beams == 1 && config.stop_strings.is_empty(),
+        arguments.generation.is_streamable(),
         "--num_beams and --stop_strings are not for a server: beams cannot be streamed, and stop strings come with a request"
     );
     let (limits, connections) = arguments.limits()?;
     let access = arguments.access()?;
     let gallery = Arc::new(arguments.model.load()?);
+    let config = arguments.generation.config(&gallery)?;
     let name = match &arguments.served_model_name {
         Some(name) => name.clone(),
         None => name_of(arguments.model.folder()?),

@@ -70,7 +70,6 @@ fn a_preset_s_values_are_printed() {
     for line in [
         "learning_rate = 0.004\n",
         "lora_r = 16\n",
-        "template = \"vicuna_v1\"\n",
         "lora_enable = true\n",
     ] {
         assert!(sample.contains(line), "{line}: {sample}");
@@ -82,6 +81,14 @@ fn a_preset_s_values_are_printed() {
         "order = \"gallery_gpt\"\n",
     ] {
         assert!(original.contains(line), "{line}: {original}");
+    }
+    let qwen = config("finetune", &["--preset", "qwen_vl_chat"]);
+    for line in [
+        "learning_rate = 0.00001\n",
+        "lora_r = 64\n",
+        "weight_decay = 0.1\n",
+    ] {
+        assert!(qwen.contains(line), "{line}: {qwen}");
     }
 }
 

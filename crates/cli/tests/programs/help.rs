@@ -119,11 +119,12 @@ fn every_help_ends_with_examples_that_are_read() {
 }
 
 #[test]
-fn the_help_of_a_training_says_the_defaults_of_both_presets() {
+fn the_help_of_a_training_says_the_defaults_of_all_presets() {
     let help = flags(&written("finetune", &["--help"]));
     for flags in [
         &["--print-config"][..],
         &["--preset", "gallery_gpt", "--print-config"],
+        &["--preset", "qwen_vl_chat", "--print-config"],
     ] {
         for line in written("finetune", flags).lines() {
             let (name, value) = line.split_once(" = ").unwrap();
@@ -136,10 +137,13 @@ fn the_help_of_a_training_says_the_defaults_of_both_presets() {
         }
     }
     for (name, default) in [
-        ("learning_rate", "[default:0.004,gallery_gpt:0.00002]"),
+        (
+            "learning_rate",
+            "[default:0.004,gallery_gpt:0.00002,qwen_vl_chat:0.00001]",
+        ),
         ("mm_projector_lr", "[gallery_gpt:0.00002]"),
-        ("lora_r", "[default:16,gallery_gpt:128]"),
-        ("weight_decay", "[default:0.0]"),
+        ("lora_r", "[default:16,gallery_gpt:128,qwen_vl_chat:64]"),
+        ("weight_decay", "[default:0.0,qwen_vl_chat:0.1]"),
         ("mm_projector_type", "[gallery_gpt:mlp2x_gelu]"),
         ("vision_tower", "thatthebasenames"),
         ("deepspeed", "has`gradient_clipping`"),

@@ -62,6 +62,21 @@ pub enum FinetuneError {
         "there are LoRA adapters, but the decoder's adapters are not among the trained parts, so the result would lack them; train them (parts), or leave them out"
     )]
     AdapterNotTrained,
+    /// A linear layer to adapt that the decoder's blocks have not.
+    #[error(
+        "the adapters are to be on {target}, but a block of this model has {has}; choose among these (targets)"
+    )]
+    MissingTarget {
+        /// The layer.
+        target: &'static str,
+        /// The layers of a block.
+        has: String,
+    },
+    /// A resampler is to be trained without the decoder.
+    #[error(
+        "Qwen-VL's resampler is among the trained parts, but an adapter's folder cannot hold it; train the adapters alone (`TrainableParts::ADAPTERS`), as the original does, or decoder and resampler as a whole"
+    )]
+    ResamplerNotSaved,
     /// The training does not fit the memory.
     #[error(
         "out of memory before it begins: {:.2} GB more are needed, of {available}. What helps: {}",

@@ -12,8 +12,8 @@ use crate::{
     GalleryError, GalleryGpt, Picture,
     checkpoint::{CheckpointError, ensure_savable_adapter},
     data::{Batcher, PaintingForm, Record},
-    llama::LoraConfig,
-    model::{CancelToken, GenerationConfig},
+    llama::{LoraConfig, LoraTarget},
+    model::{CancelToken, GenerationConfig, ModelFamily},
     pipeline::is_cpu,
     train::{
         AttentionMemory, AvailableMemory, PlannedModel, RunFolder, SamplePainting, Samples,
@@ -144,6 +144,20 @@ fn ensure_fits_together(
     }
     if (lora.is_some() || loaded) && !trains_adapters {
         return Err(FinetuneError::AdapterNotTrained);
+    }
+    let config = base.model().config();
+    if let Some(target) = lora.and_then(|lora| lora.targets.missing_among(config.llama.linears())) {
+        let linears = config.llama.linears();
+        let has = linears.map(LoraTarget::name).collect::<Vec<_>>().join(", ");
+        return Err(FinetuneError::MissingTarget {
+            target: target.name(),
+            has,
+        });
+    }
+    let resampler = config.family == ModelFamily::QwenVl;
+    let whole = training.parts.language_model == Trainable::Full;
+    if resampler && training.parts.projector != Trainable::Frozen && !whole {
+        return Err(FinetuneError::ResamplerNotSaved);
     }
     if training.parts.saved_as_adapter() {
         match ensure_savable_adapter(base.model()) {

@@ -9,7 +9,7 @@ use super::{Finetune, FinetuneError};
 use crate::{
     GalleryError, GalleryGpt,
     checkpoint::{
-        CheckpointError, Destination, SaveOptions, save_model, save_projector, sha256_file,
+        CheckpointError, Destination, Layout, SaveOptions, save_model, save_projector, sha256_file,
     },
     model::GalleryModel,
     train::{
@@ -138,6 +138,7 @@ fn save_result(
         let folder = own("model");
         let options = SaveOptions {
             companions: Some(base.report().folder.clone()),
+            layout: Layout::default_of(model.config().family),
             ..SaveOptions::default()
         };
         save_model(model, folder.clone(), &options)?;

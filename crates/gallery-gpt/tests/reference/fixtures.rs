@@ -145,29 +145,7 @@ impl Variant {
     }
 
     pub(crate) fn tensors(&self, name: &str) -> Goldens {
-        let path = self.path(name);
-        let bytes =
-            std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let tensors = SafeTensors::deserialize(&bytes).unwrap();
-        tensors
-            .iter()
-            .map(|(key, view)| {
-                let values = match view.dtype() {
-                    safetensors::Dtype::F32 => view
-                        .data()
-                        .chunks_exact(4)
-                        .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-                        .collect(),
-                    safetensors::Dtype::U8 => view.data().iter().map(|&b| f32::from(b)).collect(),
-                    other => panic!("{key} is {other:?}"),
-                };
-                let golden = Golden {
-                    shape: view.shape().to_vec(),
-                    values,
-                };
-                (key.to_owned(), golden)
-            })
-            .collect()
+        tensors(&self.path(name))
     }
 
     /// Says what was measured.
@@ -202,6 +180,31 @@ impl Variant {
     pub(crate) fn at(&self, what: &str) -> String {
         format!("{}: {what}", self.name)
     }
+}
+
+/// The tensors of a file.
+pub(crate) fn tensors(path: &Path) -> Goldens {
+    let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    tensors
+        .iter()
+        .map(|(key, view)| {
+            let values = match view.dtype() {
+                safetensors::Dtype::F32 => view
+                    .data()
+                    .chunks_exact(4)
+                    .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+                    .collect(),
+                safetensors::Dtype::U8 => view.data().iter().map(|&b| f32::from(b)).collect(),
+                other => panic!("{key} is {other:?}"),
+            };
+            let golden = Golden {
+                shape: view.shape().to_vec(),
+                values,
+            };
+            (key.to_owned(), golden)
+        })
+        .collect()
 }
 
 impl Golden {

@@ -1,6 +1,6 @@
 //! Two trainings step by step, and the final tensors.
 
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
 use burn::{
     module::{ModuleVisitor, Param},
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::{
     case::Case,
-    fixtures::{Golden, Goldens, Variant, distance, ids, list, norm, text},
+    fixtures::{Golden, Goldens, Variant, distance, ids, list, norm, tensors, text},
 };
 
 const LOSS: f64 = 2e-5;
@@ -146,31 +146,10 @@ fn trained(model: &GalleryModel) -> BTreeMap<String, Golden> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("adapter");
     save_adapter(model, &"base".into(), &path, AdapterLayout::Peft).unwrap();
-    let tensors = tensors_of(&path.join("adapter_model.safetensors"));
+    let tensors = tensors(&path.join("adapter_model.safetensors"));
     let named = tensors.into_iter();
     named
         .map(|(key, golden)| (reference_name(&key), golden))
-        .collect()
-}
-
-/// The tensors of an adapter's file.
-pub(crate) fn tensors_of(path: &Path) -> BTreeMap<String, Golden> {
-    let bytes = std::fs::read(path).unwrap();
-    safetensors::SafeTensors::deserialize(&bytes)
-        .unwrap()
-        .iter()
-        .map(|(key, view)| {
-            let values = view
-                .data()
-                .chunks_exact(4)
-                .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-                .collect();
-            let golden = Golden {
-                shape: view.shape().to_vec(),
-                values,
-            };
-            (key.to_owned(), golden)
-        })
         .collect()
 }
 

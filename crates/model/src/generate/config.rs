@@ -114,6 +114,17 @@ impl GenerationConfig {
         }
     }
 
+    /// The settings of Qwen-VL-Chat's `chat`: the likeliest tokens up to a probability of 0.3, at
+    /// temperature 1, 512 tokens.
+    #[must_use]
+    pub fn qwen_vl_chat() -> Self {
+        Self {
+            temperature: 1.0,
+            top_p: 0.3,
+            ..Self::greedy(512)
+        }
+    }
+
     /// Whether tokens are sampled.
     #[must_use]
     pub fn do_sample(&self) -> bool {

@@ -3,6 +3,7 @@
 use gallery_gpt_text::Tokenizer;
 
 use super::{
+    generation::with_stop_word,
     prefill::DecoderState,
     stop::{StopStrings, settled, text_before},
 };
@@ -134,16 +135,14 @@ impl<'a> Decoding<'a> {
 
     /// The text of a row so far that further tokens cannot change: it does not end inside a
     /// character, nor with what may become a stop string. Once the row is finished, its whole text.
-    /// Special tokens are left out; blanks at the ends are kept.
+    /// It is that of [`Tokenizer::decode_answer`]; blanks at the ends are kept.
     ///
     /// # Panics
     /// If there is no such row.
     #[must_use]
     pub fn settled_text(&self, row: usize, tokenizer: &Tokenizer) -> String {
         let row = &self.rows[row];
-        let mut ids = row.ids.clone();
-        ids.extend(row.stop_id);
-        let text = tokenizer.decode(&ids, true);
+        let text = tokenizer.decode_answer(&with_stop_word(&row.ids, row.stop_id, tokenizer));
         let text = if row.finish.is_some() {
             text_before(row.stop_string.as_deref(), &text)
         } else {

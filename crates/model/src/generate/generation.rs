@@ -15,6 +15,12 @@ pub enum FinishReason {
     Cancelled,
 }
 
+/// The ids of an answer, with the stop id unless it is one of ChatML's.
+pub(super) fn with_stop_word(ids: &[u32], stop_id: Option<u32>, tokenizer: &Tokenizer) -> Vec<u32> {
+    let word = stop_id.filter(|_| tokenizer.chat_ml().is_none());
+    ids.iter().copied().chain(word).collect()
+}
+
 /// The generated continuation of a prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Generation {
@@ -29,13 +35,12 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// The text up to the stop string, without special tokens, trimmed. A stop id that is a word,
-    /// as a model's own list of end ids may have it, is part of the text, as in transformers.
+    /// The text up to the stop string, trimmed ([`Tokenizer::decode_answer`]). A stop id that is a
+    /// word, as a LLaVA model's own list of end ids may have it, is part of the text, as in
+    /// transformers; those of ChatML are not.
     #[must_use]
     pub fn text(&self, tokenizer: &Tokenizer) -> String {
-        let mut ids = self.ids.clone();
-        ids.extend(self.stop_id);
-        let text = tokenizer.decode(&ids, true);
+        let text = tokenizer.decode_answer(&with_stop_word(&self.ids, self.stop_id, tokenizer));
         text_before(self.stop_string.as_deref(), &text)
             .trim()
             .to_owned()

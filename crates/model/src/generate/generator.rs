@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     CancelToken, Decoding, END_OF_TEXT, GalleryModel, Generation, GenerationConfig,
-    GenerationError, Hypothesis, Prompt,
+    GenerationError, Hypothesis, PictureCache, Prompt,
 };
 
 /// Generates answers with one model and one set of settings.
@@ -21,6 +21,7 @@ pub struct Generator<'a> {
     config: GenerationConfig,
     cancel: CancelToken,
     tokenizer: Option<&'a Tokenizer>,
+    pictures: Option<&'a PictureCache>,
 }
 
 impl<'a> Generator<'a> {
@@ -36,6 +37,7 @@ impl<'a> Generator<'a> {
             config,
             cancel: CancelToken::new(),
             tokenizer: None,
+            pictures: None,
         }
     }
 
@@ -43,6 +45,13 @@ impl<'a> Generator<'a> {
     #[must_use]
     pub fn with_tokenizer(mut self, tokenizer: &'a Tokenizer) -> Self {
         self.tokenizer = Some(tokenizer);
+        self
+    }
+
+    /// Sets where the features of pictures are kept between generations of this model.
+    #[must_use]
+    pub fn with_picture_cache(mut self, pictures: &'a PictureCache) -> Self {
+        self.pictures = Some(pictures);
         self
     }
 
@@ -140,6 +149,7 @@ impl<'a> Generator<'a> {
             model: self.model,
             config: &self.config,
             cancel: &self.cancel,
+            pictures: self.pictures,
         };
         Ok((prefill.run(prompts)?, stops))
     }

@@ -4,7 +4,9 @@ use burn::tensor::Tensor;
 use gallery_gpt_llama::{KvCache, int_tensor};
 use gallery_gpt_vision::PixelValues;
 
-use crate::{CancelToken, GalleryModel, GenerationConfig, GenerationError, Prompt, SplicePlan};
+use crate::{
+    CancelToken, GalleryModel, GenerationConfig, GenerationError, PictureCache, Prompt, SplicePlan,
+};
 
 /// The decoder's state for a batch of sequences: their keys and values, and the logits of the next
 /// token of each.
@@ -21,6 +23,7 @@ pub(super) struct Prefill<'s, 'a> {
     pub(super) model: &'a GalleryModel,
     pub(super) config: &'s GenerationConfig,
     pub(super) cancel: &'s CancelToken,
+    pub(super) pictures: Option<&'s PictureCache>,
 }
 
 impl<'a> Prefill<'_, 'a> {
@@ -39,8 +42,13 @@ impl<'a> Prefill<'_, 'a> {
         let plan = self.model.plan(&rows, &pictures)?;
         self.check_context(&plan)?;
 
-        let pixel_values = self.model.pixel_values(&pictures);
-        let inputs_embeds = self.model.embed(&plan, pixel_values);
+        let inputs_embeds = match self.pictures {
+            None => self.model.embed(&plan, self.model.pixel_values(&pictures)),
+            Some(cache) => {
+                let projected = cache.features(self.model, &pictures);
+                self.model.splice(&plan, projected)
+            }
+        };
         let decoder = &self.model.language_model;
         let context = self.model.config().llama.max_position_embeddings;
         let max_new_tokens = self.config.max_new_tokens.min(context - 1);

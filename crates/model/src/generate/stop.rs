@@ -63,7 +63,7 @@ impl<'a> StopStrings<'a> {
     /// several.
     pub(super) fn find(&self, ids: &[u32]) -> Option<&String> {
         let recent = &ids[ids.len().saturating_sub(self.window)..];
-        let text = self.tokenizer.decode(recent, true);
+        let text = self.tokenizer.decode_answer(recent);
         self.strings
             .iter()
             .filter_map(|stop| Some((text.find(stop.as_str())?, stop)))

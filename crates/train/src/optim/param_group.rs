@@ -79,10 +79,12 @@ impl ParamMapper for Marker {
             _ => self.parts.language_model,
         };
         let is_adapter = path.split('.').any(|name| name == "lora");
+        // A resampler's table of sines is no weight.
+        let is_table = path == "projector.pos_embed";
         let trained = match trainable {
             Trainable::Frozen => false,
             Trainable::Lora => is_adapter,
-            Trainable::Full => true,
+            Trainable::Full => !is_table,
         };
         let param = if trained && param.val().dtype() != DType::F32 {
             param.map(|value| value.cast(DType::F32))

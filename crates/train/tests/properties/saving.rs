@@ -40,7 +40,10 @@ fn save_then_load_gives_equal_tensors() {
     assert_eq!(whole.config().llama.vocab_size, 384);
 
     let with = adapted(9);
+    let linears = with.config().llama.linears();
     let lora = LoraConfig::new(4, 8.0);
+    let targets = lora.targets.among(linears);
+    let lora = lora.with_targets(targets);
     let path = folder.path().join("adapter");
     save_adapter(&with, &"base".into(), &path, AdapterLayout::Peft).unwrap();
     let (loaded, adapter) = load_adapter(again, &path, &LoadOptions::default()).unwrap();

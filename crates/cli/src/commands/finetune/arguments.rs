@@ -107,7 +107,8 @@ pub(crate) struct Arguments {
     /// A DeepSpeed config: as there, gradients are clipped only if it has `gradient_clipping`.
     #[arg(long)]
     pub(crate) deepspeed: Option<PathBuf>,
-    /// Defaults of the other flags: for the sample, or those of the original's script (`gallery_gpt`); their help gives both.
+    /// Defaults of the other flags: for the sample, those of the original's script (`gallery_gpt`), or those of Qwen-VL's
+    /// (`qwen_vl_chat`); their help gives all.
     #[arg(long, value_enum, default_value_t = Preset::Sample)]
     pub(crate) preset: Preset,
     #[command(flatten)]
@@ -234,6 +235,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Preset {
     Sample,
     GalleryGpt,
+    QwenVlChat,
 }
 
 impl Preset {
@@ -254,6 +256,7 @@ impl Preset {
                 LoraConfig::new(16, 32.0),
             ),
             Self::GalleryGpt => (TrainingConfig::gallery_gpt(), LoraConfig::gallery_gpt()),
+            Self::QwenVlChat => (TrainingConfig::qwen_vl_chat(), LoraConfig::qwen_vl_chat()),
         }
     }
 }
@@ -368,7 +371,7 @@ impl Arguments {
             .group_by_modality_length
             .map(|group| match (group, self.preset) {
                 (false, _) => Order::Shuffled,
-                (true, Preset::Sample) => Order::GroupByLength,
+                (true, Preset::Sample | Preset::QwenVlChat) => Order::GroupByLength,
                 (true, Preset::GalleryGpt) => Order::GalleryGpt,
             });
         set(&mut training.order, self.order.or(order));
@@ -431,7 +434,7 @@ impl Arguments {
         let preset = std::mem::take(script);
         *script = ScriptArguments {
             model_name_or_path: self.base.clone(),
-            version: self.template.template.to_string(),
+            version: self.template.template.unwrap_or_default().to_string(),
             data_path: self.data.clone(),
             image_folder: self.images.clone(),
             output_dir: self.output_dir.clone(),

@@ -60,7 +60,7 @@ fn fields(settings: Json) -> anyhow::Result<Map<String, Json>> {
     }
 }
 
-/// The command with the defaults of both presets in the help of its flags.
+/// The command with the defaults of all presets in the help of its flags.
 pub(crate) fn with_preset_defaults(command: Command) -> Command {
     let of = |preset: Preset| {
         let (mut training, lora) = preset.settings();
@@ -68,8 +68,11 @@ pub(crate) fn with_preset_defaults(command: Command) -> Command {
         (training.script.vision_tower, training.script.deepspeed) = (None, None);
         as_flags(&training, &lora).unwrap_or_default()
     };
-    let (sample, original) = (of(Preset::Sample), of(Preset::GalleryGpt));
-    let named: BTreeSet<String> = sample.keys().chain(original.keys()).cloned().collect();
+    let presets = [Preset::Sample, Preset::GalleryGpt, Preset::QwenVlChat];
+    let names = ["default", "gallery_gpt", "qwen_vl_chat"];
+    let values = presets.map(of);
+    let of_sample = &values[0];
+    let named: BTreeSet<String> = values.iter().flat_map(Table::keys).cloned().collect();
     command.mut_args(|arg| {
         let name = arg.get_long().unwrap_or_default().to_owned();
         // One default depends on the device, and its help says so.
@@ -77,17 +80,18 @@ pub(crate) fn with_preset_defaults(command: Command) -> Command {
             return arg;
         }
         let text = |value: &Value| value.as_str().map_or(value.to_string(), str::to_owned);
-        let defaults = match (sample.get(&name), original.get(&name)) {
-            (Some(sample), Some(original)) if sample == original => {
-                format!("default: {}", text(sample))
+        let of_presets = names.iter().zip(&values);
+        let mut defaults: Vec<String> = Vec::new();
+        for (preset, values) in of_presets {
+            // A preset with the first one's value is not named.
+            if let Some(value) = values
+                .get(&name)
+                .filter(|&value| defaults.is_empty() || Some(value) != of_sample.get(&name))
+            {
+                defaults.push(format!("{preset}: {}", text(value)));
             }
-            (Some(sample), Some(original)) => {
-                format!("default: {}, gallery_gpt: {}", text(sample), text(original))
-            }
-            (Some(value), None) => format!("default: {}", text(value)),
-            (None, Some(value)) => format!("gallery_gpt: {}", text(value)),
-            (None, None) => return arg,
-        };
+        }
+        let defaults = defaults.join(", ");
         let help = arg.get_help().cloned().unwrap_or_default();
         arg.help(format!("{help} [{defaults}]"))
     })

@@ -19,6 +19,7 @@ pub(crate) use effective::with_preset_defaults;
 use gallery_gpt::{
     Finetune, FinetuneError, TrainingRecords,
     data::count_kinds,
+    model::ModelFamily,
     prelude::*,
     train::{TrainError, TrainableParts},
 };
@@ -105,10 +106,10 @@ fn run(arguments: &Arguments, flags: Vec<String>) -> anyhow::Result<()> {
     let (records, total_steps) = (finetune.training_records().len(), finetune.total_steps());
     let trained = match (&arguments.lora_path, finetune.config().parts) {
         (_, TrainableParts::PROJECTOR) => "the projector".to_owned(),
-        (None, TrainableParts::LORA) => {
+        (None, TrainableParts::LORA | TrainableParts::ADAPTERS) => {
             format!("adapter of rank {}", arguments.settings()?.1.rank)
         }
-        (Some(path), TrainableParts::LORA) => {
+        (Some(path), TrainableParts::LORA | TrainableParts::ADAPTERS) => {
             format!("the adapter {} further", path.display())
         }
         _ => "projector and decoder".to_owned(),
@@ -174,7 +175,7 @@ fn run(arguments: &Arguments, flags: Vec<String>) -> anyhow::Result<()> {
 
 /// Loads the base and checks the records.
 fn prepare(arguments: &Arguments) -> anyhow::Result<Finetune> {
-    let (training, lora) = arguments.settings()?;
+    let (mut training, lora) = arguments.settings()?;
     training.validate()?;
     let options = arguments.load_options(&training.script);
     ensure!(
@@ -184,8 +185,11 @@ fn prepare(arguments: &Arguments) -> anyhow::Result<Finetune> {
     let device = arguments.device.first().device()?;
     let others = arguments.device.others().iter().map(|other| other.device());
     let others: Vec<Device> = others.collect::<Result<_, _>>()?;
-    let mut base = GalleryGpt::load_with(&arguments.base, &device, &options)?
-        .with_template(arguments.template.template);
+    let mut base = GalleryGpt::load_with(&arguments.base, &device, &options)?;
+    let template = arguments.template.template.unwrap_or(base.template());
+    base = base.with_template(template);
+    training.script.version = template.to_string();
+    training.parts = parts_of(training.parts, base.model().config().family);
     if let Some(path) = &arguments.lora_path {
         base = base.with_adapter(path)?;
         for note in base.notes() {
@@ -195,7 +199,7 @@ fn prepare(arguments: &Arguments) -> anyhow::Result<Finetune> {
             bail!("{} holds no LoRA adapter", path.display());
         }
     }
-    let adapters = training.parts == TrainableParts::LORA && arguments.lora_path.is_none();
+    let adapters = training.parts.saved_as_adapter() && arguments.lora_path.is_none();
     let finetune = base.finetune(adapters.then_some(lora), training);
     let records = checked_records(arguments, finetune.batcher(&arguments.images))?;
     let mut finetune = finetune.checked(records).map_err(in_flags)?.devices(others);
@@ -203,6 +207,14 @@ fn prepare(arguments: &Arguments) -> anyhow::Result<Finetune> {
         finetune = finetune.validation(path)?;
     }
     Ok(finetune)
+}
+
+/// What is trained of a base: beside the adapters of LLaVA the projector, of Qwen-VL nothing, as in either original.
+pub(crate) fn parts_of(parts: TrainableParts, family: ModelFamily) -> TrainableParts {
+    match family {
+        ModelFamily::QwenVl if parts == TrainableParts::LORA => TrainableParts::ADAPTERS,
+        _ => parts,
+    }
 }
 
 /// Reads and checks the training records, and prints what is unusual about them.

@@ -2,14 +2,12 @@
 
 use gallery_gpt::{
     checkpoint::{Checkpoint, inspect_adapter},
+    default_template,
     prelude::*,
-    train::{
-        AttentionMemory, AvailableMemory, PlannedModel, TrainableParts, memory_saving_options,
-    },
-    vision::ImageProcessorConfig,
+    train::{AttentionMemory, AvailableMemory, PlannedModel, memory_saving_options},
 };
 
-use super::{arguments::Arguments, checked_records, resume::in_flags};
+use super::{arguments::Arguments, checked_records, parts_of, resume::in_flags};
 
 /// `--plan`: from the base's config, its tokenizer and the records. Of the weights only names and shapes are read.
 pub(crate) fn show_plan(arguments: &Arguments) -> anyhow::Result<()> {
@@ -21,15 +19,18 @@ pub(crate) fn show_plan(arguments: &Arguments) -> anyhow::Result<()> {
     let options = arguments.load_options(&training.script);
     let checkpoint = Checkpoint::open(&arguments.base, &options)?;
     let config = checkpoint.config().clone();
+    training.parts = parts_of(training.parts, config.family);
     training.script.check(&config)?;
     if let Some(path) = &arguments.lora_path {
         lora = inspect_adapter(config.init(&Device::flex()), path)?.lora;
     }
     lora.validate()?;
+    let template = arguments.template.template;
+    let template = template.unwrap_or(default_template(config.family));
     let batcher = Batcher::new(
         Tokenizer::from_folder(&arguments.base)?,
-        arguments.template.template.template(),
-        ImageProcessorConfig::new(config.vision.image_size).init(),
+        template.template(),
+        checkpoint.image_processor().init(),
         &arguments.images,
         config.tokens_per_picture(),
         arguments.model_max_length,
@@ -53,7 +54,7 @@ pub(crate) fn show_plan(arguments: &Arguments) -> anyhow::Result<()> {
     let trainer = Trainer::new(training)?.with_devices(others);
     let model = PlannedModel {
         config: &config,
-        lora: (trainer.config().parts == TrainableParts::LORA).then_some(&lora),
+        lora: trainer.config().parts.saved_as_adapter().then_some(&lora),
         bytes,
         attention: attention(arguments),
         threads: rayon::current_num_threads(),

@@ -72,8 +72,8 @@ pub(crate) fn examine(
         for reference in references {
             let row = gallery_gpt::text::encode_conversation(
                 gallery.tokenizer(),
-                &TemplateKind::VicunaV1.template(),
-                &Conversation::question(format!("{QUESTION}\n<image>")).answer(reference),
+                &gallery.template().template(),
+                &asked(gallery, reference),
             )?;
             batch.input_ids.push(row.input_ids);
             batch.labels.push(row.labels);
@@ -85,7 +85,10 @@ pub(crate) fn examine(
     let written = Generator::new(model, GenerationConfig::greedy(MAX_NEW_TOKENS))
         .with_cancel(cancel.clone())
         .generate(&prompts)?;
-    let texts: Vec<String> = written.iter().map(|row| gallery.answer(row)).collect();
+    let texts = written
+        .iter()
+        .map(|row| gallery.answer_with_regions(row).text);
+    let texts: Vec<String> = texts.collect();
     let mut claims = Claims::default();
     for (text, scene) in texts.iter().zip(&test.scenes) {
         claims += Claims::of(text, scene);
@@ -95,6 +98,13 @@ pub(crate) fn examine(
         loss: evaluate_loss(model, &[batch])?,
         claims,
     })
+}
+
+/// The question about a painting, with an answer.
+fn asked(gallery: &GalleryGpt, answer: &str) -> Conversation {
+    let talk = Conversation::question(format!("{QUESTION}\n<image>")).answer(answer);
+    let template = gallery.template().template();
+    template.arrange_pictures(&talk).into_owned()
 }
 
 /// A fraction in percent, rounded to one decimal place.

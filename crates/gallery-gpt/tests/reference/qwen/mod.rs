@@ -1,5 +1,6 @@
 //! The stages of Qwen-VL-Chat's variants, against the original's own code.
 
+mod chat;
 mod generation;
 mod images;
 mod lora;
@@ -20,11 +21,12 @@ use crate::{
 };
 
 /// The stages, the folder of a variant that each needs, and its cases.
-pub(crate) const STAGES: [Stage; 6] = [
+pub(crate) const STAGES: [Stage; 7] = [
     Stage::new("tokenizer", "tokenizer", tokenizer::cases),
     Stage::new("images", "images", images::cases),
     Stage::new("model", "expected", model::cases),
     Stage::new("generation", "expected", generation::cases),
+    Stage::new("chat", "expected/chat.json", chat::cases),
     Stage::new("lora", "lora", lora::cases),
     Stage::new("train", "train", train::cases),
 ];

@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 use super::{adapter_folder, load, pixels, placeholders};
 use crate::{
     case::Case,
-    fixtures::{Golden, Goldens, Variant, distance, ids, list, norm, rows, text},
-    train::{first_gradients, runs, tensors_of},
+    fixtures::{Golden, Goldens, Variant, distance, ids, list, norm, rows, tensors, text},
+    train::{first_gradients, runs},
 };
 
 const LOSS: f64 = 1e-4;
@@ -142,7 +142,7 @@ fn adapter(model: &GalleryModel) -> BTreeMap<String, Golden> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("adapter");
     save_adapter(model, &"base".into(), &path, AdapterLayout::Peft).unwrap();
-    tensors_of(&path.join("adapter_model.safetensors"))
+    tensors(&path.join("adapter_model.safetensors"))
 }
 
 fn check_run(variant: &Variant, name: &str, recompute: Recompute, packing: Packing) {
