@@ -116,6 +116,15 @@ impl ProjectorConfig {
         }
     }
 
+    /// Parameters that are never trained: a resampler's positions.
+    #[must_use]
+    pub fn num_fixed_parameters(&self) -> usize {
+        match self.kind {
+            ProjectorKind::Resampler { queries } => queries * self.hidden_size,
+            _ => 0,
+        }
+    }
+
     /// Checks values from a file or a user.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use burn::tensor::Device;
 use gallery_gpt_data::{Batch, RecordSize};
 use gallery_gpt_llama::{LlamaConfig, LoraConfig};
 use gallery_gpt_model::{GalleryModelConfig, Packing};
+use gallery_gpt_projector::ProjectorKind;
 use gallery_gpt_train::{
     AttentionMemory, MicroBatches, PlannedModel, Recompute, TrainState, TrainableParts, Trainer,
     TrainingConfig, flops_per_token,
@@ -23,7 +24,7 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 /// A training whose memory is predicted and measured.
 struct Case {
     name: &'static str,
-    llama: LlamaConfig,
+    config: GalleryModelConfig,
     lora: Option<LoraConfig>,
     training: TrainingConfig,
     /// Tokens of each record, the picture expanded, and how many of them are supervised.
@@ -52,6 +53,35 @@ fn vision() -> VisionConfig {
         image_size: 112,
         patch_size: 14,
         ..VisionConfig::clip_vit_large_patch14_336()
+    }
+}
+
+fn llava(llama: LlamaConfig) -> GalleryModelConfig {
+    GalleryModelConfig {
+        vision: vision(),
+        llama,
+        ..GalleryModelConfig::gallery_gpt_7b()
+    }
+}
+
+/// A small Qwen-VL whose pictures have `side * side` patches.
+fn qwen_vl(side: usize, llama: LlamaConfig) -> GalleryModelConfig {
+    GalleryModelConfig {
+        vision: VisionConfig {
+            hidden_size: 64,
+            intermediate_size: 192,
+            num_hidden_layers: 2,
+            num_attention_heads: 4,
+            image_size: 14 * side,
+            ..VisionConfig::qwen_vl()
+        },
+        projector: ProjectorKind::Resampler { queries: 64 },
+        llama: LlamaConfig {
+            fused_qkv: true,
+            long_context: LlamaConfig::qwen_7b().long_context,
+            ..llama
+        },
+        ..GalleryModelConfig::qwen_vl_chat()
     }
 }
 
@@ -89,11 +119,7 @@ const MARGIN: f64 = 1.1;
 
 /// Predicted and measured bytes, without the pictures that a trainer decodes ahead.
 fn predicted_and_measured(case: &Case) -> (u64, u64) {
-    let config = GalleryModelConfig {
-        vision: vision(),
-        llama: case.llama.clone(),
-        ..GalleryModelConfig::gallery_gpt_7b()
-    };
+    let config = case.config.clone();
     let threads = 2;
     let planned = PlannedModel {
         config: &config,
@@ -161,35 +187,42 @@ fn predicted_memory_is_within_a_tenth_of_the_measured_peak() {
     let cases = [
         Case {
             name: "LoRA, padded, all kept",
-            llama: llama(256, 688, [4, 4], 6, 2000),
+            config: llava(llama(256, 688, [4, 4], 6, 2000)),
             lora: Some(LoraConfig::new(16, 32.0)),
             training: lora(Packing::Off, off, one_by_one),
             records: mix.clone(),
         },
         Case {
             name: "LoRA, packed, recomputed, shared keys, a large vocabulary",
-            llama: llama(192, 512, [6, 2], 10, 16_000),
+            config: llava(llama(192, 512, [6, 2], 10, 16_000)),
             lora: Some(LoraConfig::new(8, 16.0)),
             training: lora(Packing::OneRow, blocks, one_by_one),
             records: mix.clone(),
         },
         Case {
+            name: "LoRA with dropout, padded, all kept",
+            config: llava(llama(256, 688, [4, 4], 6, 2000)),
+            lora: Some(LoraConfig::new(16, 32.0).with_dropout(0.05)),
+            training: lora(Packing::Off, off, one_by_one),
+            records: mix.clone(),
+        },
+        Case {
             name: "LoRA, packed, all kept, on two threads",
-            llama: llama(256, 688, [8, 8], 4, 4000),
+            config: llava(llama(256, 688, [8, 8], 4, 4000)),
             lora: Some(LoraConfig::new(32, 64.0)),
             training: lora(Packing::OneRow, off, MicroBatches::InParallel),
             records: mix.clone(),
         },
         Case {
             name: "LoRA, packed, half of the blocks recomputed",
-            llama: llama(256, 688, [4, 4], 8, 2000),
+            config: llava(llama(256, 688, [4, 4], 8, 2000)),
             lora: Some(LoraConfig::new(16, 32.0)),
             training: lora(Packing::OneRow, Recompute::First(4), one_by_one),
             records: mix.clone(),
         },
         Case {
             name: "LoRA, two micro-batches, recomputed",
-            llama: llama(320, 860, [5, 5], 6, 1000),
+            config: llava(llama(320, 860, [5, 5], 6, 1000)),
             lora: Some(LoraConfig::new(64, 128.0)),
             training: TrainingConfig {
                 gradient_accumulation_steps: 2,
@@ -200,7 +233,7 @@ fn predicted_memory_is_within_a_tenth_of_the_measured_peak() {
         },
         Case {
             name: "decoder and projector in full",
-            llama: llama(256, 512, [4, 4], 6, 1000),
+            config: llava(llama(256, 512, [4, 4], 6, 1000)),
             lora: None,
             training: TrainingConfig {
                 parts: TrainableParts::FULL_FINETUNE,
@@ -210,11 +243,41 @@ fn predicted_memory_is_within_a_tenth_of_the_measured_peak() {
         },
         Case {
             name: "the projector alone",
-            llama: llama(256, 688, [4, 4], 6, 1000),
+            config: llava(llama(256, 688, [4, 4], 6, 1000)),
             lora: None,
             training: TrainingConfig {
                 parts: TrainableParts::PROJECTOR,
                 ..lora(Packing::OneRow, off, one_by_one)
+            },
+            records: mix.clone(),
+        },
+        Case {
+            name: "Qwen-VL, LoRA, padded, all kept",
+            config: qwen_vl(16, llama(256, 688, [4, 4], 6, 2000)),
+            lora: Some(LoraConfig::qwen_vl_chat()),
+            training: TrainingConfig {
+                parts: TrainableParts::ADAPTERS,
+                ..lora(Packing::Off, off, one_by_one)
+            },
+            records: mix.clone(),
+        },
+        Case {
+            name: "Qwen-VL, LoRA, packed, recomputed, pictures of 1024 patches",
+            config: qwen_vl(32, llama(256, 512, [2, 2], 4, 4000)),
+            lora: Some(LoraConfig::qwen_vl_chat()),
+            training: TrainingConfig {
+                parts: TrainableParts::ADAPTERS,
+                ..lora(Packing::OneRow, blocks, one_by_one)
+            },
+            records: mix.clone(),
+        },
+        Case {
+            name: "Qwen-VL, decoder and resampler in full",
+            config: qwen_vl(16, llama(256, 512, [4, 4], 6, 1000)),
+            lora: None,
+            training: TrainingConfig {
+                parts: TrainableParts::FULL_FINETUNE,
+                ..lora(Packing::Off, off, one_by_one)
             },
             records: mix,
         },

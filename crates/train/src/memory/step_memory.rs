@@ -7,7 +7,8 @@
 //! 6h + k + 5m + 7r + 3 heads * keys        (the last term on a CPU only: fused attention keeps no scores)
 //! ```
 //!
-//! `5h` and one `m` of it are inputs of linears, kept for the gradients of adapters or weights. The test `plan` compares this
+//! `3h` and one `m` of it are inputs of linears, kept for the gradients of adapters or weights; with dropout twice as many for each adapter,
+//! which then has an input and a mask of its own. The test `plan` compares this
 //! with an allocator's count, in f32 on the CPU.
 
 use gallery_gpt_data::{RecordSize, balance};
@@ -56,10 +57,10 @@ impl Counts {
                 .sum();
             llama.num_hidden_layers * of_block
         });
-        let [tower, projector] = [
-            model.config.vision.num_parameters(),
-            model.config.projector_config().num_parameters(),
-        ];
+        let tower = model.config.vision.num_parameters();
+        let projector = model.config.projector_config();
+        let fixed = projector.num_fixed_parameters();
+        let projector = projector.num_parameters();
         let decoder = llama.num_parameters();
         let trained = |trainable, whole, adapters| match trainable {
             Trainable::Frozen => 0,
@@ -72,7 +73,7 @@ impl Counts {
             adapters,
             trained_adapters: trained(parts.language_model, 0, adapters),
             trainable: trained(parts.vision_tower, tower, 0)
-                + trained(parts.projector, projector, 0)
+                + trained(parts.projector, projector - fixed, 0)
                 + trained(parts.language_model, decoder, adapters),
         }
     }
@@ -228,10 +229,16 @@ impl StepMemory<'_> {
                     .lora
                     .is_some_and(|lora| lora.targets.contains(target))
         };
-        // The input of some linears is kept if their weights or adapters are trained.
+        let dropout = self.model.lora.is_some_and(|lora| lora.dropout > 0.0);
+        // The input of some linears is kept if their weights or adapters are trained. With dropout each adapter keeps an input of its own,
+        // and the mask that made it.
         let input = |targets: &[LoraTarget], width: usize| {
-            let kept = full || targets.iter().any(|&target| adapted(target));
-            if kept { width } else { 0 }
+            let trained = targets.iter().filter(|&&target| adapted(target)).count();
+            match trained {
+                0 if !full => 0,
+                _ if dropout && !full => 2 * trained * width,
+                _ => width,
+            }
         };
         use LoraTarget as T;
         let rank = self.model.lora.map_or(0, |lora| lora.rank);
