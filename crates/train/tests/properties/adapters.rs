@@ -4,7 +4,11 @@ use burn::tensor::{Device, Tensor};
 use gallery_gpt_checkpoint::{SaveOptions, save_model};
 use gallery_gpt_llama::{LoraConfig, LoraTarget};
 
-use crate::{CLOSE, EXACT, adapted, distance, logits, model, picture, values};
+use gallery_gpt_model::GalleryModelConfig;
+
+use crate::{
+    CLOSE, EXACT, adapted, distance, logits, model, model_of, picture, values, with_adapter,
+};
 
 #[test]
 fn an_adapter_with_b_zero_changes_nothing() {
@@ -35,6 +39,22 @@ fn merged_equals_unmerged() {
     let merged = with.merge_lora();
     assert!(!merged.language_model.has_lora());
     assert!(distance(&apart[0], &logits(&merged, &rows, &[picture(2)])[0]) <= CLOSE);
+}
+
+#[test]
+fn merged_equals_unmerged_with_one_layer_for_queries_keys_and_values() {
+    let rows = [vec![1, 5, -200, 9, 7]];
+    let base = model_of(&GalleryModelConfig::tiny_qwen_vl(), 6);
+    let before = logits(&base, &rows, &[picture(2)]);
+    let with = with_adapter(base);
+    let adapters = with.language_model.adapters();
+    let targets: Vec<LoraTarget> = adapters.map(|(_, target, _)| target).collect();
+    assert!(targets.contains(&LoraTarget::CAttn));
+    assert!(!targets.contains(&LoraTarget::QProj));
+    let apart = logits(&with, &rows, &[picture(2)]);
+    assert!(distance(&apart[0], &before[0]) > 1e-2);
+    let merged = logits(&with.merge_lora(), &rows, &[picture(2)]);
+    assert!(distance(&apart[0], &merged[0]) <= CLOSE);
 }
 
 /// A weight in 8 bits is off by half a step of its output's largest weight at most; the adapter stays as it is.

@@ -4,7 +4,7 @@ use gallery_gpt_model::{FinishReason, GenerationConfig, Generator, Prompt};
 use gallery_gpt_vision::PixelValues;
 use proptest::prelude::*;
 
-use crate::{CLOSE, distance, logits, model, picture};
+use crate::{CLOSE, distance, families, logits, model, model_of, picture};
 
 fn row() -> impl Strategy<Value = Vec<i64>> {
     let id = prop_oneof![8 => 3_i64..320, 1 => Just(-200_i64)];
@@ -23,8 +23,12 @@ proptest! {
 
     /// A batch of n equals n single runs, and so padding changes no real token's logits.
     #[test]
-    fn a_batch_equals_its_rows_alone(rows in prop::collection::vec(row(), 1..4), seed in 0_u64..50) {
-        let model = model(seed);
+    fn a_batch_equals_its_rows_alone(
+        rows in prop::collection::vec(row(), 1..4),
+        seed in 0_u64..50,
+        config in families(),
+    ) {
+        let model = model_of(&config, seed);
         let pictures: Vec<PixelValues> = (0..placeholders(&rows)).map(picture).collect();
         let together = logits(&model, &rows, &pictures);
         let mut left = pictures.as_slice();
@@ -37,14 +41,18 @@ proptest! {
     }
 
     /// Decoding with the cache equals a full forward pass over everything written so far, whatever the chunks that the prompts
-    /// are read in.
+    /// are read in. Where the context is stretched, it is so by the length of the prompt, and the whole text has another.
     #[test]
     fn cached_decode_equals_full_forward(
         rows in prop::collection::vec(row(), 1..4),
         seed in 0_u64..50,
         prefill_chunk_size in 1_usize..20,
+        mut config in families(),
     ) {
-        let model = model(seed);
+        if let Some(long) = &mut config.llama.long_context {
+            long.seq_length = 256;
+        }
+        let model = model_of(&config, seed);
         let mut next = 0..;
         let prompts: Vec<Prompt> = rows
             .iter()

@@ -9,7 +9,7 @@ use gallery_gpt_train::{
 };
 use proptest::prelude::*;
 
-use crate::{adapted, batch, distance, model, picture, values};
+use crate::{adapted, batch, distance, families, model, model_of, picture, values, with_adapter};
 
 /// All gradients of a model, by path.
 struct Reader<'a>(&'a burn::optim::GradientsParams, Vec<(String, Vec<f32>)>);
@@ -79,8 +79,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
-    fn no_layout_changes_loss_or_gradients(batch in batches()) {
-        let state = TrainState::new(adapted(7), &TrainingConfig::lora(1e-3), 4).unwrap();
+    fn no_layout_changes_loss_or_gradients(batch in batches(), config in families()) {
+        let model = with_adapter(model_of(&config, 7));
+        let state = TrainState::new(model, &TrainingConfig::lora(1e-3), 4).unwrap();
         let (loss, padded) = read(&state, &batch, GradientOptions::default());
         for (packing, pad_to_multiple_of) in
             [(Packing::OneRow, 1), (Packing::OneRow, 8), (Packing::Off, 8)]
@@ -96,8 +97,12 @@ proptest! {
     }
 
     #[test]
-    fn packed_conversations_do_not_see_each_other(batch in batches(), other in 3_i64..60) {
-        let model = adapted(7);
+    fn packed_conversations_do_not_see_each_other(
+        batch in batches(),
+        other in 3_i64..60,
+        config in families(),
+    ) {
+        let model = with_adapter(model_of(&config, 7));
         let plan = |rows: &[Vec<i64>]| {
             model.plan(rows, &batch.pictures).unwrap().with_packing(Packing::OneRow)
         };

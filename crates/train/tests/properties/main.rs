@@ -16,12 +16,27 @@ use gallery_gpt_data::Batch;
 use gallery_gpt_llama::LoraConfig;
 use gallery_gpt_model::{GalleryModel, GalleryModelConfig};
 use gallery_gpt_vision::PixelValues;
+use proptest::prelude::*;
 
 const EXACT: f32 = 0.0;
 const CLOSE: f32 = 2e-5;
 
-/// A tiny model with the weights of a seed. Weights are drawn on the host, so that tests can run side by side.
+/// A tiny model with the weights of a seed.
 fn model(seed: u64) -> GalleryModel {
+    model_of(&GalleryModelConfig::tiny(), seed)
+}
+
+/// The shapes of both families, with the same vocabulary and pictures of the same size.
+fn families() -> impl Strategy<Value = GalleryModelConfig> {
+    let families = [
+        GalleryModelConfig::tiny(),
+        GalleryModelConfig::tiny_qwen_vl(),
+    ];
+    prop::sample::select(families.to_vec())
+}
+
+/// A model with the weights of a seed. Weights are drawn on the host, so that tests can run side by side.
+fn model_of(config: &GalleryModelConfig, seed: u64) -> GalleryModel {
     struct Redraw(rand_chacha::ChaCha8Rng);
     impl burn::module::ModuleMapper for Redraw {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
@@ -43,14 +58,17 @@ fn model(seed: u64) -> GalleryModel {
         }
     }
     let random = rand::SeedableRng::seed_from_u64(seed);
-    GalleryModelConfig::tiny()
-        .init(&Device::flex())
-        .map(&mut Redraw(random))
+    config.init(&Device::flex()).map(&mut Redraw(random))
 }
 
 /// An adapter whose B is not zero.
 fn adapted(seed: u64) -> GalleryModel {
-    let model = model(seed).apply_lora(&LoraConfig::new(4, 8.0));
+    with_adapter(model(seed))
+}
+
+/// A model with an adapter whose B is not zero.
+fn with_adapter(model: GalleryModel) -> GalleryModel {
+    let model = model.apply_lora(&LoraConfig::new(4, 8.0));
     struct Fill(u32);
     impl burn::module::ModuleMapper for Fill {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
