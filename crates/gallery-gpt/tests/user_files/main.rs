@@ -5,6 +5,7 @@
 mod adapters;
 mod checkpoints;
 mod finetuning;
+mod qwen_vl;
 mod records;
 mod tokenizers;
 mod training;
