@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use gallery_gpt_llama::LoraConfigError;
-use gallery_gpt_model::ModelConfigError;
+use gallery_gpt_model::{ModelConfigError, ModelFamily};
+use gallery_gpt_text::printable;
 use gallery_gpt_vision::ImageError;
 
 /// A checkpoint that cannot be read or written.
@@ -249,6 +250,37 @@ pub enum CheckpointError {
         /// A layout that can.
         instead: &'static str,
     },
+    /// A size that the code of a layout's models fixes.
+    #[error("{layout} layout has {fixed} {part} and cannot store a model with {found}")]
+    FixedSize {
+        /// The layout.
+        layout: crate::Layout,
+        /// What is counted.
+        part: &'static str,
+        /// The model's number.
+        found: usize,
+        /// The layout's.
+        fixed: usize,
+    },
+    /// An adapter for a model of another family.
+    #[error(
+        "{folder} is an adapter with modules named as in {}, but the base is a {base}; load it on the model that it was trained on{}", layout.family(), trained_on(base_model.as_deref())
+    )]
+    ForeignAdapter {
+        /// The adapter's folder.
+        folder: PathBuf,
+        /// The layout of its tensors' names.
+        layout: crate::Layout,
+        /// The family of the base.
+        base: ModelFamily,
+        /// The base that its config names.
+        base_model: Option<String>,
+    },
+    /// A projector alone, for a model whose projector is no part of its own.
+    #[error(
+        "the resampler of Qwen-VL is not trained or stored alone; save or load the whole model"
+    )]
+    NoOwnProjector,
     /// A file in the place of a folder that is to be written.
     #[error("{path} is a file, expected a folder or a free place; choose another place")]
     Occupied {
@@ -397,6 +429,11 @@ fn names(found: &[String]) -> String {
         text.push_str(&format!(" and {} more", found.len() - SHOWN));
     }
     text
+}
+
+fn trained_on(base: Option<&str>) -> String {
+    let base = base.filter(|base| !base.is_empty());
+    base.map_or(String::new(), |base| format!(" ({})", printable(base)))
 }
 
 fn no_folder(path: &std::path::Path, is_hub_name: bool) -> String {

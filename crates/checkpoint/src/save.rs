@@ -9,7 +9,9 @@ use burn::{
     module::Param,
     tensor::{DType, Tensor},
 };
-use gallery_gpt_model::{GalleryModel, ModelFamily, ParamVisitor, visit_params};
+use gallery_gpt_model::{
+    GalleryModel, GalleryModelConfig, ModelFamily, ParamVisitor, visit_params,
+};
 use gallery_gpt_projector::ProjectorKind;
 use serde_json::json;
 
@@ -17,7 +19,8 @@ use crate::{
     AtomicFolder, CheckpointError, Destination, Layout, LazyTensor, TensorDtype, checkpoint_key,
     config::{
         json::{llava_hf_json, llava_json, vision_json},
-        qwen_vl::qwen_vl_json,
+        named_ids::GENERATION_CONFIG,
+        qwen_vl::{POSITION_GRID, QUERIES, qwen_vl_json},
     },
     file::json::write_json,
     format::safetensors::write_weights,
@@ -33,7 +36,7 @@ const COMPANIONS: [&str; 16] = [
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
-    "generation_config.json",
+    GENERATION_CONFIG,
     "preprocessor_config.json",
     "processor_config.json",
     "chat_template.jinja",
@@ -92,15 +95,9 @@ pub fn save_model(
         return Err(CheckpointError::Quantized);
     }
     let config = model.config();
-    if options.layout.family() != config.family {
-        return Err(CheckpointError::CannotStore {
-            layout: options.layout,
-            part: format!("a model of {}", config.family),
-            instead: match config.family {
-                ModelFamily::QwenVl => "its own (qwen_vl)",
-                _ => "llava-hf's (llava_hf)",
-            },
-        });
+    options.layout.ensure_stores(config.family)?;
+    if options.layout == Layout::QwenVl {
+        ensure_fixed_sizes(config)?;
     }
     let is_hub = matches!(options.layout, Layout::LlavaHf | Layout::LlavaHfNested);
     if is_hub && config.projector != (ProjectorKind::MlpGelu { depth: 2 }) {
@@ -135,7 +132,12 @@ pub fn save_model(
     let config = if is_hub {
         llava_hf_json(config, stored_rows, dtype)
     } else if options.layout == Layout::QwenVl {
-        qwen_vl_json(config, dtype)
+        let companions = options.companions.as_ref();
+        let mut json = qwen_vl_json(config, dtype);
+        if !companions.is_some_and(|folder| folder.join(GENERATION_CONFIG).is_file()) {
+            json["eos_token_id"] = json!(config.end_ids);
+        }
+        json
     } else {
         let (tower, rest) = collector
             .tensors
@@ -169,6 +171,49 @@ pub fn save_model(
         }
     }
     target.commit()
+}
+
+impl Layout {
+    /// Checks that models of a family, and their adapters, can be saved in this layout.
+    ///
+    /// # Errors
+    /// It is another family's.
+    pub fn ensure_stores(self, family: ModelFamily) -> Result<(), CheckpointError> {
+        if self.family() == family {
+            return Ok(());
+        }
+        Err(CheckpointError::CannotStore {
+            layout: self,
+            part: format!("a model of {family}"),
+            instead: match family {
+                ModelFamily::QwenVl => "its own (qwen_vl)",
+                _ => "llava-hf's (llava_hf)",
+            },
+        })
+    }
+}
+
+/// Refuses sizes that Qwen-VL's code has in it, and that its config cannot say.
+fn ensure_fixed_sizes(config: &GalleryModelConfig) -> Result<(), CheckpointError> {
+    let grid = config.vision.position_grid;
+    for (part, found, fixed) in [
+        ("tokens a picture", config.tokens_per_picture(), QUERIES),
+        (
+            "rows of vision positions",
+            grid.unwrap_or_default(),
+            POSITION_GRID,
+        ),
+    ] {
+        if found != fixed {
+            return Err(CheckpointError::FixedSize {
+                layout: Layout::QwenVl,
+                part,
+                found,
+                fixed,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Writes `model.safetensors`, or shards of at most `limit` bytes and their index.

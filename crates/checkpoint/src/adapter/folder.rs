@@ -96,6 +96,14 @@ impl AdapterTensors {
     }
 }
 
+impl AdapterTensors {
+    /// The layout that the names of the trainer's modules belong to, if that is certain.
+    pub(super) fn named_as(&self) -> Option<Layout> {
+        let mut tensors = self.tensors.values();
+        tensors.find_map(|tensor| Layout::of(&format!("{}.", tensor.module)))
+    }
+}
+
 fn is_adapter(folder: &Path) -> bool {
     [SAFETENSORS, PYTORCH]
         .iter()

@@ -27,7 +27,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use gallery_gpt_llama::LoraConfig;
-use gallery_gpt_model::GalleryModel;
+use gallery_gpt_model::{GalleryModel, ModelFamily};
 
 pub use config::{PeftConfig, TrainedBiases};
 pub use folder::is_adapter_path;
@@ -105,6 +105,15 @@ fn open(model: &GalleryModel, path: &Path) -> Result<(AdapterFile, Plan), Checkp
     let tensors = AdapterTensors::open(&folder)?;
     let config = PeftConfig::read(&folder)?;
     let layout = tensors.layout;
+    let named = tensors.named_as();
+    if let Some(layout) = named.filter(|layout| layout.family() != model.config().family) {
+        return Err(CheckpointError::ForeignAdapter {
+            folder,
+            layout,
+            base: model.config().family,
+            base_model: config.base_model().map(str::to_owned),
+        });
+    }
     let mut plan = planner::plan(model, &config, tensors)?;
     // Weights that an earlier adapter was merged into cannot be restored, unless this one replaces them.
     let mut earlier = model.changed_base().iter();
@@ -138,7 +147,7 @@ fn open(model: &GalleryModel, path: &Path) -> Result<(AdapterFile, Plan), Checkp
 /// Loads a projector that was trained alone (`mm_projector.bin`, or a folder with one) onto a model.
 ///
 /// # Errors
-/// The file cannot be read, or does not match the model.
+/// The file cannot be read, or does not match the model; or the model is a Qwen-VL, whose resampler is never stored alone.
 pub fn load_projector(
     model: GalleryModel,
     path: impl AsRef<Path>,
@@ -150,6 +159,9 @@ pub fn load_projector(
     } else {
         path.to_owned()
     };
+    if model.config().family == ModelFamily::QwenVl {
+        return Err(CheckpointError::NoOwnProjector);
+    }
     if model.language_model.has_lora() {
         return Err(CheckpointError::HasAdapter { path: file });
     }

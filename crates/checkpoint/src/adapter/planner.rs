@@ -37,9 +37,7 @@ pub(super) fn plan(
         .values()
         .map(|tensor| &tensor.module)
         .collect();
-    let naming = modules
-        .iter()
-        .find_map(|name| Layout::of(&format!("{name}.")));
+    let naming = tensors.named_as();
     let has_tower_level = !modules
         .iter()
         .any(|name| name.contains("vision_tower.") && !name.contains("vision_model."));

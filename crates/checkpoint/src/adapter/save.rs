@@ -27,11 +27,14 @@ const PROJECTOR: &str = "multi_modal_projector";
 /// Writes the projector of a model alone, as the original's `mm_projector.bin` in a folder, which [`crate::load_projector`] reads.
 ///
 /// # Errors
-/// The folder cannot be written.
+/// The folder cannot be written, or the model is a Qwen-VL.
 pub fn save_projector(
     model: &GalleryModel,
     folder: impl Into<Destination>,
 ) -> Result<(), CheckpointError> {
+    if model.config().family == ModelFamily::QwenVl {
+        return Err(CheckpointError::NoOwnProjector);
+    }
     let (_, projector) = collect(model);
     let tensors = projector.into_iter();
     let tensors = tensors.map(|(key, tensor)| {
@@ -165,7 +168,8 @@ fn config_json(model: &GalleryModel, modules: Layout) -> Map<String, Value> {
             }
             Layout::Llava => json!(names),
             Layout::QwenVl => {
-                let names: Vec<&str> = targets.iter().map(|&target| qwen_name(target)).collect();
+                let names = targets.iter().map(|&target| modules.target_name(target));
+                let names: Vec<&str> = names.collect();
                 if targets.contains(&LoraTarget::DownProj) {
                     json!(format!(r"transformer\.h\..*\.({})", names.join("|")))
                 } else {
@@ -210,17 +214,6 @@ fn config_json(model: &GalleryModel, modules: Layout) -> Map<String, Value> {
         "use_rslora": use_rslora,
     });
     config.as_object().cloned().unwrap_or_default()
-}
-
-/// A linear of Qwen's blocks, as its finetune.py names it.
-fn qwen_name(target: LoraTarget) -> &'static str {
-    match target {
-        LoraTarget::OProj => "attn.c_proj",
-        LoraTarget::UpProj => "w1",
-        LoraTarget::GateProj => "w2",
-        LoraTarget::DownProj => "mlp.c_proj",
-        other => other.name(),
-    }
 }
 
 /// The most frequent value; of several, the smallest.

@@ -15,9 +15,12 @@ use super::{
 use crate::CheckpointError;
 
 /// Side of the grid of the tower's learned positions, which its code fixes.
-const POSITION_GRID: usize = 16;
+pub(crate) const POSITION_GRID: usize = 16;
 /// Queries of the resampler, which the tokenizer fixes too: the ids between the tags of a picture.
-const QUERIES: usize = 256;
+pub(crate) const QUERIES: usize = 256;
+
+/// Width of the tower's MLP in Qwen-VL-Chat, as a multiple of the tower's: 8192 of 1664.
+const MLP_RATIO: f64 = 4.9231;
 
 /// Reads a config with `model_type` qwen. Defaults are those of the config class of Qwen's code.
 pub(super) fn qwen_vl(
@@ -196,7 +199,6 @@ fn tower(
 pub(crate) fn qwen_vl_json(config: &GalleryModelConfig, dtype: &str) -> Value {
     let (llama, vision) = (&config.llama, &config.vision);
     let long = llama.long_context;
-    let mlp_ratio = vision.intermediate_size as f64 / vision.hidden_size as f64;
     json!({
         "architectures": ["QWenLMHeadModel"],
         "attn_dropout_prob": 0.0,
@@ -235,7 +237,7 @@ pub(crate) fn qwen_vl_json(config: &GalleryModelConfig, dtype: &str) -> Value {
             "image_size": vision.image_size,
             "image_start_id": config.reserved.map(|rows| rows.image),
             "layers": vision.num_hidden_layers,
-            "mlp_ratio": rounded_up(mlp_ratio, vision.hidden_size, vision.intermediate_size),
+            "mlp_ratio": mlp_ratio(vision),
             "output_dim": llama.hidden_size,
             "patch_size": vision.patch_size,
             "width": vision.hidden_size,
@@ -244,11 +246,13 @@ pub(crate) fn qwen_vl_json(config: &GalleryModelConfig, dtype: &str) -> Value {
     })
 }
 
-/// A ratio whose product with the width, rounded down, is the MLP's width again: the division may have rounded it down.
-fn rounded_up(ratio: f64, width: usize, intermediate: usize) -> f64 {
-    if (width as f64 * ratio) as usize == intermediate {
-        ratio
-    } else {
-        ratio.next_up()
-    }
+/// A ratio whose product with the width, rounded down, is the width of the MLP: the model's own if it is one.
+fn mlp_ratio(vision: &VisionConfig) -> f64 {
+    let width = vision.hidden_size as f64;
+    let quotient = vision.intermediate_size as f64 / width;
+    // The division may have rounded the quotient down.
+    let ratios = [MLP_RATIO, quotient, quotient.next_up()];
+    let mut ratios = ratios.into_iter();
+    let exact = ratios.find(|ratio| (width * ratio) as usize == vision.intermediate_size);
+    exact.unwrap_or(quotient)
 }

@@ -5,6 +5,7 @@
 mod key_map;
 mod qwen_vl;
 
+use gallery_gpt_llama::LoraTarget;
 use gallery_gpt_model::ModelFamily;
 use gallery_gpt_text::UnknownName;
 
@@ -72,6 +73,15 @@ impl Layout {
         match family {
             ModelFamily::QwenVl => Self::QwenVl,
             _ => Self::LlavaHf,
+        }
+    }
+
+    /// The name of a linear of the decoder's blocks in adapters of this layout.
+    #[must_use]
+    pub fn target_name(self, target: LoraTarget) -> &'static str {
+        match self {
+            Self::QwenVl => qwen_vl::target_name(target),
+            Self::LlavaHf | Self::LlavaHfNested | Self::Llava => target.name(),
         }
     }
 

@@ -1,5 +1,7 @@
 //! Tensor names of Qwen-VL-Chat, from and to hub names.
 
+use gallery_gpt_llama::LoraTarget;
+
 /// Names in pairs: the hub name, and the model's own.
 type Names = &'static [(&'static str, &'static str)];
 
@@ -91,6 +93,17 @@ const BLOCKS: [(&str, &str, Names); 2] = [
         ],
     ),
 ];
+
+/// A linear of the decoder's blocks, as the model's finetune.py names it.
+pub(super) fn target_name(target: LoraTarget) -> &'static str {
+    match target {
+        LoraTarget::OProj => "attn.c_proj",
+        LoraTarget::UpProj => "w1",
+        LoraTarget::GateProj => "w2",
+        LoraTarget::DownProj => "mlp.c_proj",
+        other => other.name(),
+    }
+}
 
 /// The hub name of a tensor; `None` if the model has no such tensor.
 pub(super) fn hub_key(key: &str) -> Option<String> {

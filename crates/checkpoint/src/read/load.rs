@@ -204,3 +204,65 @@ impl ParamMapper for Filler<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::{Map, json};
+
+    use super::*;
+    use crate::{
+        Layout, LazyTensor, Placement, file::json::write_json, format::pytorch::write::write_pickle,
+    };
+    use gallery_gpt_model::{ParamVisitor, visit_params};
+
+    struct Tensors(Layout, Vec<(String, LazyTensor)>);
+
+    impl ParamVisitor for Tensors {
+        fn visit<const D: usize>(&mut self, path: &str, param: &Param<Tensor<D>>) {
+            if let Some(key) = checkpoint_key(path) {
+                let tensor = LazyTensor::new(param.val(), key.placement, None);
+                self.1.push((self.0.key_of(&key.key), tensor));
+            }
+        }
+    }
+
+    /// As Qwen-VL-Chat is on the hub: pickles with an index, and buffers among the tensors.
+    #[test]
+    fn pickled_shards_of_qwen_are_the_model() {
+        let goldens = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let source = goldens.join("../gallery-gpt/tests/goldens/qwen_basic/model");
+        let (device, options) = (Device::flex(), LoadOptions::default());
+        let (model, report) = load_model(&source, &device, &options).unwrap();
+        let mut tensors = Tensors(report.layout, Vec::new());
+        visit_params(&model, &mut tensors);
+        let buffer = Tensor::<1>::zeros([1], &device);
+        for name in ["attn.masked_bias", "rotary_emb.inv_freq"] {
+            let buffer = LazyTensor::new(buffer.clone(), Placement::Same, None);
+            tensors.1.push((format!("transformer.h.0.{name}"), buffer));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["config.json", "generation_config.json", "qwen.tiktoken"] {
+            std::fs::copy(source.join(name), folder.path().join(name)).unwrap();
+        }
+        let (mut map, mut rest) = (Map::new(), tensors.1);
+        for number in 1..=3 {
+            let file = format!("pytorch_model-{number:05}-of-00003.bin");
+            let later = rest.split_off(rest.len().min(if number < 3 { 20 } else { usize::MAX }));
+            let shard = std::mem::replace(&mut rest, later);
+            assert!(!shard.is_empty());
+            map.extend(shard.iter().map(|(key, _)| (key.clone(), json!(file))));
+            write_pickle(&folder.path().join(&file), &shard).unwrap();
+        }
+        let index = folder.path().join("pytorch_model.bin.index.json");
+        write_json(&index, &json!({ "metadata": {}, "weight_map": map })).unwrap();
+
+        let (again, pickled) = load_model(folder.path(), &device, &options).unwrap();
+        assert_eq!(again.config(), model.config());
+        assert_eq!(pickled.fingerprint, report.fingerprint);
+        assert!(pickled.fingerprint.is_some() && pickled.unused.is_empty());
+        assert_eq!(pickled.ignored.len(), 2, "{:?}", pickled.ignored);
+        assert!(pickled.used.iter().all(|used| used.file != index));
+    }
+}

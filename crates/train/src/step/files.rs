@@ -117,3 +117,47 @@ impl ParamMapper for Filler<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+    use gallery_gpt_llama::LoraConfig;
+    use gallery_gpt_model::GalleryModelConfig;
+
+    use super::*;
+
+    struct Values(Vec<f32>);
+
+    impl ParamVisitor for Values {
+        fn visit<const D: usize>(&mut self, _: &str, param: &Param<Tensor<D>>) {
+            let values = param.val().into_data().convert::<f32>();
+            let values: Vec<f32> = values.try_into_vec().unwrap_or_default();
+            self.0.extend(values);
+        }
+    }
+
+    fn values(model: &GalleryModel) -> Vec<f32> {
+        let mut values = Values(Vec::new());
+        visit_params(model, &mut values);
+        values.0
+    }
+
+    #[test]
+    fn adapters_of_qwen_come_back_from_a_checkpoint() -> Result<(), Box<dyn std::error::Error>> {
+        let device = Device::flex();
+        let base = GalleryModelConfig::tiny_qwen_vl().init(&device);
+        values(&base);
+        let lora = |seed| {
+            let lora = LoraConfig::qwen_vl_chat();
+            LoraConfig { seed, ..lora }
+        };
+        let trained = base.clone().apply_lora(&lora(1));
+        let folder = tempfile::tempdir()?;
+        save_weights(&trained, Some(&"tiny".into()), folder.path())?;
+        let begun = base.apply_lora(&lora(2));
+        assert!(values(&begun) != values(&trained));
+        let again = load_weights(begun, folder.path())?;
+        assert!(values(&again) == values(&trained));
+        Ok(())
+    }
+}

@@ -1,6 +1,8 @@
 //! Folders of Qwen-VL-Chat, with files changed.
 
+mod adapters;
 mod chat;
+mod saving;
 
 use std::path::{Path, PathBuf};
 
