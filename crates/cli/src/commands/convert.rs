@@ -12,7 +12,8 @@ use crate::args::{ModelPaths, OutputModel};
 const EXAMPLES: &str = "\
 Examples:
   gallery-gpt convert --base llava-1.5-7b-hf --layout llava --dtype f16 --output_dir converted
-  gallery-gpt convert --adapter llava-share4v-lora --layout llava_hf --output_dir adapter";
+  gallery-gpt convert --adapter llava-share4v-lora --layout llava_hf --output_dir adapter
+  gallery-gpt convert --base Qwen-VL-Chat --dtype f16 --output_dir converted";
 
 /// Writes a model, or with --adapter an adapter, in another layout or dtype.
 #[derive(Args)]
@@ -22,10 +23,10 @@ pub(crate) struct Arguments {
     model: ModelPaths,
     #[command(flatten)]
     output: OutputModel,
-    /// Names of the tensors: `llava_hf` (an adapter becomes one of PEFT's), `llava_hf_nested` (as transformers 5 names them in memory) or
-    /// llava (the original's).
+    /// Names of the tensors: of a LLaVA `llava_hf` (an adapter becomes one of PEFT's), `llava_hf_nested` (as transformers 5 names them in
+    /// memory) or llava (the original's), of a Qwen-VL `qwen_vl` [default: `llava_hf`, or `qwen_vl`].
     #[arg(long)]
-    layout: Layout,
+    layout: Option<Layout>,
 }
 
 /// Runs the command.
@@ -39,12 +40,15 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let options = paths.load_options(None);
     let (model, report) = load_model(base, &DeviceKind::Cpu.device()?, &options)?;
     say!("{report}");
+    let family = model.config().family;
+    let layout = arguments.layout.unwrap_or(Layout::default_of(family));
+    layout.ensure_stores(family)?;
     let output = output.apart_from([&report.tower.folder]);
     let written = arguments.output.output_dir.display();
     let Some(adapter) = paths.adapter() else {
         let options = SaveOptions {
             dtype: arguments.output.dtype,
-            layout: arguments.layout,
+            layout,
             max_shard_size: arguments.output.max_shard_size,
             companions: Some(base.to_owned()),
         };
@@ -60,7 +64,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         vision_tower: report.tower.named,
         ..AdapterOrigin::default()
     });
-    save_adapter(&model, &origin, output, arguments.layout.into())?;
+    save_adapter(&model, &origin, output, layout.into())?;
     say!("written: {written}");
     Ok(())
 }

@@ -8,9 +8,10 @@ use clap::Args;
 use gallery_gpt::{
     check_device,
     checkpoint::{
-        AdapterFile, AdapterOrigin, Checkpoint, LoadReport, inspect_adapter, verify_folder,
+        AdapterFile, AdapterOrigin, ChatSettings, Checkpoint, Layout, LoadReport, inspect_adapter,
+        verify_folder,
     },
-    llama::LoraTarget,
+    model::{GalleryModelConfig, ModelFamily},
     prelude::*,
 };
 use indicatif::HumanBytes;
@@ -73,7 +74,7 @@ fn show_checkpoint(arguments: &Arguments) -> anyhow::Result<()> {
 {}:",
             adapter.folder.display()
         );
-        show_adapter(&adapter);
+        show_adapter(&adapter, checkpoint.layout());
         problems += adapter.problems.len();
     }
     if problems > 0 {
@@ -109,13 +110,16 @@ fn show_model(checkpoint: &Checkpoint, report: &LoadReport, all: bool) {
     }
     let config = checkpoint.config();
     let (vision, llama) = (&config.vision, &config.llama);
+    let features = match config.family {
+        ModelFamily::QwenVl => "no class token, every layer used".to_owned(),
+        _ => format!("select_layer {}", config.select_layer.0),
+    };
     say!(
-        "  tower {} wide, {} layers, {} px in patches of {}, select_layer {}: {} tokens a picture",
+        "  tower {} wide, {} layers, {} px in patches of {}, {features}: {} tokens a picture",
         vision.hidden_size,
         vision.num_hidden_layers,
         vision.image_size,
         vision.patch_size,
-        config.select_layer.0,
         config.tokens_per_picture()
     );
     say!(
@@ -129,11 +133,48 @@ fn show_model(checkpoint: &Checkpoint, report: &LoadReport, all: bool) {
         config.projector,
         config.aspect_ratio
     );
+    if let Some(chat) = checkpoint.chat_settings() {
+        show_chat(config, chat);
+    }
 }
 
-fn show_adapter(adapter: &AdapterFile) {
+/// Prints what only a Qwen-VL has: its family, its context beyond the one of its training, and how it answers.
+fn show_chat(config: &GalleryModelConfig, chat: &ChatSettings) {
+    if let Some(long) = config.llama.long_context {
+        let switch = |on| if on { "on" } else { "off" };
+        say!(
+            "  {}, trained on {} tokens; beyond them dynamic NTK is {} and log-n attention {}",
+            config.family,
+            long.seq_length,
+            switch(long.dynamic_ntk),
+            switch(long.log_n)
+        );
+    }
+    let generation = &chat.generation;
+    let sampling = if generation.do_sample() {
+        let top_k = match generation.top_k {
+            0 => "off".to_owned(),
+            top_k => top_k.to_string(),
+        };
+        format!(
+            "temperature {}, top_p {}, top_k {top_k}",
+            generation.temperature, generation.top_p
+        )
+    } else {
+        "greedy".to_owned()
+    };
+    say!(
+        "  answers: {sampling}, at most {} tokens, ended by {:?}; earlier turns up to {} tokens",
+        generation.max_new_tokens,
+        config.end_ids,
+        chat.max_window_size
+    );
+}
+
+fn show_adapter(adapter: &AdapterFile, base: Layout) {
     let lora = &adapter.lora;
-    let targets: Vec<&str> = lora.targets.iter().map(LoraTarget::name).collect();
+    let targets = lora.targets.iter();
+    let targets: Vec<&str> = targets.map(|target| base.target_name(target)).collect();
     say!(
         "  {}: rank {}, alpha {}{}, dropout {}, on {}; {} tensors{}",
         adapter.layout,

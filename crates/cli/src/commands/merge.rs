@@ -24,9 +24,10 @@ pub(crate) struct Arguments {
     model: ModelPaths,
     #[command(flatten)]
     output: OutputModel,
-    /// Names of the tensors: `llava_hf`, `llava_hf_nested` (as transformers 5 names them in memory) or llava (the original's).
-    #[arg(long, default_value = "llava_hf")]
-    layout: Layout,
+    /// Names of the tensors: of a LLaVA `llava_hf`, `llava_hf_nested` (as transformers 5 names them in memory) or llava (the original's),
+    /// of a Qwen-VL `qwen_vl` [default: `llava_hf`, or `qwen_vl`].
+    #[arg(long)]
+    layout: Option<Layout>,
 }
 
 /// Runs the command.
@@ -42,6 +43,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let adapter = adapter.context("--adapter is a whole model: there is no adapter to merge")?;
     let gallery = GalleryGpt::load_with(base, &device, &paths.load_options(None))?;
     say!("{}", gallery.report());
+    let family = gallery.model().config().family;
+    let layout = arguments.layout.unwrap_or(Layout::default_of(family));
+    layout.ensure_stores(family)?;
     let gallery = gallery.with_adapter(adapter)?;
     for note in gallery.notes() {
         note!("note: {note}");
@@ -58,7 +62,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .output
             .dtype
             .or(stored.next().map(|used| used.dtype)),
-        layout: arguments.layout,
+        layout,
         max_shard_size: arguments.output.max_shard_size,
         companions: Some(base.to_owned()),
     };

@@ -1,0 +1,141 @@
+//! Folders of Qwen-VL-Chat: described, converted, merged.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Output,
+};
+
+use serde_json::Value;
+
+use super::{program, root};
+
+fn goldens() -> PathBuf {
+    root().join("crates/gallery-gpt/tests/goldens/qwen_basic")
+}
+
+fn base() -> PathBuf {
+    goldens().join("model")
+}
+
+/// The fixtures' adapter, with one file of weights.
+fn adapter(folder: &Path) -> PathBuf {
+    let (source, folder) = (goldens().join("lora/peft"), folder.join("ad"));
+    fs::create_dir(&folder).unwrap();
+    let weights = ["adapter_model.safetensors", "adapter_model.bin"];
+    let weights = weights.into_iter().find(|name| source.join(name).is_file());
+    for name in ["adapter_config.json", weights.unwrap()] {
+        fs::copy(source.join(name), folder.join(name)).unwrap();
+    }
+    folder
+}
+
+fn run(command: &str, flags: &[(&str, &Path)], words: &[&str]) -> Output {
+    let mut program = program(command);
+    program.arg("--base").arg(base()).args(words);
+    for (flag, path) in flags {
+        program.arg(flag).arg(path);
+    }
+    program.output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn config(folder: &Path) -> Value {
+    serde_json::from_slice(&fs::read(folder.join("config.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn a_model_is_described_with_its_context_and_its_answers() {
+    let scratch = tempfile::tempdir().unwrap();
+    let adapter = adapter(scratch.path());
+    let text = said(&run("inspect", &[("--adapter", &adapter)], &[]));
+    for line in [
+        "model: Qwen-VL's layout, 1642052 parameters in 73 tensors (73 bfloat16)",
+        "  tower 48 wide, 3 layers, 224 px in patches of 7, no class token, every layer used: 256 tokens a picture\n",
+        "context 8192; projector resampler of 256 queries; pictures squash\n",
+        "  Qwen-VL, trained on 256 tokens; beyond them dynamic NTK is on and log-n attention on\n",
+        "  answers: temperature 1, top_p 0.3, top_k off, at most 512 tokens, ended by [420, 421, 422]; earlier turns up to 6144 tokens\n",
+        "  PEFT's layout: rank 4, alpha 2, dropout 0, on c_attn attn.c_proj w2 w1; 16 tensors\n",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let text = said(&run("inspect", &[], &["--tensors"]));
+    let line = "  transformer.visual.attn_pool.query bfloat16 65536\n";
+    assert!(text.contains(line), "{text}");
+}
+
+#[test]
+fn a_model_stays_in_its_own_layout() {
+    let scratch = tempfile::tempdir().unwrap();
+    let converted = scratch.path().join("converted");
+    let flags: &[(&str, &Path)] = &[("--output_dir", &converted)];
+    said(&run("convert", flags, &["--dtype", "f16"]));
+    let mut expected = config(&base());
+    expected["torch_dtype"] = "float16".into();
+    for name in ["_name_or_path", "transformers_version"] {
+        expected.as_object_mut().unwrap().remove(name);
+    }
+    expected["rotary_emb_base"] = 10000.0.into();
+    assert_eq!(config(&converted), expected);
+    for name in ["qwen.tiktoken", "generation_config.json"] {
+        assert!(converted.join(name).is_file(), "{name}");
+    }
+
+    let adapter = adapter(scratch.path());
+    let again = scratch.path().join("adapter");
+    let flags = [("--adapter", &*adapter), ("--output_dir", &*again)];
+    said(&run("convert", &flags, &[]));
+    assert!(again.join("adapter_model.safetensors").is_file());
+    let none = scratch.path().join("none");
+    let model: &[(&str, &Path)] = &[("--output_dir", &none)];
+    let of_adapter: &[(&str, &Path)] = &[("--adapter", &adapter), ("--output_dir", &none)];
+    for (command, flags) in [
+        ("convert", model),
+        ("convert", of_adapter),
+        ("merge", of_adapter),
+    ] {
+        for (layout, name) in [("llava_hf", "llava-hf's"), ("llava", "LLaVA's own")] {
+            let output = run(command, flags, &["--layout", layout]);
+            let error = String::from_utf8_lossy(&output.stderr);
+            let words =
+                format!("{name} layout cannot store a model of Qwen-VL; save in its own (qwen_vl)");
+            assert_eq!(output.status.code(), Some(1), "{command}: {error}");
+            assert!(error.contains(&words), "{command}: {error}");
+            assert!(!none.exists());
+        }
+    }
+    // A LLaVA is not saved as a Qwen-VL either, and is in llava-hf's layout by default.
+    let llava = |words: &[&str], folder: &Path| {
+        let mut convert = program("convert");
+        let convert = convert.args(words).arg("--output_dir").arg(folder);
+        convert.output().unwrap()
+    };
+    let output = llava(&["--layout", "qwen_vl"], &none);
+    let error = String::from_utf8_lossy(&output.stderr);
+    let words = "Qwen-VL's layout cannot store a model of LLaVA; save in llava-hf's (llava_hf)";
+    assert!(error.contains(words), "{error}");
+    said(&llava(&[], &none));
+    assert_eq!(config(&none)["model_type"], "llava");
+}
+
+#[test]
+fn a_merged_model_answers_as_with_its_adapter() {
+    let scratch = tempfile::tempdir().unwrap();
+    let adapter = adapter(scratch.path());
+    let merged = scratch.path().join("merged");
+    let flags = [("--adapter", &*adapter), ("--output_dir", &*merged)];
+    let text = said(&run("merge", &flags, &["--dtype", "f32"]));
+    let end = "adapter against merged: differ by at most ";
+    let at = text.find(end).unwrap() + end.len();
+    let differ: f64 = text[at..].split(',').next().unwrap().parse().unwrap();
+    assert!(differ < 4e-4, "{text}");
+    assert_eq!(config(&merged)["model_type"], "qwen");
+    let mut inspect = program("inspect");
+    let output = inspect.arg("--base").arg(&merged).output().unwrap();
+    assert!(said(&output).contains("Qwen-VL's layout"));
+}
