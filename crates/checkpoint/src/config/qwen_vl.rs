@@ -191,6 +191,16 @@ fn tower(
         position_grid: Some(POSITION_GRID),
         ..VisionConfig::qwen_vl()
     };
+    let side = vision.image_size / vision.patch_size;
+    if side > limit::GRID {
+        let what = format!(
+            "is {} with patch_size {}, expected at most {} patches a side",
+            vision.image_size,
+            vision.patch_size,
+            limit::GRID
+        );
+        return Err(fields.wrong("image_size", &what));
+    }
     let image_start_id = size(fields, "image_start_id", limit::ROWS)?;
     Ok((vision, image_start_id))
 }

@@ -2,6 +2,7 @@
 
 mod adapters;
 mod chat;
+mod configs;
 mod saving;
 
 use std::path::{Path, PathBuf};

@@ -63,7 +63,7 @@ fn opens_what_is_hostile() {
 }
 
 /// What a child says of a file or of folders, and its peak of memory in MiB.
-fn opened_apart(path: &Path) -> (Vec<String>, u64) {
+pub(super) fn opened_apart(path: &Path) -> (Vec<String>, u64) {
     let start = Instant::now();
     let child = std::process::Command::new(std::env::current_exe().unwrap())
         .args([

@@ -2,6 +2,7 @@
 
 mod configs;
 mod hostile;
+mod qwen_vl;
 mod weight_files;
 
 use std::path::Path;
