@@ -1,7 +1,8 @@
-//! Opens a checkpoint of the 7B shape: random bf16 weights in shards on disk, 14 GB, deleted at the end.
+//! Opens a checkpoint of the 7B shape: random bf16 weights in shards on disk, 14 GB of LLaVA or 19 GB of Qwen-VL-Chat, deleted at the end.
 //!
 //! ```sh
 //! cargo bench -p gallery-gpt-benches --bench open_7b
+//! cargo bench -p gallery-gpt-benches --bench open_7b -- --family qwen_vl
 //! ```
 //!
 //! Two children of this program are compared, after each other and twice: one reads the files to nowhere, one opens the checkpoint for the
@@ -28,16 +29,16 @@ use burn::{
     module::Param,
     tensor::{Device, Tensor},
 };
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use gallery_gpt::{
-    checkpoint::{Checkpoint, LoadOptions, Placement, checkpoint_key},
+    checkpoint::{Checkpoint, Layout, LoadOptions, Placement, checkpoint_key},
     model::{GalleryModelConfig, ParamVisitor, visit_params},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use safetensors::{Dtype, View};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Opens a checkpoint of the 7B shape.
 #[derive(Parser)]
@@ -46,12 +47,22 @@ struct Arguments {
     /// Folder on the disk to write to; a folder inside it is made, and deleted at the end.
     #[arg(long, default_value = ".")]
     dir: PathBuf,
+    /// The shape: `llava` or `qwen_vl`.
+    #[arg(long, default_value = "llava")]
+    family: Family,
     /// What a child does, and on which folder.
     #[arg(long, num_args = 2, hide = true)]
     child: Option<Vec<String>>,
     /// Given by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Family {
+    Llava,
+    QwenVl,
 }
 
 /// Bytes of a shard, about.
@@ -70,7 +81,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let folder = tempfile::Builder::new()
         .prefix("open-7b-")
         .tempdir_in(&arguments.dir)?;
-    let bytes = write(folder.path())?;
+    let bytes = write(folder.path(), arguments.family)?;
     println!("{:.2} GB of weights", bytes as f64 / 1e9);
     // The other way round the second time: who comes second may find the disk's own cache warm.
     for jobs in [["read", "open"], ["open", "read"]] {
@@ -100,9 +111,9 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Shapes of all parameters by hub name, as a file holds them.
-#[derive(Default)]
+/// Shapes of all parameters by their names in a layout, as a file holds them.
 struct Shapes {
+    layout: Layout,
     shapes: Vec<(String, Vec<usize>)>,
 }
 
@@ -113,7 +124,7 @@ impl ParamVisitor for Shapes {
             if key.placement == Placement::Transposed {
                 shape.reverse();
             }
-            self.shapes.push((key.key, shape));
+            self.shapes.push((self.layout.key_of(&key.key), shape));
         }
     }
 }
@@ -148,9 +159,15 @@ impl View for &Random {
     }
 }
 
-fn write(folder: &Path) -> anyhow::Result<u64> {
-    let config = GalleryModelConfig::gallery_gpt_7b();
-    let mut shapes = Shapes::default();
+fn write(folder: &Path, family: Family) -> anyhow::Result<u64> {
+    let (config, layout) = match family {
+        Family::Llava => (GalleryModelConfig::gallery_gpt_7b(), Layout::LlavaHf),
+        Family::QwenVl => (GalleryModelConfig::qwen_vl_chat(), Layout::QwenVl),
+    };
+    let mut shapes = Shapes {
+        layout,
+        shapes: Vec::new(),
+    };
     visit_params(&config.init(&Device::flex()), &mut shapes);
     let mut shards: Vec<Vec<(String, Random)>> = vec![Vec::new()];
     let (mut size, mut total) = (0, 0);
@@ -187,8 +204,39 @@ fn write(folder: &Path) -> anyhow::Result<u64> {
         folder.join("model.safetensors.index.json"),
         index.to_string(),
     )?;
+    let config = match family {
+        Family::Llava => llava_json(&config),
+        Family::QwenVl => qwen_vl_json(&config),
+    };
+    std::fs::write(folder.join("config.json"), config.to_string())?;
+    Ok(total)
+}
+
+fn qwen_vl_json(config: &GalleryModelConfig) -> Value {
     let (vision, llama) = (&config.vision, &config.llama);
-    let config = json!({
+    json!({
+        "model_type": "qwen",
+        "seq_length": 2048,
+        "hidden_size": llama.hidden_size,
+        "intermediate_size": 2 * llama.intermediate_size,
+        "num_hidden_layers": llama.num_hidden_layers,
+        "vocab_size": llama.vocab_size,
+        "visual": {
+            "width": vision.hidden_size,
+            "layers": vision.num_hidden_layers,
+            "heads": vision.num_attention_heads,
+            "mlp_ratio": 4.9231,
+            "output_dim": llama.hidden_size,
+            "image_size": vision.image_size,
+            "patch_size": vision.patch_size,
+            "image_start_id": 151_857,
+        },
+    })
+}
+
+fn llava_json(config: &GalleryModelConfig) -> Value {
+    let (vision, llama) = (&config.vision, &config.llama);
+    json!({
         "model_type": "llava",
         "image_token_index": llama.vocab_size,
         "text_config": llama,
@@ -200,9 +248,7 @@ fn write(folder: &Path) -> anyhow::Result<u64> {
             "image_size": vision.image_size,
             "patch_size": vision.patch_size,
         },
-    });
-    std::fs::write(folder.join("config.json"), config.to_string())?;
-    Ok(total)
+    })
 }
 
 fn read(folder: &Path) -> anyhow::Result<()> {

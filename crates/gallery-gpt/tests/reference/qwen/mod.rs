@@ -34,10 +34,15 @@ pub(crate) const STAGES: [Stage; 7] = [
 /// Ids between the tags of a picture.
 const PICTURE_IDS: usize = 256;
 
-/// The model in f32. Nothing in its files is missing or unused.
+/// The model in f32.
 fn load(variant: &Variant) -> GalleryModel {
+    load_in(variant, TensorDtype::F32)
+}
+
+/// The model. Nothing in its files is missing or unused.
+fn load_in(variant: &Variant, dtype: TensorDtype) -> GalleryModel {
     let options = LoadOptions {
-        dtype: Some(TensorDtype::F32),
+        dtype: Some(dtype),
         ..LoadOptions::default()
     };
     let (model, report) = load_model(variant.path("model"), &device(), &options).unwrap();

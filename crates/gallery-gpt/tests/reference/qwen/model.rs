@@ -2,6 +2,7 @@
 
 use burn::tensor::Tensor;
 use gallery_gpt::{
+    checkpoint::TensorDtype,
     llama::{LongContext, RowPositions, SequenceLayout},
     model::{GalleryModel, SplicePlan},
     projector::{Projector, Resampler},
@@ -9,7 +10,7 @@ use gallery_gpt::{
 };
 use serde_json::Value;
 
-use super::{load, pixels, placeholders};
+use super::{load, load_in, pixels, placeholders};
 use crate::{
     case::Case,
     fixtures::{Golden, Variant, assert_close, distance, ids, list, rows, text, values},
@@ -31,6 +32,7 @@ pub(crate) fn cases(variant: &Variant) -> Vec<Case> {
     [
         Case::new("vision", check_vision),
         Case::new("switches", check_switches),
+        Case::new("bf16", check_bf16),
     ]
     .into_iter()
     .chain(logits)
@@ -188,21 +190,37 @@ fn compare(
     padding: &[usize],
     bound: f32,
 ) {
+    for (row, position, worst) in differences(found, golden, kept, padding) {
+        assert!(
+            worst <= bound,
+            "{what}: row {row}, position {position} differs by {worst:e}, allowed is {bound:e}"
+        );
+    }
+}
+
+/// Row, position and largest difference of every position that was kept.
+fn differences(
+    found: Tensor<3>,
+    golden: &Golden,
+    kept: &[Vec<i64>],
+    padding: &[usize],
+) -> impl Iterator<Item = (usize, i64, f32)> {
     let [_, seq, width] = found.dims();
     let found = values(found);
     let of_row = golden.shape[1];
-    for (row, positions) in kept.iter().enumerate() {
-        for (nth, &position) in positions.iter().enumerate().filter(|(_, at)| **at >= 0) {
+    let places = kept.iter().enumerate().flat_map(|(row, positions)| {
+        let positions = positions.iter().enumerate();
+        positions.map(move |(nth, &position)| (row, nth, position))
+    });
+    places
+        .filter(|&(_, _, position)| position >= 0)
+        .map(move |(row, nth, position)| {
             let at = row * seq + position as usize - padding[row];
             let ours = &found[at * width..(at + 1) * width];
             let stored = (row * of_row + nth) * width;
             let worst = distance(ours, &golden.values[stored..stored + width]);
-            assert!(
-                worst <= bound,
-                "{what}: row {row}, position {position} differs by {worst:e}, allowed is {bound:e}"
-            );
-        }
-    }
+            (row, position, worst)
+        })
 }
 
 fn check_logits(variant: &Variant, name: &str) {
@@ -244,6 +262,37 @@ fn check_logits(variant: &Variant, name: &str) {
         let decoder = &model.language_model;
         let states = decoder.forward_with_layout(input.embeds.clone(), &layout);
         check(format!("{name}.logits"), decoder.logits(states), LOGITS);
+    }
+}
+
+/// Logits with everything in bf16, against the original's in f32: not further from them than three times what the original's own bf16 is.
+fn check_bf16(variant: &Variant) {
+    let model = load_in(variant, TensorDtype::BF16);
+    let expected = variant.tensors("expected/expected.safetensors");
+    let cases = variant.json("expected/cases.json");
+    let mut compared = 0;
+    for (name, case) in cases["cases"].as_object().unwrap() {
+        let Some(theirs) = case["bf16_compute_max_abs_logit_difference"].as_f64() else {
+            continue;
+        };
+        let input = input(variant, &model, case);
+        let kept = rows(&case["kept_positions"]);
+        let golden = &expected[&format!("{name}.logits")];
+        let found = logits(&model, case, &input);
+        let worst = differences(found, golden, &kept, &input.padding)
+            .map(|(_, _, worst)| worst)
+            .fold(0.0, f32::max);
+        variant.measured(&format!(
+            "{name} in bf16: {worst:.2}, the original's {theirs:.2}"
+        ));
+        assert!(
+            worst > 0.0 && f64::from(worst) <= 3.0 * theirs,
+            "{name}: {worst}"
+        );
+        compared += 1;
+    }
+    if compared == 0 {
+        variant.measured("no figure of bf16 to compare with");
     }
 }
 
