@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{load, load_in, pixels, placeholders};
 use crate::{
     case::Case,
-    fixtures::{Golden, Variant, assert_close, distance, ids, list, rows, text, values},
+    fixtures::{Golden, Variant, assert_close, distance, ids, list, rows, say, text, values},
 };
 
 const FEATURES: f32 = 5e-5;
@@ -73,6 +73,7 @@ fn check_vision(variant: &Variant) {
             _ => values(found),
         };
         let worst = distance(&found, &golden.values);
+        say(&format!("{} differs by {worst:.1e}", variant.at(key)));
         assert!(
             worst <= FEATURES,
             "{}: differs by {worst:e}",
@@ -190,12 +191,15 @@ fn compare(
     padding: &[usize],
     bound: f32,
 ) {
+    let mut largest = 0.0_f32;
     for (row, position, worst) in differences(found, golden, kept, padding) {
+        largest = largest.max(worst);
         assert!(
             worst <= bound,
             "{what}: row {row}, position {position} differs by {worst:e}, allowed is {bound:e}"
         );
     }
+    say(&format!("{what} differs by at most {largest:.1e}"));
 }
 
 /// Row, position and largest difference of every position that was kept.
