@@ -1,4 +1,4 @@
-//! Writes a small random model in every layout and lets transformers, peft and torch open it and compare logits.
+//! Writes a small random model of each family in every layout and lets transformers, peft and torch open it and compare logits.
 //!
 //! ```sh
 //! python3 -m venv .venv && .venv/bin/pip install torch transformers peft safetensors
@@ -19,7 +19,8 @@ use gallery_gpt::{
     checkpoint::{AdapterLayout, Layout, SaveOptions, save_adapter, save_model},
     llama::LoraConfig,
     model::{GalleryModel, GalleryModelConfig},
-    vision::ImageProcessorConfig,
+    projector::ProjectorKind,
+    vision::{ImageProcessorConfig, PixelValues, VisionConfig},
 };
 use gallery_gpt_scenes::{Scene, paint};
 use serde_json::json;
@@ -40,13 +41,16 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let folder = tempfile::tempdir()?;
     write(folder.path())?;
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/opens_in_python.py");
-    let status = Command::new(&arguments.python)
-        .arg(script)
-        .arg(folder.path())
-        .status()
-        .with_context(|| arguments.python.display().to_string())?;
-    ensure!(status.success(), "Python did not open everything");
+    write_qwen(folder.path())?;
+    for script in ["opens_in_python.py", "opens_qwen_in_python.py"] {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
+        let status = Command::new(&arguments.python)
+            .arg(script)
+            .arg(folder.path())
+            .status()
+            .with_context(|| arguments.python.display().to_string())?;
+        ensure!(status.success(), "Python did not open everything");
+    }
     Ok(())
 }
 
@@ -102,10 +106,6 @@ fn write(folder: &Path) -> anyhow::Result<()> {
             id => vec![id],
         })
         .collect();
-    let numbers = |tensor: Tensor<3>| -> anyhow::Result<Vec<f32>> {
-        let data = tensor.into_data().try_into_vec();
-        data.map_err(|error| anyhow::anyhow!("{error:?}"))
-    };
     let case = json!({
         "input_ids": [expanded],
         "words": words,
@@ -116,6 +116,53 @@ fn write(folder: &Path) -> anyhow::Result<()> {
     });
     std::fs::write(folder.join("case.json"), case.to_string())?;
     Ok(())
+}
+
+/// The same of Qwen-VL-Chat's architecture, with a text that is short enough for every switch of its context to be off.
+fn write_qwen(folder: &Path) -> anyhow::Result<()> {
+    let device = Device::flex();
+    let tiny = GalleryModelConfig::tiny_qwen_vl();
+    let config = GalleryModelConfig {
+        vision: VisionConfig {
+            position_grid: Some(16),
+            ..tiny.vision.clone()
+        },
+        projector: ProjectorKind::Resampler { queries: 256 },
+        ..tiny
+    };
+    let base = config.init(&device);
+    let ids = vec![5, 6, 7, 8, 9, 10, 300, 12];
+    let pictures: [PixelValues; 0] = [];
+    let plan = base.plan(std::slice::from_ref(&ids), &pictures)?;
+    let logits = |model: &GalleryModel| model.forward(&plan, None);
+    let options = SaveOptions {
+        layout: Layout::QwenVl,
+        max_shard_size: 400_000,
+        ..SaveOptions::default()
+    };
+    let before = logits(&base);
+    save_model(&base, folder.join("qwen"), &options)?;
+    let lora = LoraConfig {
+        rank: 4,
+        ..LoraConfig::qwen_vl_chat()
+    };
+    let adapted = burn::module::Module::map(base.apply_lora(&lora), &mut Nudge);
+    let path = folder.join("qwen_adapter");
+    save_adapter(&adapted, &"qwen".into(), path, AdapterLayout::Peft)?;
+    let after = logits(&adapted);
+    save_model(&adapted.merge_lora(), folder.join("qwen_merged"), &options)?;
+    let case = json!({
+        "input_ids": [ids],
+        "logits": numbers(before)?,
+        "adapter_logits": numbers(after)?,
+    });
+    std::fs::write(folder.join("qwen.json"), case.to_string())?;
+    Ok(())
+}
+
+fn numbers(tensor: Tensor<3>) -> anyhow::Result<Vec<f32>> {
+    let data = tensor.into_data().try_into_vec();
+    data.map_err(|error| anyhow::anyhow!("{error:?}"))
 }
 
 /// Moves every adapter's B off zero.
