@@ -377,7 +377,8 @@ impl GalleryGpt {
     }
 
     /// As [`GalleryGpt::describe`], calling `on_piece` with each piece of text as it is generated;
-    /// `Break` ends the answer. Returns the text so far.
+    /// `Break` ends the answer. Returns the text so far. Tags of regions, which a piece may end in the
+    /// middle of, stay in it.
     ///
     /// # Errors
     /// The picture cannot be read, or the prompt does not fit the context.
@@ -406,7 +407,7 @@ impl GalleryGpt {
             .with_picture_cache(&self.pictures)
     }
 
-    /// As [`GalleryGpt::describe`], as a stream of pieces of text.
+    /// As [`GalleryGpt::describe_with`], as a stream of pieces of text.
     ///
     /// # Errors
     /// The picture cannot be read, or the prompt does not fit the context.
