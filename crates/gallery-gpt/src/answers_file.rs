@@ -19,7 +19,7 @@ use crate::{
 const WRITTEN_BY: &str = "written_by";
 
 /// Files beside the weights that influence answers.
-const COMPANIONS: [&str; 7] = [
+const COMPANIONS: [&str; 8] = [
     "tokenizer.json",
     "tokenizer.model",
     "tokenizer_config.json",
@@ -27,6 +27,7 @@ const COMPANIONS: [&str; 7] = [
     "preprocessor_config.json",
     "processor_config.json",
     "generation_config.json",
+    "qwen.tiktoken",
 ];
 
 /// Files that an adapter's folder may contain.

@@ -16,12 +16,13 @@ pub struct BaseIdentity {
 }
 
 /// Files beside a model's weights that change what it computes.
-const BESIDE: [&str; 9] = [
+const BESIDE: [&str; 10] = [
     "added_tokens.json",
     "config.json",
     "generation_config.json",
     "preprocessor_config.json",
     "processor_config.json",
+    "qwen.tiktoken",
     "special_tokens_map.json",
     "tokenizer.json",
     "tokenizer.model",

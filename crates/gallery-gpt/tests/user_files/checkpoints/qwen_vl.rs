@@ -1,7 +1,9 @@
-//! Absurd configs of Qwen-VL-Chat cost little memory and time.
+//! Folders of Qwen-VL-Chat: absurd configs cost little memory and time, and changed files are noticed.
 
 use std::path::PathBuf;
 
+use burn::tensor::Device;
+use gallery_gpt::{GalleryGpt, model::GenerationConfig};
 use serde_json::{Value, json};
 
 use super::{hostile::opened_apart, read, write};
@@ -144,4 +146,28 @@ fn absurd_configs_of_qwen_are_refused_at_once() {
             "{kind}: {peak} MiB, {normal} for the model itself"
         );
     }
+}
+
+#[test]
+fn another_tokenizer_is_told_from_the_base() {
+    let folder = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(source()).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, folder.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let known = || {
+        let gallery = GalleryGpt::load(folder.path(), &Device::flex()).unwrap();
+        let written_by = gallery.written_by(&GenerationConfig::greedy(1)).unwrap();
+        (gallery.report().identity().unwrap(), written_by)
+    };
+    let (identity, written_by) = known();
+    let path = folder.path().join("qwen.tiktoken");
+    let lines = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, lines.replace('\n', "\r\n")).unwrap();
+    let (later, then) = known();
+    assert_eq!(
+        later.differences(&identity),
+        ["the base's qwen.tiktoken is not the same"]
+    );
+    assert_ne!(then, written_by);
 }
