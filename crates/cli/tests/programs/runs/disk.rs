@@ -64,12 +64,12 @@ fn a_disk_without_room_for_the_run_is_refused_before_the_first_step() {
     let said = text(&output.stdout);
     assert!(!said.contains("loss"), "no step was taken: {said}");
 
-    // What it asked for is enough for the whole run, and a tenth less is refused.
-    let kilobytes = needed * 1e6 / 1024.0;
-    let enough = on_a_disk(&site, (kilobytes * 1.02) as u64, "disk", &command);
+    // What it asked for is enough for the whole run, and a tenth less is refused. The message rounds to a tenth of a megabyte.
+    let kilobytes = |megabytes: f64| (megabytes * 1e6 / 1024.0) as u64;
+    let enough = on_a_disk(&site, kilobytes(needed + 0.2), "disk", &command);
     let said = succeeded(&enough);
     assert!(said.contains("loss"), "{said}");
-    let less = on_a_disk(&site, (kilobytes * 0.9) as u64, "disk", &command);
+    let less = on_a_disk(&site, kilobytes(needed * 0.9), "disk", &command);
     let error = refused(&less);
     assert!(error.contains("is on a disk with "), "{error}");
 }
