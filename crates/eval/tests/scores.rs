@@ -276,6 +276,10 @@ fn comparisons_find_the_better_system() {
         "Best of good",
         "Worst of good",
         "Most improved of good",
+        // The legend, and the links to the parts.
+        "words that a reference has too",
+        "href=\"#worst\"",
+        "id=\"worst\"",
         "METEOR",
     ] {
         assert!(page.contains(name), "{name}");

@@ -315,13 +315,18 @@ impl Drop for Running {
     }
 }
 
+/// The number that is written with the digits of this one: 0.2, where a conversion gives 0.20000000298023224.
+fn as_written(number: f32) -> Option<f64> {
+    number.to_string().parse().ok()
+}
+
 impl Server {
     fn description(&self) -> Value {
         json!({
             "id": self.name, "object": "model", "created": self.started, "owned_by": "gallery-gpt",
             "max_model_len": self.context,
             "defaults": {
-                "temperature": self.defaults.temperature,
+                "temperature": as_written(self.defaults.temperature),
                 "max_tokens": self.defaults.max_new_tokens,
             },
         })

@@ -192,9 +192,12 @@ fn the_originals_names_are_aliases() {
             "d",
             "--image_folder",
             "i",
+            "--epochs",
+            "2",
         ],
     );
     for line in [
+        "num_train_epochs = 2",
         "template = \"v1\"\n",
         "base = \"b\"\n",
         "data = \"d\"\n",

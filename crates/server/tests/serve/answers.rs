@@ -122,6 +122,18 @@ fn request_of(changes: &Value, max_tokens: usize) -> Value {
 }
 
 #[test]
+fn a_model_says_its_defaults_in_the_digits_they_were_given_in() {
+    let defaults = GenerationConfig {
+        temperature: 0.2,
+        ..GenerationConfig::greedy(90)
+    };
+    let server = start_by_default(defaults, limits(), connections(), Access::default());
+    let found = ask(server.address, "GET", "/v1/models", &[]).unwrap();
+    let expected = json!({ "temperature": 0.2, "max_tokens": 90 });
+    assert_eq!(found.json()["data"][0]["defaults"], expected);
+}
+
+#[test]
 fn more_tokens_than_the_limit_end_by_length() {
     let server = start(limits());
     // At this temperature the end of an answer is no likelier than any other token.
