@@ -3,7 +3,7 @@
 use gallery_gpt::{
     model::{FinishReason, GenerationError},
     prelude::*,
-    text::{IMAGE_PLACEHOLDER, IMAGE_TOKEN, Role, image_question, literal_image},
+    text::{AnswerRegions, IMAGE_PLACEHOLDER, IMAGE_TOKEN, Role, image_question, literal_image},
 };
 use serde_json::{Value, json};
 
@@ -143,6 +143,16 @@ fn finish_reason(finish: FinishReason) -> &'static str {
     }
 }
 
+/// A response, with what the answer points at, if it does, and its text without the tags for that. The answer itself keeps its tags: a client
+/// sends them back in the next turn.
+fn with_regions(mut response: Value, found: &AnswerRegions) -> Value {
+    if !found.regions.is_empty() {
+        response["regions"] = json!(found.regions);
+        response["text"] = json!(found.text);
+    }
+    response
+}
+
 impl Reply {
     /// The whole answer. `notes` tell the client about its pictures.
     pub(crate) fn completion(
@@ -151,6 +161,7 @@ impl Reply {
         notes: &[String],
         finish: FinishReason,
         usage: Usage,
+        regions: &AnswerRegions,
     ) -> Value {
         let mut answer = json!({
             "id": self.id, "object": "chat.completion", "created": self.created, "model": self.model,
@@ -165,7 +176,7 @@ impl Reply {
         if !notes.is_empty() {
             answer["notes"] = json!(notes);
         }
-        answer
+        with_regions(answer, regions)
     }
 
     fn chunk(&self, choices: &Value, usage: Value) -> Value {
@@ -195,15 +206,46 @@ impl Reply {
     }
 
     /// The last chunk of the answer.
-    pub(crate) fn end(&self, finish: FinishReason) -> Value {
+    pub(crate) fn end(&self, finish: FinishReason, regions: &AnswerRegions) -> Value {
         let choice = json!([{
             "index": 0, "delta": {}, "logprobs": null, "finish_reason": finish_reason(finish),
         }]);
-        self.chunk(&choice, Value::Null)
+        with_regions(self.chunk(&choice, Value::Null), regions)
     }
 
     /// The chunk with the usage, after the last one, for requests that ask for it.
     pub(crate) fn usage(&self, usage: Usage) -> Value {
         self.chunk(&json!([]), usage.json())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gallery_gpt::text::answer_regions;
+
+    use super::*;
+
+    #[test]
+    fn a_response_says_what_its_answer_points_at() {
+        let reply = Reply {
+            id: "x".to_owned(),
+            created: 0,
+            model: "m".to_owned(),
+        };
+        let usage = Usage {
+            prompt: 1,
+            completion: 2,
+        };
+        let tagged = "<ref>A boat</ref><box>(1,2),(3,4)</box> lies still.";
+        let found = answer_regions(tagged);
+        let whole = reply.completion(tagged, &[], FinishReason::Stop, usage, &found);
+        let expected = json!([{ "name": "A boat", "shapes": [{ "box": [[1, 2], [3, 4]] }] }]);
+        for response in [&whole, &reply.end(FinishReason::Stop, &found)] {
+            assert_eq!(response["regions"], expected);
+            assert_eq!(response["text"], "A boat lies still.");
+        }
+        assert_eq!(whole["choices"][0]["message"]["content"], tagged);
+        let plain = reply.end(FinishReason::Stop, &answer_regions("A boat."));
+        assert!(plain.get("regions").is_none() && plain.get("text").is_none());
     }
 }

@@ -10,7 +10,7 @@ const say = (text, bad = false) => { said.textContent = text; said.classList.tog
 const refresh = () => {
   ask.textContent = running ? 'Stop' : 'Ask';
   ask.disabled = !picture && !running;
-  look.disabled = !asked || !phrase.value.trim() || !!running;
+  look.disabled = !asked || look.hidden || !phrase.value.trim() || !!running;
 };
 const show = (address, alt) => {
   const image = new Image();
@@ -98,7 +98,7 @@ const write = () => alone(async signal => {
   }, signal);
   if (!response.ok) throw new Error(await trouble(response));
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = '', written = 0, ended = false, cut = false, notes = [];
+  let rest = '', written = 0, ended = false, cut = false, notes = [], pointed = null;
   for (;;) {
     const { value, done } = await reader.read();
     if (done) break;
@@ -111,6 +111,7 @@ const write = () => alone(async signal => {
       const chunk = JSON.parse(data);
       if (chunk.error) throw new Error(chunk.error.message);
       notes = chunk.notes ?? notes;
+      if (chunk.regions) pointed = chunk;
       const piece = chunk.choices[0]?.delta?.content;
       if (piece) {
         if (!answer.textContent) say('writing');
@@ -123,10 +124,15 @@ const write = () => alone(async signal => {
   if (!ended) throw new Error('the connection broke before the answer was complete');
   answer.normalize();
   asked = { question: text, answer: answer.textContent };
+  if (pointed) {
+    answer.textContent = pointed.text;
+    if (title.shown) await point(pointed.regions);
+    notes = [`outlined: ${names(pointed.regions)}`, ...notes];
+  }
   // Once, and complete: a screen reader would stutter at every piece.
   aloud.textContent = answer.textContent;
   const seconds = ((performance.now() - began) / 1000).toFixed(1);
-  say([`${written} tokens in ${seconds} s${cut ? ', cut there' : ''}; select words of the answer to see their attention map`, ...notes].join('. '));
+  say([`${written} tokens in ${seconds} s${cut ? ', cut there' : ''}${look.hidden ? '' : '; select words of the answer to see their attention map'}`, ...notes].join('. '));
 });
 
 const attend = words => alone(async signal => {
@@ -139,11 +145,48 @@ const attend = words => alone(async signal => {
   say(`bright: more attention than usual while “${words}” was generated. A trace of the model, not an explanation.`);
 });
 
+// The painting with what an answer points at: outlines, each with its number, from 0 to 999 of width and height.
+const COLORS = ['#e63946', '#2a78d6', '#1b9358', '#f59e0b', '#9b51e0', '#14a0aa'];
+async function point(regions) {
+  const image = new Image();
+  image.src = picture;
+  await image.decode();
+  const canvas = document.createElement('canvas'), pen = canvas.getContext('2d');
+  [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+  pen.drawImage(image, 0, 0);
+  const size = Math.max(14, Math.round(Math.min(canvas.width, canvas.height) / 24));
+  pen.lineWidth = Math.max(2, size / 7);
+  pen.font = `600 ${size}px sans-serif`;
+  pen.textBaseline = 'top';
+  const place = ([x, y]) => [x * canvas.width / 1000, y * canvas.height / 1000];
+  regions.forEach(({ shapes }, at) => {
+    pen.strokeStyle = pen.fillStyle = COLORS[at % COLORS.length];
+    for (const { box, quad } of shapes) {
+      const corners = (box ? [box[0], [box[1][0], box[0][1]], box[1], [box[0][0], box[1][1]]] : quad).map(place);
+      pen.beginPath();
+      corners.forEach(corner => pen.lineTo(...corner));
+      pen.closePath();
+      pen.stroke();
+      const number = String(at + 1), wide = pen.measureText(number).width + size / 2;
+      const left = Math.max(0, Math.min(corners[0][0], canvas.width - wide)), top = Math.max(0, Math.min(corners[0][1], canvas.height - size * 1.2));
+      pen.fillRect(left, top, wide, size * 1.2);
+      pen.fillStyle = '#fff';
+      pen.fillText(number, left + size / 4, top + size / 10);
+      pen.fillStyle = pen.strokeStyle;
+    }
+  });
+  show(canvas.toDataURL(), `Painting: ${title.name}, with outlines: ${names(regions)}`);
+  back.hidden = false;
+}
+const names = regions => regions.map(({ name }, at) => `${at + 1} ${name ?? 'without a name'}`).join(', ');
+
 // The model's name and its default settings.
 async function introduce() {
   const response = await fetch('/v1/models', { headers: headers() }).catch(() => null);
   if (!response?.ok) return say(response ? await trouble(response) : 'the server does not answer', true);
-  const { id, defaults } = (await response.json()).data[0];
+  const { id, defaults, attention_maps: maps } = (await response.json()).data[0];
+  for (const part of [phrase, look]) part.hidden = !maps;
+
   model.textContent = id;
   temperature.placeholder = defaults.temperature;
   tokens.placeholder = tokens.max = defaults.max_tokens;

@@ -21,6 +21,7 @@ use axum::{
 use gallery_gpt::{
     model::CancelToken,
     prelude::*,
+    projector::ProjectorKind,
     report::{Color, color_rules},
     text::Role,
     vision::ImageLimits,
@@ -58,6 +59,8 @@ pub struct Limits {
 struct Server {
     name: String,
     context: usize,
+    /// Whether a picture's tokens are its patches, so that attention to them can be drawn.
+    has_patches: bool,
     defaults: GenerationConfig,
     limits: Limits,
     request: RequestLimits,
@@ -84,6 +87,8 @@ pub fn serve(
 ) -> (Router, std::thread::JoinHandle<()>) {
     let (jobs, queue) = mpsc::channel(limits.queue);
     let context = gallery.model().config().llama.max_position_embeddings;
+    let projector = gallery.model().config().projector;
+    let has_patches = !matches!(projector, ProjectorKind::Resampler { .. });
     let request = RequestLimits {
         text: context.saturating_mul(longest_token(&gallery)),
         pictures: limits.pictures,
@@ -93,6 +98,7 @@ pub fn serve(
     let server = Server {
         name,
         context,
+        has_patches,
         defaults,
         request,
         room: Room::new(limits.body),
@@ -206,8 +212,12 @@ async fn completions(
         match event {
             Event::Piece(piece) => text.push_str(&piece),
             Event::Notes(said) => notes = said,
-            Event::End { finish, usage } => {
-                let answer = reply.completion(text.trim(), &notes, finish, usage);
+            Event::End {
+                finish,
+                usage,
+                regions,
+            } => {
+                let answer = reply.completion(text.trim(), &notes, finish, usage, &regions);
                 return Ok(Json(answer).into_response());
             }
             Event::Overlay(_) => {}
@@ -235,8 +245,12 @@ fn chunks(
                     let first = !std::mem::replace(&mut begun, true);
                     (vec![reply.piece(&piece, first).to_string()], false)
                 }
-                Ok(Event::End { finish, usage }) => {
-                    let mut last = vec![reply.end(finish).to_string()];
+                Ok(Event::End {
+                    finish,
+                    usage,
+                    regions,
+                }) => {
+                    let mut last = vec![reply.end(finish, &regions).to_string()];
                     last.extend(include_usage.then(|| reply.usage(usage).to_string()));
                     last.push("[DONE]".to_owned());
                     (last, true)
@@ -325,6 +339,7 @@ impl Server {
         json!({
             "id": self.name, "object": "model", "created": self.started, "owned_by": "gallery-gpt",
             "max_model_len": self.context,
+            "attention_maps": self.has_patches,
             "defaults": {
                 "temperature": as_written(self.defaults.temperature),
                 "max_tokens": self.defaults.max_new_tokens,

@@ -9,6 +9,7 @@ use std::{
 use gallery_gpt::{
     model::{CancelToken, FinishReason, GenerationError},
     prelude::*,
+    text::AnswerRegions,
     vision::{ImageError, ImageLimits, ImageProcessor, PixelValues},
 };
 use image::{ImageFormat, RgbImage};
@@ -49,6 +50,8 @@ pub(crate) enum Event {
     End {
         finish: FinishReason,
         usage: Usage,
+        /// What the answer points at, and its text without the tags for that.
+        regions: AnswerRegions,
     },
     Overlay(Vec<u8>),
     Refused(Refusal),
@@ -157,6 +160,7 @@ impl Job {
         let generation = stream.finish();
         let completion = generation.ids.len() + usize::from(generation.stop_id.is_some());
         let _ = self.events.send(Event::End {
+            regions: gallery.answer_with_regions(&generation),
             finish: generation.finish,
             usage: Usage {
                 prompt: prompt_tokens,

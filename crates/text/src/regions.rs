@@ -2,6 +2,8 @@
 
 use std::{fmt, ops::Range};
 
+use serde::Serialize;
+
 /// One more than the largest coordinate: coordinates are thousandths of the picture's width and height.
 pub const REGION_SCALE: u16 = 1000;
 
@@ -9,7 +11,8 @@ pub const REGION_SCALE: u16 = 1000;
 pub type RegionPoint = [u16; 2];
 
 /// An outline in a picture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RegionShape {
     /// `<box>(x1,y1),(x2,y2)</box>`: two opposite corners, the upper left one first as a rule.
     Box([RegionPoint; 2]),
@@ -18,7 +21,7 @@ pub enum RegionShape {
 }
 
 /// What an answer points at: a name and where it is, perhaps at several places.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Region {
     /// The text of the `<ref>` right before the shapes.
     pub name: Option<String>,

@@ -15,7 +15,7 @@ use gallery_gpt::{
     draw_regions,
     model::{CancelToken, FinishReason, GenerationError},
     prelude::*,
-    text::{AnswerRegions, Region, RegionShape},
+    text::AnswerRegions,
 };
 use image::ImageFormat;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -335,7 +335,7 @@ fn answer_all(
                 ];
                 let fields = fields.map(|(field, value)| (field.to_owned(), value));
                 let regions = (!answer.regions.is_empty())
-                    .then(|| ("regions".to_owned(), regions_json(&answer.regions)));
+                    .then(|| ("regions".to_owned(), json!(answer.regions)));
                 if !output.push(fields.into_iter().chain(regions).collect())? {
                     break;
                 }
@@ -373,17 +373,4 @@ fn answer_all(
         );
     }
     Ok(())
-}
-
-/// What an answer points at: names, and corners in thousandths of the picture's width and height.
-fn regions_json(regions: &[Region]) -> Value {
-    let shape = |shape: &RegionShape| match shape {
-        RegionShape::Box(corners) => json!({ "box": corners }),
-        RegionShape::Quad(corners) => json!({ "quad": corners }),
-    };
-    let each = regions.iter().map(|region| {
-        let shapes: Vec<Value> = region.shapes.iter().map(shape).collect();
-        json!({ "name": region.name, "shapes": shapes })
-    });
-    each.collect()
 }

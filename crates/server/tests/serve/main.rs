@@ -6,13 +6,14 @@ mod access;
 mod answers;
 mod browser;
 mod page;
+mod qwen_vl;
 mod refusals;
 mod slow_clients;
 
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -80,7 +81,23 @@ fn start_by_default(
     connections: ConnectionLimits,
     access: Access,
 ) -> Running {
-    let base = datasets().join("tiny-base");
+    start_of(
+        &datasets().join("tiny-base"),
+        defaults,
+        limits,
+        connections,
+        access,
+    )
+}
+
+/// A server of some model.
+fn start_of(
+    base: &Path,
+    defaults: GenerationConfig,
+    limits: Limits,
+    connections: ConnectionLimits,
+    access: Access,
+) -> Running {
     let gallery = Arc::new(GalleryGpt::load(base, &Device::flex()).unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
