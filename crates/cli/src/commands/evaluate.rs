@@ -19,7 +19,7 @@ use gallery_gpt::{
     },
     model::CancelToken,
     prelude::*,
-    text::Role,
+    text::{Role, answer_regions},
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -289,6 +289,7 @@ fn predictions(
             predictions = predictions.with_questions(questions)?;
         }
         let name = &file.name;
+        predictions = without_tags(predictions, name);
         match predictions.naming(paintings) {
             Naming::Pictures => {}
             Naming::Stems => {
@@ -316,6 +317,23 @@ fn constant(paintings: &[TestPainting]) -> anyhow::Result<Predictions> {
         predictions.push(painting_name(painting), text.as_str());
     }
     Ok(predictions)
+}
+
+/// Texts as they are scored: without the tags of regions that Qwen-VL-Chat writes.
+fn without_tags(predictions: Predictions, name: &str) -> Predictions {
+    let mut tagged = 0;
+    let predictions = predictions.map_texts(|text| {
+        let plain = answer_regions(&text).text;
+        if plain == text.trim() {
+            return text;
+        }
+        tagged += 1;
+        plain
+    });
+    if tagged > 0 {
+        note!("{tagged} texts of {name} have tags of regions, which are taken out before scoring");
+    }
+    predictions
 }
 
 fn newest_adapter() -> Option<PathBuf> {

@@ -6,7 +6,7 @@ use std::{
     process::Output,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{program, root};
 
@@ -138,4 +138,70 @@ fn a_merged_model_answers_as_with_its_adapter() {
     let mut inspect = program("inspect");
     let output = inspect.arg("--base").arg(&merged).output().unwrap();
     assert!(said(&output).contains("Qwen-VL's layout"));
+}
+
+#[test]
+fn its_row_of_the_table_is_scored_without_tags() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path();
+    // Two paintings of the sample's test set, and imported texts about them, one with tags.
+    let references = root().join("datasets/painting-form-mini/formalanalysis_test_gpt.json");
+    let records: Vec<Value> = serde_json::from_slice(&fs::read(references).unwrap()).unwrap();
+    let few = folder.join("few.json");
+    fs::write(&few, serde_json::to_vec(&records[..2]).unwrap()).unwrap();
+    let texts = |name: &str, first: &str| {
+        let lines = [first, "A wall in brown."].into_iter().zip(&records);
+        let lines = lines.map(|(text, record)| {
+            let line = json!({ "image": record["image"], "text": text });
+            format!("{line}\n")
+        });
+        let file = folder.join(name);
+        fs::write(&file, lines.collect::<String>()).unwrap();
+        format!("{}={}", name.replace(".jsonl", ""), file.display())
+    };
+    let tagged = texts(
+        "tagged.jsonl",
+        "<ref>The bottle</ref><box>(1,2),(3,4)</box> stands at the left.",
+    );
+    let plain = texts("plain.jsonl", "The bottle stands at the left.");
+    let output = program("evaluate")
+        .arg("--model-path")
+        .arg(base())
+        .arg("--references")
+        .arg(&few)
+        .args(["--predictions", &tagged, "--predictions", &plain])
+        .arg("--output_dir")
+        .arg(folder.join("out"))
+        .args([
+            "--max_new_tokens",
+            "8",
+            "--temperature",
+            "0",
+            "--resamples",
+            "10",
+        ])
+        .output()
+        .unwrap();
+    let note = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        note.contains("1 texts of tagged have tags of regions"),
+        "{note}"
+    );
+    let table = said(&output);
+    assert!(table.contains("  base "), "{table}");
+    let scores = fs::read(folder.join("out/scores.json")).unwrap();
+    let scores: Value = serde_json::from_slice(&scores).unwrap();
+    let systems = scores["systems"].as_array().unwrap();
+    assert_eq!(systems.len(), 3);
+    let of = |name: &str| {
+        systems
+            .iter()
+            .find(|system| system["name"] == name)
+            .unwrap()
+    };
+    assert_eq!(
+        of("tagged")["scores"]["BLEU"]["score"],
+        of("plain")["scores"]["BLEU"]["score"]
+    );
+    assert!(of("base")["scores"]["ROUGE-L"]["score"].is_number());
 }

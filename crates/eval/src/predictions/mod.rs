@@ -68,6 +68,15 @@ impl Predictions {
         self.entries.push((name.into(), text.into()));
     }
 
+    /// The same with every text replaced by what `map` makes of it.
+    #[must_use]
+    pub fn map_texts(mut self, mut map: impl FnMut(String) -> String) -> Self {
+        for (_, text) in &mut self.entries {
+            *text = map(std::mem::take(text));
+        }
+        self
+    }
+
     /// The text of every painting of a test set, `None` if it is excluded; and the exclusions.
     /// `source` names the predictions in errors.
     ///
