@@ -397,11 +397,16 @@ fn print_table(
 ) {
     let names = systems.iter().map(|system| system.name.chars().count());
     let width = names.max().unwrap_or(0).max(8);
+    let heading = format!("{:width$}   score   95 % interval   ", "");
     let difference = match systems {
+        // A long name would make the line longer than a terminal.
+        [first, _, ..] if heading.len() + 14 + first.name.chars().count() > 80 => {
+            "difference to the first".to_owned()
+        }
         [first, _, ..] => format!("difference to {}", first.name),
         _ => String::new(),
     };
-    say!("{:width$}   score   95 % interval   {difference}", "");
+    say!("{}", format!("{heading}{difference}").trim_end());
     for (at, column) in columns.iter().enumerate() {
         say!("{}", column.name());
         for (system, (intervals, comparisons)) in

@@ -11,6 +11,7 @@ mod inspect;
 mod models;
 mod pictures;
 mod pipes;
+mod pseudo_terminal;
 mod qwen_vl;
 mod records;
 mod runs;

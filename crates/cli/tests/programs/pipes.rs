@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::folders::adapter;
-use crate::{program, root};
+use crate::{program, pseudo_terminal::in_a_terminal, root};
 
 const IMAGES: &str = "datasets/painting-form-mini/images";
 
@@ -298,6 +298,34 @@ fn ctrl_c_stops_an_answer_and_keeps_the_conversation() {
             .as_str()
             .is_some_and(|text| !text.contains('…'))
     );
+}
+
+#[cfg(unix)]
+#[test]
+fn questions_are_kept_for_the_next_conversation() {
+    let home = tempfile::tempdir().unwrap();
+    let history = home.path().join("gallery-gpt/chat_history");
+    let mut chat = program("chat");
+    chat.args(["--temperature", "0", "--max_new_tokens", "3"]);
+    // In the second conversation the key "up" brings the question back, whose words are not typed again.
+    for keys in [
+        &b"Describe the light.\r/quit\r"[..],
+        b"\x1b[A\x1b[A\r/quit\r",
+    ] {
+        let Some(mut terminal) = in_a_terminal(&chat) else {
+            return;
+        };
+        let mut child = terminal.env("XDG_STATE_HOME", home.path()).spawn().unwrap();
+        let mut typing = child.stdin.take().unwrap();
+        typing.write_all(keys).unwrap();
+        drop(typing);
+        let output = child.wait_with_output().unwrap();
+        let screen = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{screen}");
+        assert!(screen.contains("Describe the light."), "{screen}");
+        let kept = fs::read_to_string(&history).unwrap();
+        assert!(kept.contains("Describe the light.\n"), "{kept}");
+    }
 }
 
 #[test]

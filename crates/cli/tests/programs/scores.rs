@@ -82,6 +82,77 @@ fn a_text_that_has_no_words_for_a_score_is_said() {
 }
 
 #[test]
+fn the_table_fits_80_columns_and_says_what_its_differences_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = |text: &dyn Fn(usize) -> String| -> String {
+        let lines = (0..12).map(|at| {
+            format!(
+                "{{\"image\": \"{at}.jpg\", \"formal_analysis\": \"{0}\", \"text\": \"{0}\"}}\n",
+                text(at)
+            )
+        });
+        lines.collect()
+    };
+    let right = |at: usize| format!("A bottle in white stands beside {at} apples in red.");
+    let references = write(folder.path(), "references.jsonl", &records(&right));
+    let good = write(folder.path(), "good.jsonl", &records(&right));
+    let poor = |at: usize| format!("A dog runs past {at} trees on a hill.");
+    let poor = write(folder.path(), "poor.jsonl", &records(&poor));
+    let output = program("evaluate")
+        .args(["--resamples", "100", "--references"])
+        .arg(references)
+        .arg("--predictions")
+        .arg(format!("a_system_with_a_name={}", poor.display()))
+        .arg("--predictions")
+        .arg(format!("another_with_such_a_name={}", good.display()))
+        .arg("--output_dir")
+        .arg(folder.path().join("out"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said}");
+    let table: Vec<&str> = said
+        .lines()
+        .take_while(|line| !line.starts_with("BLEU|"))
+        .collect();
+    assert!(table.len() > 20, "{said}");
+    for line in &table {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    let heading = "difference to the first";
+    assert!(table[0].ends_with(heading), "{said}");
+    // The smallest that so many resamples can show.
+    assert!(
+        table.iter().any(|line| line.ends_with("p <= 0.020")),
+        "{said}"
+    );
+}
+
+#[test]
+fn predictions_that_fit_no_painting_say_which_names_were_compared() {
+    let folder = tempfile::tempdir().unwrap();
+    let record =
+        |image: &str, field: &str| format!(r#"[{{"image": "{image}", "{field}": "Light."}}]"#);
+    let references = record("test_0.jpg", "formal_analysis");
+    let references = write(folder.path(), "references.json", &references);
+    let answers = write(folder.path(), "answers.json", &record("monet.jpg", "text"));
+    let output = program("evaluate")
+        .arg("--references")
+        .arg(references)
+        .arg("--predictions")
+        .arg(format!("mine={}", answers.display()))
+        .arg("--output_dir")
+        .arg(folder.path().join("out"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success(), "{said}");
+    for words in ["mine", "monet.jpg: the test set has no such", "test_0.jpg"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}
+
+#[test]
 fn english_is_scored_without_a_notice() {
     let folder = tempfile::tempdir().unwrap();
     let text = "A warm light comes from the right; Cézanne's café is naïve.";

@@ -1,9 +1,12 @@
 //! Runs that are stopped, resumed and shared.
 
-use std::{fs, io::Read};
+use std::{
+    fs,
+    io::{Read, Write},
+};
 
 use super::{Site, assert_same_files, piped, refused, signal, succeeded, text, wait_for_steps};
-use crate::program;
+use crate::{program, pseudo_terminal::in_a_terminal};
 
 #[test]
 fn a_pipe_that_closes_does_not_end_a_training() {
@@ -67,6 +70,45 @@ fn a_signal_saves_and_the_run_resumes_to_the_same_bytes() {
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
     succeeded(&site.resume("twice", "").output().unwrap());
     assert_same_files(&site.files("twice"), &expected);
+}
+
+#[test]
+fn ctrl_c_in_full_screen_saves_and_says_how_to_resume() {
+    let site = Site::new();
+    let command = site.finetune("full", "--num_train_epochs 500 --full_screen");
+    let Some(mut terminal) = in_a_terminal(&command) else {
+        return;
+    };
+    let mut child = terminal.spawn().unwrap();
+    let mut keys = child.stdin.take().unwrap();
+    wait_for_steps(&site, "full", 1);
+    keys.write_all(b"\x03").unwrap();
+    drop(keys);
+    let output = child.wait_with_output().unwrap();
+    let screen = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(130), "{screen}");
+    let end = &screen[screen.len().saturating_sub(400)..];
+    assert!(end.contains("finetune --resume "), "{end}");
+    let logged = fs::read_to_string(site.path("full/log.jsonl")).unwrap();
+    let step = format!("full/checkpoints/step-{:08}", logged.lines().count());
+    assert!(site.path(&step).is_dir(), "{step}");
+}
+
+#[test]
+fn zero_turns_validation_and_checkpoints_off() {
+    let site = Site::new();
+    let flags = "--base base --data data/train.json --images data --eval_data data/eval.json --output_dir off \
+                 --lora_r 2 --max_steps 2 --eval_steps 0 --save_steps 0 --logging_steps 1";
+    let mut command = program("finetune");
+    command.current_dir(site.path(""));
+    let said = succeeded(&command.args(flags.split_whitespace()).output().unwrap());
+    // At the end alone.
+    assert_eq!(said.matches("validation loss").count(), 1, "{said}");
+    let log = fs::read_to_string(site.path("off/log.jsonl")).unwrap();
+    assert_eq!(log.lines().count(), 2, "{log}");
+    let checkpoints = fs::read_dir(site.path("off/checkpoints"));
+    assert_eq!(checkpoints.map_or(0, Iterator::count), 0);
+    assert!(site.path("off/adapter").is_dir());
 }
 
 #[test]
