@@ -1,14 +1,19 @@
 //! Position embeddings of a grid, resized to another grid.
 
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+};
+
 use burn::tensor::{DType, Tensor, TensorData};
 
 /// Resizes the position embeddings of a square grid to another square grid: bicubic without
 /// antialiasing, as PyTorch's `interpolate(mode="bicubic", align_corners=False)`, computed in f32.
 /// A table that has the size already is returned as it is.
 ///
-/// The weights depend on the two sizes alone. Applying them takes two small products, some
-/// thousandths of what the tower computes for one picture, so the result is not kept: it can never
-/// be that of other weights.
+/// The weights depend on the two sizes alone and are kept for each pair of them. Applying them takes
+/// two small products, some thousandths of what the tower computes for one picture, so the result
+/// is not kept: it can never be that of another table.
 ///
 /// # Shapes
 /// - `table`: `[from * from, width]`, row by row
@@ -29,7 +34,7 @@ pub fn resize_positions(table: Tensor<2>, to: usize) -> Tensor<2> {
         return table;
     }
     let dtype = table.dtype();
-    let weights = TensorData::new(bicubic_weights(from, to), [to, from]);
+    let weights = TensorData::new(kept_weights(from, to).to_vec(), [to, from]);
     let weights = Tensor::<2>::from_data(weights, &table.device());
     let table = table.cast(DType::F32);
     // Along the columns of each row, then along the rows.
@@ -37,6 +42,17 @@ pub fn resize_positions(table: Tensor<2>, to: usize) -> Tensor<2> {
     let wide = columns.matmul(table.reshape([from, from, width]));
     let tall = weights.matmul(wide.reshape([from, to * width]));
     tall.reshape([to * to, width]).cast(dtype)
+}
+
+/// [`bicubic_weights`], computed once for each pair of sizes. A model has one pair.
+fn kept_weights(from: usize, to: usize) -> Arc<[f32]> {
+    type Kept = HashMap<(usize, usize), Arc<[f32]>>;
+    static KEPT: LazyLock<Mutex<Kept>> = LazyLock::new(Mutex::default);
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let weights = kept.entry((from, to));
+    weights
+        .or_insert_with(|| bicubic_weights(from, to).into())
+        .clone()
 }
 
 /// The weight of each input in each output along one axis, `[to, from]`.
