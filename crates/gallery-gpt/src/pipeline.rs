@@ -122,9 +122,7 @@ impl GalleryGpt {
             self.model = load_projector(self.model, path, &options)?;
         }
         self.adapter_path = Some(path.to_owned());
-        // An adapter may change the tower or the projector.
-        self.pictures = Arc::default();
-        Ok(self)
+        Ok(self.without_kept_pictures())
     }
 
     /// The loaded adapter, if there is one.
@@ -210,13 +208,18 @@ impl GalleryGpt {
     #[must_use]
     pub fn quantize(mut self) -> Self {
         self.model = self.model.quantize();
-        self
+        self.without_kept_pictures()
     }
 
     /// Replaces the model, for instance by one that was trained further.
     #[must_use]
     pub fn with_model(mut self, model: GalleryModel) -> Self {
         self.model = model;
+        self.without_kept_pictures()
+    }
+
+    /// Forgets the features of pictures, which are those of another tower or projector.
+    fn without_kept_pictures(mut self) -> Self {
         self.pictures = Arc::default();
         self
     }
@@ -398,8 +401,7 @@ impl GalleryGpt {
         Ok(stream.text().trim().to_owned())
     }
 
-    /// A generator with this model, its tokenizer for stop strings, and the features of the pictures
-    /// that were asked about last.
+    /// A generator with this model, its tokenizer for stop strings, and the features of the pictures asked about last.
     #[must_use]
     pub fn generator(&self, config: &GenerationConfig) -> Generator<'_> {
         Generator::new(&self.model, config.clone())
@@ -449,15 +451,14 @@ impl GalleryGpt {
         Ok(TextStream::new(decoding, &self.tokenizer))
     }
 
-    /// The text of an answer: up to its stop string, trimmed. Special tokens are left out, but for the
-    /// tags of regions in answers of Qwen-VL-Chat ([`answer_regions`](crate::text::answer_regions)
-    /// takes them out).
+    /// The text of an answer: up to its stop string, trimmed. Special tokens are left out, but for the tags of regions in answers of
+    /// Qwen-VL-Chat ([`answer_regions`](crate::text::answer_regions) takes them out).
     #[must_use]
     pub fn answer(&self, generation: &Generation) -> String {
         generation.text(&self.tokenizer)
     }
 
-    /// The answer's text, and what it points at in the picture. Only Qwen-VL-Chat has tags for that; answers of other models are not read for any.
+    /// The answer's text, and what it points at in the picture. Answers of LLaVA are not read for tags of regions.
     #[must_use]
     pub fn answer_with_regions(&self, generation: &Generation) -> AnswerRegions {
         let text = self.answer(generation);

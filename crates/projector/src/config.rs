@@ -116,11 +116,14 @@ impl ProjectorConfig {
         }
     }
 
-    /// Parameters that are never trained: a resampler's positions.
+    /// Parameters that are never trained: a resampler's positions, its last norm and its last projection.
     #[must_use]
     pub fn num_fixed_parameters(&self) -> usize {
         match self.kind {
-            ProjectorKind::Resampler { queries } => queries * self.hidden_size,
+            ProjectorKind::Resampler { queries } => {
+                let h = self.hidden_size;
+                queries * h + 2 * h + h * h
+            }
             _ => 0,
         }
     }

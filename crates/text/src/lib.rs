@@ -46,7 +46,7 @@ mod vocabulary;
 pub use conversation::{Conversation, Role, Turn};
 pub use error::{ConversationError, PictureTagError, TokenizerError};
 pub use labels::{EncodedConversation, encode_conversation};
-pub use literal::literal_image;
+pub use literal::{literal_image, original_text};
 pub use llama_tokenizer::TokenizerMode;
 pub use printable::printable;
 pub use prompt::{encode_prompt, image_first, image_question};

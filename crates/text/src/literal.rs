@@ -31,6 +31,19 @@ pub fn literal_image(text: &str) -> String {
     guard(text, |_| true)
 }
 
+/// A text that was made safe by [`literal_image`], as it was.
+///
+/// ```
+/// use gallery_gpt_text::{literal_image, original_text};
+///
+/// let text = "What does <image> mean?";
+/// assert_eq!(original_text(&literal_image(text)), text);
+/// ```
+#[must_use]
+pub fn original_text(guarded: &str) -> Cow<'_, str> {
+    without_guards(guarded).text
+}
+
 /// As [`literal_image`], for `<image>` alone.
 pub(crate) fn guard_placeholders(text: &str) -> String {
     guard(text, |end| end == ENDS[0])

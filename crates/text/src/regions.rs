@@ -128,9 +128,9 @@ pub fn tagged_parts(text: &str) -> Vec<TaggedPart<'_>> {
 
 /// Reads the regions of an answer.
 ///
-/// Each `<ref>NAME</ref>` becomes its name, and the boxes and quadrilaterals right after it become a [`Region`] of that name. Shapes
-/// that follow no name are regions too, and stay in the text. Whatever is no such pair of tags, or holds no such coordinates,
-/// stays in the text as it is.
+/// Each `<ref>NAME</ref>` becomes its name, and the boxes and quadrilaterals right after it become a [`Region`] of that name; whatever
+/// stands between their tags, they are not in the text, as the original's authors clean answers before scoring. Shapes that follow no name
+/// are regions too, and stay in the text, as there. So does whatever is no such pair of tags.
 ///
 /// ```
 /// use gallery_gpt_text::answer_regions;
@@ -158,8 +158,11 @@ pub fn answer_regions(answer: &str) -> AnswerRegions {
             continue;
         }
         let Some(shape) = shape else {
-            push(&mut text, part);
-            (name, begun) = (None, false);
+            let is_shape = matches!(part, TaggedPart::Box(_) | TaggedPart::Quad(_));
+            if !(is_shape && name.is_some()) {
+                push(&mut text, part);
+                (name, begun) = (None, false);
+            }
             continue;
         };
         if name.is_none() {
@@ -305,6 +308,10 @@ mod tests {
         let (text, regions) = read("<ref>a<ref>b</ref><box>(1,2),(3,4)</box></ref><box>x</box>");
         assert_eq!(text, "<ref>ab</ref><box>x</box>");
         assert_eq!(regions, ["<ref>b</ref><box>(1,2),(3,4)</box>"]);
+        let (text, regions) =
+            read("<ref>a</ref><box>(1,2),(3,1000)</box><box>(1,2),(3,4)</box><quad>x</quad>.");
+        assert_eq!(text, "a.");
+        assert_eq!(regions, ["<ref>a</ref><box>(1,2),(3,4)</box>"]);
     }
 
     proptest! {

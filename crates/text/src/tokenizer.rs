@@ -21,14 +21,14 @@ pub(crate) enum Kind {
 }
 
 /// Files of a tokenizer, in the order in which they are looked for.
-const FILES: [&str; 3] = ["tokenizer.model", "tokenizer.json", "qwen.tiktoken"];
+const FILES: [&str; 3] = ["qwen.tiktoken", "tokenizer.model", "tokenizer.json"];
 
 impl Tokenizer {
     /// Reads the tokenizer of a checkpoint folder.
     ///
-    /// `tokenizer.model`, or else `tokenizer.json`, is read as LLaVA would: in [`TokenizerMode::Slow`], with the tokens that
-    /// `tokenizer_config.json`, `added_tokens.json`, `special_tokens_map.json` and `tokenizer.json`
-    /// add. Without either of them, `qwen.tiktoken` is read, which is all of Qwen's tokenizer.
+    /// Where there is a `qwen.tiktoken`, it is read, and nothing else, as Qwen's own code does. Otherwise `tokenizer.model`, or else
+    /// `tokenizer.json`, is read as LLaVA would: in [`TokenizerMode::Slow`], with the tokens that `tokenizer_config.json`,
+    /// `added_tokens.json`, `special_tokens_map.json` and `tokenizer.json` add.
     ///
     /// # Errors
     /// The folder has no such file; a file is not such a vocabulary or asks for unsupported
@@ -40,7 +40,7 @@ impl Tokenizer {
         let path = path.ok_or_else(|| TokenizerError::NotFound {
             folder: folder.to_owned(),
         })?;
-        if path == &paths[2] {
+        if path == &paths[0] {
             return Ok(Self(Kind::Qwen(QwenTokenizer::parse(
                 path,
                 &tokenizer_file::read(path)?,

@@ -177,6 +177,13 @@ impl ImageProcessor {
             top: 0,
             fill: [0; 3],
         };
+        let all = Window {
+            scaled_width: size,
+            scaled_height: size,
+            left: 0,
+            top: 0,
+            size,
+        };
         match self.config.aspect_ratio {
             AspectRatio::Pad => {
                 let side = width.max(height);
@@ -188,14 +195,7 @@ impl ImageProcessor {
                     top: (side - height) / 2,
                     fill: self.pad_color(),
                 };
-                let window = Window {
-                    scaled_width: size,
-                    scaled_height: size,
-                    left: 0,
-                    top: 0,
-                    size,
-                };
-                Scaler::new(&canvas, &window)
+                Scaler::new(&canvas, &all)
             }
             AspectRatio::CenterCrop => {
                 let short = width.min(height);
@@ -217,16 +217,7 @@ impl ImageProcessor {
                 };
                 Scaler::new(&whole, &window)
             }
-            AspectRatio::Squash => {
-                let window = Window {
-                    scaled_width: size,
-                    scaled_height: size,
-                    left: 0,
-                    top: 0,
-                    size,
-                };
-                Scaler::new(&whole, &window)
-            }
+            AspectRatio::Squash => Scaler::new(&whole, &all),
         }
     }
 

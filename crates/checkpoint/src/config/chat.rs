@@ -39,11 +39,7 @@ pub struct ChatSettings {
 impl Default for ChatSettings {
     fn default() -> Self {
         Self {
-            generation: GenerationConfig {
-                temperature: 1.0,
-                top_p: 0.3,
-                ..GenerationConfig::greedy(512)
-            },
+            generation: GenerationConfig::qwen_vl_chat(),
             max_window_size: 6144,
         }
     }

@@ -4,8 +4,6 @@ use anyhow::ensure;
 use clap::Args;
 use gallery_gpt::{model::EarlyStopping, prelude::*};
 
-/// Tokens of an answer at most, where a command has no reason for another number.
-const MAX_NEW_TOKENS: usize = 512;
 /// Prompts per batch.
 const BATCH_SIZE: usize = 8;
 
@@ -40,9 +38,9 @@ pub(crate) struct GenerationFlags {
     /// Texts that end an answer.
     #[arg(long, num_args = 1..)]
     stop_strings: Vec<String>,
-    /// Maximum number of tokens of an answer.
-    #[arg(long, default_value_t = MAX_NEW_TOKENS)]
-    max_new_tokens: usize,
+    /// Maximum number of tokens of an answer [default: 512, of Qwen-VL-Chat what its files say].
+    #[arg(long)]
+    max_new_tokens: Option<usize>,
     /// Seed of the sampling.
     #[arg(long, default_value_t = 42)]
     seed: u64,
@@ -72,7 +70,7 @@ impl GenerationFlags {
             _ => 0.0,
         };
         let config = GenerationConfig {
-            max_new_tokens: self.max_new_tokens,
+            max_new_tokens: self.max_new_tokens.unwrap_or(defaults.max_new_tokens),
             temperature: self.temperature.unwrap_or(temperature),
             top_p: self.top_p.unwrap_or(defaults.top_p),
             top_k: self.top_k.unwrap_or(defaults.top_k),

@@ -1,7 +1,7 @@
 //! Answers a file of questions about pictures, as LLaVA's batch evaluation does: JSON lines in, JSON lines out, in chunks.
 //!
 //! A question is `{"question_id", "image", "text"}`; an answer `{"question_id", "image", "prompt", "text", "answer_id", "model_id",
-//! "metadata", "finish", "written_by"}`. A question without `image` is asked without a picture. Answers that are in the file already are
+//! "metadata", "finish", "written_by"}`, with "regions" if it points at something. A question without `image` is asked without a picture. Answers that are in the file already are
 //! kept; a file that was begun with another model, adapter, question or setting is refused.
 
 use std::{
@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use gallery_gpt::{
-    GalleryError,
+    Answer, GalleryError,
     checkpoint::Destination,
     data::{PictureFolder, RecordError},
     model::FinishReason,
@@ -142,9 +142,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         progress.inc(1);
         match answered.answer {
             Ok(written) => {
-                let is_stop = written.finish == FinishReason::Stop;
-                let finish = if is_stop { "stop" } else { "length" };
-                if !output.push(answer(question, &written.text, finish, &model))? {
+                if !output.push(answer(question, &written, &model))? {
                     break;
                 }
                 count += 1;
@@ -174,8 +172,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A line of the answers: LLaVA's fields, the picture, and why the answer ended.
-fn answer(question: &Question, text: &str, finish: &str, model: &str) -> Map<String, Value> {
+/// A line of the answers: LLaVA's fields, the picture, why the answer ended, and what it points at.
+fn answer(question: &Question, written: &Answer, model: &str) -> Map<String, Value> {
+    let text = &written.text;
+    let is_stop = written.finish == FinishReason::Stop;
+    let finish = if is_stop { "stop" } else { "length" };
+    let regions = (!written.regions.is_empty()).then(|| ("regions", json!(written.regions)));
     let id = Sha256::digest(format!("{model}\n{}\n{text}", question.id));
     let id: String = id
         .iter()
@@ -192,8 +194,9 @@ fn answer(question: &Question, text: &str, finish: &str, model: &str) -> Map<Str
         ("metadata", json!({})),
         ("finish", json!(finish)),
     ]
-    .map(|(field, value)| (field.to_owned(), value))
     .into_iter()
+    .chain(regions)
+    .map(|(field, value)| (field.to_owned(), value))
     .collect()
 }
 

@@ -13,7 +13,7 @@ use clap::Args;
 use gallery_gpt::{
     checkpoint::{Destination, write_file},
     draw_regions,
-    model::{CancelToken, FinishReason, GenerationError},
+    model::{CancelToken, FinishReason, GenerationError, ModelFamily},
     prelude::*,
     text::AnswerRegions,
 };
@@ -111,6 +111,11 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Destination::new(file).apart_from(&pictures).check_file()?;
     }
     let gallery = arguments.model.load()?;
+    let family = gallery.model().config().family;
+    ensure!(
+        arguments.boxes.is_none() || family == ModelFamily::QwenVl,
+        "--boxes draws what a Qwen-VL-Chat points at, and the model is a {family}"
+    );
     let config = arguments.generation.config(&gallery)?;
     let gallery = gallery.with_apply_orientation(arguments.apply_orientation);
     let cancel = interrupt::cancel_on_signal()?;
@@ -253,11 +258,10 @@ fn point(
     output.push(&text);
     end(output, written.finish, config);
     if regions.is_empty() {
-        note!(
+        bail!(
             "the answer points at nothing, so {} is not written; Qwen-VL-Chat writes boxes if the question asks for them",
             file.display()
         );
-        return Ok(());
     }
     let mut bytes = std::io::Cursor::new(Vec::new());
     draw_regions(&picture, &regions).write_to(&mut bytes, format)?;

@@ -16,7 +16,7 @@ use gallery_gpt::{
     checkpoint::{Destination, write_file},
     model::{FinishReason, GenerationError},
     prelude::*,
-    text::Turn,
+    text::{Turn, literal_image, original_text},
     vision::PixelValues,
 };
 use rustyline::{DefaultEditor, error::ReadlineError};
@@ -229,6 +229,11 @@ impl Chat {
         let question = template.image_question(&self.conversation, line, pictures);
         let asked = self.conversation.clone().ask(question);
         let prompt = gallery.continuation(&asked, vec![self.picture.clone()])?;
+        if prompt.pictures.is_empty() {
+            note!(
+                "the conversation is longer than the model's window: its oldest turns and the picture are left out; /clear begins anew"
+            );
+        }
         let began = Instant::now();
         let mut output = Wrapping::new();
         let (text, written) = interrupts.during(|cancel| {
@@ -248,7 +253,8 @@ impl Chat {
             output.push("…");
         }
         output.finish();
-        self.conversation = asked.answer(text);
+        // What the model writes is no picture, even where it looks like the tag of one.
+        self.conversation = asked.answer(literal_image(&text));
         match written.finish {
             FinishReason::Stop => print_rate(&written, began),
             FinishReason::Length => note!(
@@ -272,7 +278,7 @@ impl Chat {
         );
         let turns = self.conversation.turns.iter();
         let turns: Vec<Value> = turns
-            .map(|Turn { role, text }| json!({ "from": role.record_name(), "value": text }))
+            .map(|Turn { role, text }| json!({ "from": role.record_name(), "value": original_text(text) }))
             .collect();
         let record = json!({ "image": self.image, "conversations": turns });
         write_file(path, format!("{record:#}\n").as_bytes()).context("not saved")?;

@@ -41,7 +41,7 @@ Examples:
 /// Serves a page and OpenAI's chat completions.
 #[derive(Args)]
 #[command(rename_all = "snake_case", after_help = EXAMPLES, mut_arg("max_new_tokens", |most| {
-    most.help("Maximum number of tokens of an answer, also where a request asks for more")
+    most.help("Maximum number of tokens of an answer, also where a request asks for more [default: 512, of Qwen-VL-Chat what its files say]")
 }))]
 pub(crate) struct Arguments {
     #[command(flatten)]

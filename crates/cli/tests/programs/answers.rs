@@ -422,3 +422,14 @@ fn no_question_leads_out_of_the_picture_folder() {
         }
     }
 }
+
+#[test]
+fn boxes_of_a_model_that_writes_none_are_refused_before_it_answers() {
+    let folder = tempfile::tempdir().unwrap();
+    let boxes = folder.path().join("boxes.png");
+    let mut command = caption(&[&format!("{IMAGES}/test_0.jpg"), "--boxes"]);
+    let output = command.arg(&boxes).output().unwrap();
+    let (out, error) = text(&output);
+    assert!(error.contains("the model is a LLaVA"), "{error}");
+    assert!(out.is_empty() && !boxes.exists(), "{out}");
+}

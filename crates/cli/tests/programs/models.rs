@@ -86,12 +86,8 @@ fn defaults_of_the_same_thing_are_the_same() {
             lines.find_map(|line| line.strip_prefix(&format!("{name} = ")))
         };
         // The default of LLaVA's own batch evaluation, as the help says.
-        let most = if *command == "answer-questions" {
-            "1024"
-        } else {
-            "512"
-        };
-        assert_eq!(number("max_new_tokens"), Some(most), "{command}");
+        let of_llava = (*command == "answer-questions").then_some("1024");
+        assert_eq!(number("max_new_tokens"), of_llava, "{command}");
         let is_batched = !["chat", "serve"].contains(command);
         assert_eq!(number("batch_size"), is_batched.then_some("8"), "{command}");
     }

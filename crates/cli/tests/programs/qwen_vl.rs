@@ -1,14 +1,18 @@
-//! Folders of Qwen-VL-Chat: described, converted, merged.
+//! Folders of Qwen-VL-Chat: every command that takes one.
 
 use std::{
     fs,
+    io::Write,
     path::{Path, PathBuf},
-    process::Output,
+    process::{Output, Stdio},
 };
 
 use serde_json::{Value, json};
 
 use super::{program, root};
+
+/// A picture of the sample, from the repository's root.
+const PICTURE: &str = "datasets/painting-form-mini/images/test_0.jpg";
 
 fn goldens() -> PathBuf {
     root().join("crates/gallery-gpt/tests/goldens/qwen_basic")
@@ -204,4 +208,112 @@ fn its_row_of_the_table_is_scored_without_tags() {
         of("plain")["scores"]["BLEU"]["score"]
     );
     assert!(of("base")["scores"]["ROUGE-L"]["score"].is_number());
+}
+
+/// The random model writes no boxes, so that `--boxes` ends with an error that says so, and no file.
+#[test]
+fn it_answers_about_pictures() {
+    let scratch = tempfile::tempdir().unwrap();
+    let folder = scratch.path();
+    let picture = root().join(PICTURE);
+    let short = ["--max_new_tokens", "3"];
+    let text = said(&run("caption", &[("--image", &*picture)], &short));
+    assert!(!text.trim().is_empty());
+
+    let boxes = folder.join("boxes.png");
+    let flags = [("--image", &*picture), ("--boxes", &*boxes)];
+    let output = run("caption", &flags, &short);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("points at nothing"), "{error}");
+    assert!(!boxes.exists());
+
+    let (questions, answers) = (folder.join("questions.jsonl"), folder.join("answers.jsonl"));
+    let question = json!({ "question_id": 7, "image": PICTURE, "text": "What is in it?" });
+    fs::write(&questions, question.to_string()).unwrap();
+    let root = root();
+    let flags = [
+        ("--questions", &*questions),
+        ("--images", &*root),
+        ("--output", &*answers),
+    ];
+    said(&run("answer-questions", &flags, &short));
+    let line: Value = serde_json::from_slice(&fs::read(&answers).unwrap()).unwrap();
+    assert_eq!(line["question_id"], 7);
+    assert_eq!(line["prompt"], "What is in it?");
+    assert!(
+        line["text"].is_string() && line.get("regions").is_none(),
+        "{line}"
+    );
+}
+
+#[test]
+fn it_chats() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut chat = program("chat");
+    chat.env("HOME", scratch.path())
+        .args(["--max_new_tokens", "3", "--base"])
+        .arg(base())
+        .arg(PICTURE)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = chat.spawn().unwrap();
+    let lines = "What does <img>a.jpg</img> mean?\nAnd now?\n/save ~/talk.json\n";
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(lines.as_bytes()).unwrap();
+    drop(stdin);
+    said(&child.wait_with_output().unwrap());
+    let saved = fs::read(scratch.path().join("talk.json")).unwrap();
+    let record: Value = serde_json::from_slice(&saved).unwrap();
+    let turns = record["conversations"].as_array().unwrap();
+    assert_eq!(turns.len(), 4, "{record}");
+    let asked = turns[0]["value"].as_str().unwrap();
+    assert!(
+        asked.ends_with("What does <img>a.jpg</img> mean?"),
+        "{asked}"
+    );
+}
+
+#[test]
+fn it_is_checked_planned_and_finetuned() {
+    let scratch = tempfile::tempdir().unwrap();
+    let records = json!([{ "id": "0", "image": PICTURE, "conversations": [
+        { "from": "human", "value": "<image>\nWhat is in it?" },
+        { "from": "gpt", "value": "A boat." },
+    ] }]);
+    let data = scratch.path().join("records.json");
+    fs::write(&data, records.to_string()).unwrap();
+    let (root, runs) = (root(), scratch.path().join("run"));
+    let of_records = [("--data", &*data), ("--images", &*root)];
+    said(&run("check", &of_records, &[]));
+    let preset = [
+        "--preset",
+        "qwen_vl_chat",
+        "--lora_r",
+        "2",
+        "--per_device_train_batch_size",
+        "1",
+        "--gradient_accumulation_steps",
+        "1",
+        "--num_train_epochs",
+        "1",
+    ];
+    let plan = [&preset[..], &["--plan"]].concat();
+    let text = said(&run("finetune", &of_records, &plan));
+    assert!(text.contains("1 step"), "{text}");
+    let flags = [&of_records[..], &[("--output_dir", &*runs)]].concat();
+    let trained = run("finetune", &flags, &preset);
+    said(&trained);
+    assert!(!String::from_utf8_lossy(&trained.stderr).contains("--preset"));
+    let other = scratch.path().join("other");
+    let flags = [&of_records[..], &[("--output_dir", &*other)]].concat();
+    let by_the_sample = run("finetune", &flags, &["--max_steps", "1"]);
+    said(&by_the_sample);
+    let notes = String::from_utf8_lossy(&by_the_sample.stderr);
+    assert!(notes.contains("--preset qwen_vl_chat"), "{notes}");
+    let adapter = runs.join("adapter");
+    let flags = [("--adapter", &*adapter), ("--image", &*root.join(PICTURE))];
+    let text = said(&run("caption", &flags, &["--max_new_tokens", "3"]));
+    assert!(!text.trim().is_empty());
 }

@@ -13,8 +13,9 @@ use crate::{
     checkpoint::{CheckpointError, ensure_savable_adapter},
     data::{Batcher, PaintingForm, Record},
     llama::{LoraConfig, LoraTarget},
-    model::{CancelToken, GenerationConfig, ModelFamily},
+    model::{CancelToken, GenerationConfig},
     pipeline::is_cpu,
+    projector::ProjectorKind,
     train::{
         AttentionMemory, AvailableMemory, PlannedModel, RunFolder, SamplePainting, Samples,
         TrainError, TrainEvent, Trainable, Trainer, TrainingConfig, TrainingPlan,
@@ -154,7 +155,7 @@ fn ensure_fits_together(
             has,
         });
     }
-    let resampler = config.family == ModelFamily::QwenVl;
+    let resampler = matches!(config.projector, ProjectorKind::Resampler { .. });
     let whole = training.parts.language_model == Trainable::Full;
     if resampler && training.parts.projector != Trainable::Frozen && !whole {
         return Err(FinetuneError::ResamplerNotSaved);

@@ -113,6 +113,34 @@ fn an_adapter_is_trained_resumed_and_used() {
     }
 }
 
+/// The features of a picture that was asked about are those of the model that was asked.
+#[test]
+fn another_model_computes_its_own_features() {
+    let question = |gallery: &GalleryGpt| {
+        let config = GenerationConfig::greedy(8);
+        let picture = sample().join("images/0.jpg");
+        gallery
+            .describe(&picture, "What is in it?", &config)
+            .unwrap()
+    };
+    let asked = loaded();
+    let own = question(&asked);
+    let other = |gallery: &GalleryGpt| {
+        let mut model = gallery.model().clone();
+        let device = Device::flex();
+        device.seed(7);
+        model.projector = model.config().projector_config().init(&device);
+        model
+    };
+    let model = other(&asked);
+    let expected = question(&loaded().with_model(model.clone()));
+    assert_ne!(
+        own, expected,
+        "the answer does not depend on the picture's features"
+    );
+    assert_eq!(question(&asked.with_model(model)), expected);
+}
+
 #[test]
 fn what_cannot_be_trained_or_saved_is_refused_before_the_first_step() {
     let folder = tempfile::tempdir().unwrap();

@@ -6,6 +6,7 @@ use std::{
 };
 
 use burn::tensor::Tensor;
+use gallery_gpt_projector::Projector;
 use gallery_gpt_vision::PixelValues;
 
 use crate::GalleryModel;
@@ -29,7 +30,7 @@ struct Kept {
 }
 
 impl Default for PictureCache {
-    /// A cache of 8 pictures: 50 MB for Qwen-VL-Chat in bf16.
+    /// A cache of 8 pictures: 36 MB for Qwen-VL-Chat in bf16.
     fn default() -> Self {
         Self::new(8)
     }
@@ -46,12 +47,16 @@ impl PictureCache {
     }
 
     /// The projected features of pictures, `[pictures, tokens, hidden]`; `None` if there are no pictures. The pictures that are not in the
-    /// cache go through the tower together.
+    /// cache go through the tower together. LLaVA's are kept and found one at a time only: a batch there always is the original's.
     pub(super) fn features(
         &self,
         model: &GalleryModel,
         pictures: &[&PixelValues],
     ) -> Option<Tensor<3>> {
+        if pictures.len() > 1 && matches!(model.projector, Projector::Mlp(_)) {
+            let pixel_values = model.pixel_values(pictures)?;
+            return Some(model.project(model.picture_features(pixel_values)));
+        }
         let mut found: Vec<Option<Tensor<3>>> = pictures.iter().map(|one| self.find(one)).collect();
         let missing = (0..pictures.len()).filter(|&nth| found[nth].is_none());
         let missing: Vec<usize> = missing.collect();
@@ -126,6 +131,29 @@ mod tests {
         }
         assert!(cache.features(&model, &[]).is_none());
         assert!(cache.find(c).is_some() && cache.find(a).is_none());
+    }
+
+    /// A batch of pictures goes through LLaVA's tower whole, whatever was asked before, so that not a bit depends on it.
+    #[test]
+    fn pictures_of_llava_are_kept_one_at_a_time() {
+        let model = GalleryModelConfig::tiny().init(&Device::flex());
+        let cache = PictureCache::default();
+        let size = model.config().vision.image_size;
+        let pictures = [5, 7].map(|seed| {
+            let values = (0..3 * size * size).map(|at| ((at * seed) % 17) as f32 / 9.0 - 0.9);
+            PixelValues::from_values(values.collect(), size)
+        });
+        let [a, b] = &pictures;
+        let bits = |features: Tensor<3>| features.into_data().try_to_vec::<f32>().unwrap();
+        let kept = |chosen: &[&PixelValues]| bits(cache.features(&model, chosen).unwrap());
+        let fresh = |chosen: &[&PixelValues]| {
+            let pixel_values = model.pixel_values(chosen).unwrap();
+            bits(model.project(model.picture_features(pixel_values)))
+        };
+        for (chosen, number) in [(&[a, b][..], 0), (&[a], 1), (&[a, b], 1), (&[a], 1)] {
+            assert_eq!(kept(chosen), fresh(chosen));
+            assert_eq!(cache.kept.lock().unwrap().len(), number);
+        }
     }
 
     #[test]

@@ -231,7 +231,7 @@ fn git_lfs_pointers_are_called_so() {
 }
 
 #[test]
-fn qwens_file_is_read_where_there_is_no_other() {
+fn qwens_file_is_read_before_others() {
     let folder = tempfile::tempdir().unwrap();
     let error = Tokenizer::from_folder(folder.path()).unwrap_err();
     assert!(error.to_string().contains("qwen.tiktoken"), "{error}");
@@ -257,6 +257,9 @@ fn qwens_file_is_read_where_there_is_no_other() {
         read("equal_scores.model"),
     )
     .unwrap();
+    let both = Tokenizer::from_folder(folder.path()).unwrap();
+    assert_eq!(both.family(), "Qwen");
+    std::fs::remove_file(folder.path().join("qwen.tiktoken")).unwrap();
     let llama = Tokenizer::from_folder(folder.path()).unwrap();
     assert_eq!((llama.family(), llama.chat_ml()), ("LLaMA", None));
 }

@@ -67,6 +67,14 @@ pub(crate) fn mark_trainable(model: GalleryModel, parts: TrainableParts) -> Gall
     map_params(model, &mut Marker { parts })
 }
 
+/// Whether a parameter is never trained. Of a resampler those are the table of sines, which is no weight, and all that comes after the
+/// attention, which Qwen-VL's `finetune.py` keeps frozen with the tower.
+fn is_fixed(path: &str) -> bool {
+    let of_resampler = ["pos_embed", "ln_post.gamma", "ln_post.beta", "proj"];
+    path.strip_prefix("projector.")
+        .is_some_and(|name| of_resampler.contains(&name))
+}
+
 struct Marker {
     parts: TrainableParts,
 }
@@ -79,12 +87,10 @@ impl ParamMapper for Marker {
             _ => self.parts.language_model,
         };
         let is_adapter = path.split('.').any(|name| name == "lora");
-        // A resampler's table of sines is no weight.
-        let is_table = path == "projector.pos_embed";
         let trained = match trainable {
             Trainable::Frozen => false,
             Trainable::Lora => is_adapter,
-            Trainable::Full => !is_table,
+            Trainable::Full => !is_fixed(path),
         };
         let param = if trained && param.val().dtype() != DType::F32 {
             param.map(|value| value.cast(DType::F32))

@@ -60,6 +60,8 @@ fn a_tokenizer_of_another_model_is_refused() {
     let base = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../datasets/tiny-base");
     let file = "tokenizer.json";
     std::fs::copy(base.join(file), llama.path().join(file)).unwrap();
+    assert!(open(&llama).is_ok(), "qwen.tiktoken is there as well");
+    std::fs::remove_file(llama.path().join("qwen.tiktoken")).unwrap();
     let error = open(&llama).unwrap_err().to_string();
     assert!(
         error.contains("the tokenizer beside it is LLaMA's"),

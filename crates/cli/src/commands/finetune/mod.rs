@@ -15,6 +15,7 @@ use std::{borrow::Cow, ffi::OsString, path::PathBuf};
 
 use anyhow::{bail, ensure};
 pub(crate) use arguments::Arguments;
+use arguments::Preset;
 pub(crate) use effective::with_preset_defaults;
 use gallery_gpt::{
     Finetune, FinetuneError, TrainingRecords,
@@ -189,7 +190,13 @@ fn prepare(arguments: &Arguments) -> anyhow::Result<Finetune> {
     let template = arguments.template.template.unwrap_or(base.template());
     base = base.with_template(template);
     training.script.version = template.to_string();
-    training.parts = parts_of(training.parts, base.model().config().family);
+    let family = base.model().config().family;
+    training.parts = parts_of(training.parts, family);
+    if family == ModelFamily::QwenVl && arguments.preset != Preset::QwenVlChat {
+        note!(
+            "note: the base is a {family}; its authors' settings are those of --preset qwen_vl_chat"
+        );
+    }
     if let Some(path) = &arguments.lora_path {
         base = base.with_adapter(path)?;
         for note in base.notes() {
