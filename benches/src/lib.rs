@@ -4,3 +4,4 @@
 
 pub mod medium;
 pub mod memory;
+pub mod random_7b;

@@ -41,7 +41,7 @@ pub fn causal_attention(
         is_causal: queries > 1,
         ..Default::default()
     };
-    let on_cpu = query.device().memory_capacity().is_none();
+    let on_cpu = is_cpu(&query.device());
     if on_cpu && queries == 1 && query.dtype() == DType::F32 {
         return decode_attention(query, key, value, mask);
     }
@@ -62,6 +62,11 @@ pub fn causal_attention(
     }
     let mask = mask.map(|mask| mask.expand([batch, heads, queries, keys]));
     attention(query, key, value, mask, None, causal(queries))
+}
+
+/// Whether a device is the CPU, where memory is not the device's own.
+pub(crate) fn is_cpu(device: &Device) -> bool {
+    device.memory_capacity().is_none()
 }
 
 /// Queries per block of [`causal_attention`] on the CPU. Burn's CPU attention computes all scores,
@@ -241,11 +246,16 @@ impl LlamaAttention {
         let q = rotary.apply_to_queries(split_heads(q, self.heads));
         let k = rotary.apply(split_heads(k, self.kv_heads));
         let v = split_heads(v, self.kv_heads);
-        let (k, v) = match cache {
-            Some(cache) => cache.append(k, v),
-            None => (k, v),
+        let dtype = q.dtype();
+        let (q, k, v) = match cache {
+            Some(cache) => {
+                let (k, v) = cache.append(k, v);
+                (q.cast(k.dtype()), k, v)
+            }
+            None => (q, k, v),
         };
-        let output = causal_attention(q, k, v, layout.mask()).swap_dims(1, 2);
+        let output = causal_attention(q, k, v, layout.mask()).cast(dtype);
+        let output = output.swap_dims(1, 2);
         let [rows, seq, heads, head_dim] = output.dims();
         let output = layout.pack(output.reshape([rows, seq, heads * head_dim]));
         self.o_proj.forward(output, dropout.stream(3))

@@ -8,8 +8,8 @@ use burn::{
 
 use crate::{
     AdapterDropout, KvCache, LlamaAttention, LlamaConfig, LlamaMlp, LlamaQkv, LoraAdapter,
-    LoraConfig, LoraLinear, LoraTarget, Rotary, SequenceLayout, kv_cache::LayerCache,
-    rms_norm::rms_norm,
+    LoraConfig, LoraLinear, LoraTarget, Rotary, SequenceLayout, attention::is_cpu,
+    kv_cache::LayerCache, linear::linear, rms_norm::rms_norm,
 };
 
 /// Pre-norm decoder block.
@@ -300,16 +300,16 @@ impl LlamaModel {
     }
 
     /// A cache for prompts of the given lengths, in tokens, and up to `max_new_tokens` after them,
-    /// in the dtype and on the device of the weights.
+    /// on the device of the weights and in their dtype; on a CPU, whose attention computes in f32, in f32.
     #[must_use]
     pub fn new_cache(&self, prompt_lengths: &[usize], max_new_tokens: usize) -> KvCache {
-        KvCache::new(
-            &self.config,
-            prompt_lengths,
-            max_new_tokens,
-            self.dtype(),
-            &self.device(),
-        )
+        let device = self.device();
+        let dtype = if is_cpu(&device) {
+            DType::F32
+        } else {
+            self.dtype()
+        };
+        KvCache::new(&self.config, prompt_lengths, max_new_tokens, dtype, &device)
     }
 
     /// Runs the next tokens of the prompts, all of them or a chunk, and writes them to the cache.
@@ -376,7 +376,7 @@ impl LlamaModel {
     /// - output: `[..., vocab]`
     #[must_use]
     pub fn logits<const D: usize>(&self, hidden_states: Tensor<D>) -> Tensor<D> {
-        self.lm_head.forward(hidden_states).cast(DType::F32)
+        linear(&self.lm_head, hidden_states).cast(DType::F32)
     }
 
     /// Adds a new adapter to every targeted linear layer. New adapters change nothing, because B is

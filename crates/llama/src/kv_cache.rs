@@ -45,6 +45,7 @@ impl LayerCache {
                 end <= capacity,
                 "the key/value cache holds {capacity} tokens, {end} are needed"
             );
+            let new = new.cast(whole.dtype());
             let whole = whole.slice_assign([0..batch, 0..heads, start..end, 0..dim], new);
             let written = whole.clone().slice_dim(2, 0..end);
             *store = Some(whole);

@@ -27,11 +27,14 @@ mod config;
 mod decoder;
 mod int_tensor;
 mod kv_cache;
+mod linear;
 mod lora;
 mod mlp;
 mod rms_norm;
 mod rope;
 mod sequence_layout;
+#[cfg(feature = "flex")]
+mod stored_product;
 
 pub use attention::{
     CPU_QUERY_BLOCK, FusedQkv, LlamaAttention, LlamaQkv, SeparateQkv, causal_attention,

@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::dropout::mask;
-use crate::{AdapterDropout, LoraConfig};
+use crate::{AdapterDropout, LoraConfig, linear::linear as product};
 
 /// The low-rank adapter of one linear layer.
 #[derive(Module, Debug)]
@@ -166,7 +166,7 @@ impl LoraLinear {
 
     /// The base layer, with its outputs scaled if it is quantized.
     fn scaled<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        let y = self.base.forward(x);
+        let y = product(&self.base, x);
         match &self.scales {
             None => y,
             Some(scales) => {
