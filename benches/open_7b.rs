@@ -30,7 +30,7 @@ use burn::{
 };
 use clap::Parser;
 use gallery_gpt::{
-    checkpoint::{Checkpoint, LoadOptions},
+    checkpoint::{Checkpoint, LoadOptions, Placement, checkpoint_key},
     model::{ParamVisitor, visit_params},
 };
 use gallery_gpt_benches::random_7b::{Family, write};

@@ -8,7 +8,7 @@ use burn::{
     backend::Flex,
     tensor::{DType, Tensor, TensorData, bf16, f16},
 };
-use pulp::Arch;
+use pulp::{Arch, NullaryFnOnce};
 use rayon::prelude::*;
 
 /// Rows of a product up to which the stored values are read directly. Beyond, widening a tile once costs less.
@@ -74,7 +74,7 @@ fn product<T: Stored>(x: Tensor<2>, weight: &[T], output: usize) -> Tensor<2> {
             let mut wide = vec![0.0; tile.len()];
             wide.par_chunks_mut(input)
                 .zip(tile.par_chunks(input))
-                .for_each(|(to, from)| Arch::new().dispatch(|| widen(from, to)));
+                .for_each(|(to, from)| Arch::new().dispatch(Widen { from, to }));
             let shape = [tile.len() / input, input];
             let tile = Tensor::<2>::from_data(TensorData::new(wide, shape), &device);
             x.clone().matmul(tile.transpose())
@@ -87,13 +87,7 @@ fn product<T: Stored>(x: Tensor<2>, weight: &[T], output: usize) -> Tensor<2> {
         let mut sums = vec![0.0; output];
         sums.par_chunks_mut(OUTPUTS)
             .zip(weight.par_chunks(OUTPUTS * input))
-            .for_each(|(sums, weight)| {
-                Arch::new().dispatch(|| {
-                    for (sum, weight) in sums.iter_mut().zip(weight.chunks_exact(input)) {
-                        *sum = dot(x, weight);
-                    }
-                });
-            });
+            .for_each(|(sums, weight)| Arch::new().dispatch(Dots { x, weight, sums }));
         sums
     };
     let products: Vec<f32> = x.chunks_exact(input).flat_map(of_row).collect();
@@ -124,10 +118,39 @@ impl Stored for f16 {
     }
 }
 
-#[inline(always)]
-fn widen<T: Stored>(from: &[T], to: &mut [f32]) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to = from.wide();
+/// Writes stored values in f32. A type and not a closure, because only what is inlined is compiled for the processor's vectors.
+struct Widen<'a, T> {
+    from: &'a [T],
+    to: &'a mut [f32],
+}
+
+impl<T: Stored> NullaryFnOnce for Widen<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        for (to, from) in self.to.iter_mut().zip(self.from) {
+            *to = from.wide();
+        }
+    }
+}
+
+/// The products of one row with some outputs' weights.
+struct Dots<'a, T> {
+    x: &'a [f32],
+    weight: &'a [T],
+    sums: &'a mut [f32],
+}
+
+impl<T: Stored> NullaryFnOnce for Dots<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let weights = self.weight.chunks_exact(self.x.len());
+        for (sum, weight) in self.sums.iter_mut().zip(weights) {
+            *sum = dot(self.x, weight);
+        }
     }
 }
 
