@@ -3,7 +3,7 @@
 //!
 //! ```sh
 //! cargo bench -p gallery-gpt-benches --bench generate_7b
-//! cargo bench -p gallery-gpt-benches --bench generate_7b -- --tokens 8 --text 20
+//! cargo bench -p gallery-gpt-benches --bench generate_7b -- --blocks q4_k
 //! ```
 //!
 //! Printed by a child of this program: the time to open the checkpoint, to the first token and for each later token (their median), the
@@ -23,6 +23,7 @@ use burn::tensor::Device;
 use clap::Parser;
 use gallery_gpt::{
     checkpoint::{Checkpoint, LoadOptions},
+    llama::BlockFormat,
     model::{GenerationConfig, Generator, Prompt},
     vision::PixelValues,
 };
@@ -45,6 +46,9 @@ struct Arguments {
     /// Tokens of the prompt beside those of its picture.
     #[arg(long, default_value_t = 44)]
     text: usize,
+    /// Quantize the decoder's blocks: q8_0, q6_k, q4_k or q4_0.
+    #[arg(long, value_parser = block_format)]
+    blocks: Option<BlockFormat>,
     /// Tokens of the answer.
     #[arg(long, default_value_t = 32)]
     tokens: usize,
@@ -67,14 +71,23 @@ fn main() -> anyhow::Result<()> {
     let bytes = write(folder.path(), arguments.family)?;
     println!("{:.2} GB of weights", bytes as f64 / 1e9);
     let (text, tokens) = (arguments.text.to_string(), arguments.tokens.to_string());
-    let status = Command::new(std::env::current_exe()?)
-        .args(["--text", &text, "--tokens", &tokens, "--child"])
-        .arg(folder.path())
-        .status()?;
+    let mut child = Command::new(std::env::current_exe()?);
+    child.args(["--text", &text, "--tokens", &tokens]);
+    if let Some(format) = arguments.blocks {
+        child.args(["--blocks", format.name()]);
+    }
+    let status = child.arg("--child").arg(folder.path()).status()?;
     ensure!(status.success(), "the child failed: {status}");
     folder.close()?;
     println!("the folder is deleted");
     Ok(())
+}
+
+fn block_format(name: &str) -> Result<BlockFormat, String> {
+    let format = BlockFormat::ALL
+        .into_iter()
+        .find(|format| format.name() == name);
+    format.ok_or_else(|| format!("no block format {name}"))
 }
 
 fn generate(folder: &Path, arguments: &Arguments) -> anyhow::Result<()> {
@@ -82,6 +95,15 @@ fn generate(folder: &Path, arguments: &Arguments) -> anyhow::Result<()> {
     let checkpoint = Checkpoint::open(folder, &LoadOptions::default())?;
     let (model, _) = checkpoint.load(&Device::flex())?;
     println!("open         {:8.2} s", began.elapsed().as_secs_f64());
+    let model = match arguments.blocks {
+        None => model,
+        Some(format) => {
+            let began = Instant::now();
+            let model = model.quantize_blocks(format);
+            println!("quantize     {:8.2} s", began.elapsed().as_secs_f64());
+            model
+        }
+    };
 
     let config = model.config();
     let size = config.vision.image_size;

@@ -19,6 +19,7 @@ use burn::{
 use clap::Parser;
 use gallery_gpt::{
     data::Record,
+    llama::BlockFormat,
     model::{GalleryModel, GenerationError},
     prelude::*,
     text::TemplateKind,
@@ -49,6 +50,7 @@ enum Weights {
     F32,
     Bf16,
     Int8,
+    Blocks(BlockFormat),
 }
 
 /// Bytes of a model's weights.
@@ -69,6 +71,20 @@ impl ModuleVisitor for Bytes {
 fn bytes(model: &GalleryModel) -> usize {
     let mut bytes = Bytes::default();
     model.visit(&mut bytes);
+    // In place of a weight in blocks there is a dense one that takes no memory.
+    for (_, linear) in model
+        .language_model
+        .layers
+        .iter()
+        .flat_map(|layer| layer.linears())
+    {
+        if let Some(format) = linear.block_format() {
+            let weight = linear.base.weight.val();
+            let values = weight.dims().iter().product::<usize>();
+            bytes.0 -= values * if weight.dtype() == DType::F32 { 4 } else { 2 };
+            bytes.0 += (values as f64 * format.bits() / 8.0) as usize;
+        }
+    }
     bytes.0
 }
 
@@ -88,12 +104,16 @@ fn main() -> anyhow::Result<()> {
     let records = &data.records[..arguments.records.min(data.records.len())];
     let device = Device::flex();
 
-    println!("model               MB   mean |dlogit|   largest   same choice     loss");
+    println!("model               MB   mean |dlogit|   largest          KL   same choice     loss");
     let mut reference: Option<Vec<Scored>> = None;
-    for weights in [Weights::F32, Weights::Bf16, Weights::Int8] {
+    let blocks = BlockFormat::ALL.map(Weights::Blocks);
+    for weights in [Weights::F32, Weights::Bf16, Weights::Int8]
+        .into_iter()
+        .chain(blocks)
+    {
         let dtype = match weights {
-            Weights::F32 | Weights::Int8 => TensorDtype::F32,
             Weights::Bf16 => TensorDtype::BF16,
+            _ => TensorDtype::F32,
         };
         let options = LoadOptions {
             dtype: Some(dtype),
@@ -105,9 +125,11 @@ fn main() -> anyhow::Result<()> {
             let merged = gallery.model().clone().merge_lora();
             gallery = gallery.with_model(merged);
         }
-        if let Weights::Int8 = weights {
-            gallery = gallery.quantize();
-        }
+        gallery = match weights {
+            Weights::F32 | Weights::Bf16 => gallery,
+            Weights::Int8 => gallery.quantize(),
+            Weights::Blocks(format) => gallery.quantize_blocks(format),
+        };
         let batcher = Batcher::new(
             gallery.tokenizer().clone(),
             TemplateKind::VicunaV1.template(),
@@ -131,10 +153,11 @@ fn main() -> anyhow::Result<()> {
 
     println!("\nmedium shape        MB   prefill of 600, s   seconds a token");
     let f32_model = medium::model(&device);
-    for weights in [Weights::F32, Weights::Int8] {
+    for weights in [Weights::F32, Weights::Int8].into_iter().chain(blocks) {
         let model = match weights {
-            Weights::Int8 => f32_model.clone().quantize(),
             Weights::F32 | Weights::Bf16 => f32_model.clone(),
+            Weights::Int8 => f32_model.clone().quantize(),
+            Weights::Blocks(format) => f32_model.clone().quantize_blocks(format),
         };
         let prompt = Prompt::with_pictures(medium::row(0), vec![medium::picture(0)]);
         let seconds = |tokens| -> Result<f64, GenerationError> {
@@ -164,6 +187,7 @@ fn name(weights: Weights) -> &'static str {
         Weights::F32 => "f32",
         Weights::Bf16 => "bf16",
         Weights::Int8 => "8 bits",
+        Weights::Blocks(format) => format.name(),
     }
 }
 
@@ -214,7 +238,9 @@ fn report(weights: Weights, bytes: usize, scored: &[Scored], reference: Option<&
         .unwrap_or(scored)
         .iter()
         .flat_map(|record| &record.logits);
+    let mut divergence = 0.0;
     for (found, expected) in rows().zip(references) {
+        divergence += kl_divergence(expected, found);
         for (found, expected) in found.iter().zip(expected) {
             let difference = f64::from((found - expected).abs());
             total += difference;
@@ -225,10 +251,31 @@ fn report(weights: Weights, bytes: usize, scored: &[Scored], reference: Option<&
     }
     let vocab = rows().next().map_or(1, Vec::len);
     println!(
-        "{:<12} {:>9.2}   {:>13.4}   {most:>7.3}   {:>9.2} %   {loss:.4}",
+        "{:<12} {:>9.2}   {:>13.4}   {most:>7.3}   {:>9.6}   {:>9.2} %   {loss:.4}",
         name(weights),
         bytes as f64 / 1e6,
         total / (count * vocab) as f64,
+        divergence / count as f64,
         100.0 * same as f64 / count as f64
     );
+}
+
+/// The Kullback-Leibler divergence of the probabilities of some logits from those that are expected, in nats.
+fn kl_divergence(expected: &[f32], found: &[f32]) -> f64 {
+    let log_sum = |logits: &[f32]| {
+        let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let sum: f64 = logits
+            .iter()
+            .map(|logit| f64::from(logit - most).exp())
+            .sum();
+        f64::from(most) + sum.ln()
+    };
+    let (of_expected, of_found) = (log_sum(expected), log_sum(found));
+    let pairs = expected.iter().zip(found);
+    pairs
+        .map(|(expected, found)| {
+            let expected = f64::from(*expected) - of_expected;
+            expected.exp() * (expected - (f64::from(*found) - of_found))
+        })
+        .sum()
 }

@@ -186,7 +186,7 @@ pub enum CheckpointError {
     },
     /// An adapter that has to be merged into weights that are quantized to 8 bits.
     #[error(
-        "{path}: this adapter has to be merged into weights that are quantized to 8 bits; load it before quantizing"
+        "{path}: this adapter has to be merged into weights that are quantized; load it before quantizing"
     )]
     AdapterAfterQuantizing {
         /// The adapter's config.
@@ -211,7 +211,7 @@ pub enum CheckpointError {
     },
     /// The model is quantized and cannot be saved.
     #[error(
-        "the model's weights are quantized to 8 bits, which no layout supports; save it before quantizing"
+        "the model's weights are quantized, which no layout supports; save it before quantizing"
     )]
     Quantized,
     /// The model has no adapter to save.

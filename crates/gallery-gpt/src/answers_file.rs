@@ -121,6 +121,12 @@ impl GalleryGpt {
             .map(|(name, value)| (name.to_owned(), value))
             .into_iter()
             .collect();
+        #[cfg(feature = "flex")]
+        for (format, _) in self.block_formats() {
+            if let Some(format) = format {
+                settings.insert(format.name().to_owned(), true.into());
+            }
+        }
         let off = said(&GenerationConfig::greedy(0));
         // Settings that are off are left out.
         let said = said(config).into_iter().zip(off);

@@ -63,6 +63,7 @@ mod evaluator;
 mod finetune;
 mod lettering;
 mod picture;
+mod quantize;
 mod region_figure;
 
 pub use answers_file::{AnswersFile, WrittenBy};

@@ -203,14 +203,6 @@ impl GalleryGpt {
         self.template.template().stop_text()
     }
 
-    /// Quantizes the decoder's blocks to 8 bits: half the memory of bf16, but slower on a CPU,
-    /// which dequantizes a weight each time it is used. For generation; load the adapter first.
-    #[must_use]
-    pub fn quantize(mut self) -> Self {
-        self.model = self.model.quantize();
-        self.without_kept_pictures()
-    }
-
     /// Replaces the model, for instance by one that was trained further.
     #[must_use]
     pub fn with_model(mut self, model: GalleryModel) -> Self {

@@ -445,6 +445,14 @@ impl LlamaModel {
         self.map_linears(|_, linear| linear.quantize())
     }
 
+    /// Quantizes the linear layers of all blocks to a block format
+    /// ([`LoraLinear::quantize_blocks`]); embedding, norms and head stay as they are.
+    #[cfg(feature = "flex")]
+    #[must_use]
+    pub fn quantize_blocks(self, format: crate::BlockFormat) -> Self {
+        self.map_linears(|_, linear| linear.quantize_blocks(format))
+    }
+
     /// Whether any linear layer is quantized.
     #[must_use]
     pub fn is_quantized(&self) -> bool {

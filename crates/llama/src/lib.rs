@@ -23,6 +23,8 @@
 //! ```
 
 mod attention;
+#[cfg(feature = "flex")]
+mod block_weight;
 mod config;
 mod decoder;
 mod int_tensor;
@@ -40,6 +42,8 @@ pub use attention::{
     CPU_QUERY_BLOCK, FusedQkv, LlamaAttention, LlamaQkv, SeparateQkv, causal_attention,
     cpu_attention_scores,
 };
+#[cfg(feature = "flex")]
+pub use block_weight::BlockFormat;
 pub use config::{LlamaConfig, LlamaConfigError, LongContext};
 pub use decoder::{DecoderBlock, LlamaModel};
 pub use int_tensor::int_tensor;

@@ -211,6 +211,15 @@ impl GalleryModel {
         self
     }
 
+    /// Quantizes the decoder's blocks to a block format, for generation on the CPU
+    /// ([`LoraLinear::quantize_blocks`](gallery_gpt_llama::LoraLinear::quantize_blocks)).
+    #[cfg(feature = "flex")]
+    #[must_use]
+    pub fn quantize_blocks(mut self, format: gallery_gpt_llama::BlockFormat) -> Self {
+        self.language_model = self.language_model.quantize_blocks(format);
+        self
+    }
+
     /// Merges the adapters into the weights and removes them.
     ///
     /// # Panics

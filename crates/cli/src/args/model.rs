@@ -8,6 +8,7 @@ use std::{
 use anyhow::ensure;
 use clap::Args;
 use gallery_gpt::{
+    llama::BlockFormat,
     prelude::*,
     text::{TemplateKind, UnknownName},
 };
@@ -116,12 +117,16 @@ pub(crate) struct ModelFlags {
     /// cpu, cuda or cuda:N.
     #[arg(long, default_value = "cpu")]
     device: DeviceKind,
-    /// f32, f16 or bf16; by default bf16 on a GPU, and on a CPU f32 for small models and the stored dtype for large ones.
+    /// f32, f16 or bf16; by default bf16 on a GPU, and on a CPU f32 for small models and the stored dtype for large ones. On a CPU also
+    /// q8_0, q6_k, q4_k or q4_0: the weights of the decoder's blocks in a block format of GGUF.
     #[arg(long)]
-    dtype: Option<TensorDtype>,
-    /// Keep the weights of the decoder's blocks in 8 bits.
+    dtype: Option<WeightDtype>,
+    /// Keep the weights of the decoder's blocks in 8 bits: on a CPU `--dtype q8_0`, on a GPU with a scale for each output.
     #[arg(long)]
     load_8bit: bool,
+    /// Keep the weights of the decoder's blocks in 4 bits: `--dtype q4_k`, on a CPU only.
+    #[arg(long)]
+    load_4bit: bool,
     /// Conversation template, or `guess`: by the model's name, as in `run_llava.py`, which prompts adapters without "v1" in their
     /// name with `llava_v0` although training uses v1 [default: that of the model's family, `vicuna_v1` or `chatml`].
     #[arg(long, visible_alias = "conv_mode")]
@@ -167,7 +172,7 @@ impl ModelFlags {
         self.prepared(self.open()?, self.paths.base()?, &[])
     }
 
-    /// Puts an adapter on what [`ModelFlags::load_base`] loaded. A base in 8 bits takes none, so it is loaded anew.
+    /// Puts an adapter on what [`ModelFlags::load_base`] loaded. A quantized base takes none, so it is loaded anew.
     ///
     /// # Errors
     /// It cannot be loaded.
@@ -177,7 +182,7 @@ impl ModelFlags {
         adapter: &Path,
     ) -> anyhow::Result<GalleryGpt> {
         let printed = base.notes();
-        let base = if self.load_8bit {
+        let base = if self.quantization()?.is_some() {
             drop(base);
             self.open()?
         } else {
@@ -188,7 +193,13 @@ impl ModelFlags {
 
     /// The base before anything is done to it.
     fn open(&self) -> anyhow::Result<GalleryGpt> {
-        let options = self.paths.load_options(self.dtype);
+        // Refused before anything is loaded.
+        self.quantization()?;
+        let dtype = match self.dtype {
+            Some(WeightDtype::Dense(dtype)) => Some(dtype),
+            _ => None,
+        };
+        let options = self.paths.load_options(dtype);
         let base = self.paths.base()?;
         Ok(GalleryGpt::load_with(
             base,
@@ -197,7 +208,39 @@ impl ModelFlags {
         )?)
     }
 
-    /// A model with the template that is asked for, and in 8 bits if they are. Its notes are printed, but for those that were before.
+    /// How the weights are quantized, if they are.
+    ///
+    /// # Errors
+    /// The flags contradict each other, or the device has no such weights.
+    fn quantization(&self) -> anyhow::Result<Option<Quantization>> {
+        let blocks = match self.dtype {
+            Some(WeightDtype::Blocks(format)) => Some(format),
+            _ => None,
+        };
+        let flags = [blocks.is_some(), self.load_8bit, self.load_4bit];
+        ensure!(
+            flags.into_iter().filter(|given| *given).count() <= 1,
+            "--load_8bit, --load_4bit and a --dtype of blocks exclude each other"
+        );
+        let on_cpu = self.device.is_cpu();
+        let blocks = match blocks {
+            None if self.load_4bit => Some(BlockFormat::Q4K),
+            None if self.load_8bit && on_cpu => Some(BlockFormat::Q8_0),
+            blocks => blocks,
+        };
+        Ok(match blocks {
+            Some(format) => {
+                ensure!(
+                    on_cpu,
+                    "{format} is for the CPU; on a GPU --load_8bit takes half of bf16's memory"
+                );
+                Some(Quantization::Blocks(format))
+            }
+            None => self.load_8bit.then_some(Quantization::PerOutput),
+        })
+    }
+
+    /// A model with the template that is asked for, and quantized if that is. Its notes are printed, but for those that were before.
     fn prepared(
         &self,
         gallery: GalleryGpt,
@@ -219,11 +262,56 @@ impl ModelFlags {
         if self.template == Some(TemplateChoice::Guess) {
             note!("note: template {template}, by the name {name}");
         }
-        Ok(if self.load_8bit {
-            gallery.quantize()
-        } else {
-            gallery
+        Ok(match self.quantization()? {
+            None => gallery,
+            Some(Quantization::PerOutput) => gallery.quantize(),
+            Some(Quantization::Blocks(format)) => {
+                let gallery = gallery.quantize_blocks(format);
+                let formats = gallery.block_formats();
+                if formats.iter().any(|(found, _)| *found != Some(format)) {
+                    let counts = formats.iter().map(|(found, count)| {
+                        let name = found.map_or("as they were", BlockFormat::name);
+                        format!("{count} {name}")
+                    });
+                    let counts = counts.collect::<Vec<_>>().join(", ");
+                    note!(
+                        "note: not every width is a multiple of the blocks of {format}; linear layers: {counts}"
+                    );
+                }
+                gallery
+            }
         })
+    }
+}
+
+/// How weights are quantized.
+enum Quantization {
+    /// To 8 bits with a scale for each output.
+    PerOutput,
+    Blocks(BlockFormat),
+}
+
+/// A dtype of weights, or a block format.
+#[derive(Clone, Copy)]
+enum WeightDtype {
+    Dense(TensorDtype),
+    Blocks(BlockFormat),
+}
+
+impl FromStr for WeightDtype {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let blocks = BlockFormat::ALL;
+        match blocks.into_iter().find(|format| format.name() == name) {
+            Some(format) => Ok(Self::Blocks(format)),
+            None => name.parse().map(Self::Dense).map_err(|error: UnknownName| {
+                format!(
+                    "{error}, or a block format: {}",
+                    blocks.map(BlockFormat::name).join(", ")
+                )
+            }),
+        }
     }
 }
 

@@ -17,6 +17,7 @@ const HEADINGS: [(&str, &[&str]); 13] = [
             "fp16",
             "tf32",
             "load_8bit",
+            "load_4bit",
             "template",
         ],
     ),

@@ -218,3 +218,45 @@ fn an_adapter_that_is_a_whole_model_is_not_merged() {
     assert_eq!(output.status.code(), Some(2), "{error}");
     assert!(error.contains("--adapter"), "{error}");
 }
+
+#[test]
+fn weights_in_blocks_answer_and_say_what_fits() {
+    let answer = |flags: &[&str]| {
+        let mut caption = program("caption");
+        caption
+            .args(["datasets/painting-form-mini/images/test_0.jpg"])
+            .args(["--max_new_tokens", "6", "--temperature", "0"])
+            .args(flags);
+        let output = caption.output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    };
+    let (_, exact, _) = answer(&[]);
+    for flags in [
+        &["--load_8bit"][..],
+        &["--dtype", "q8_0"],
+        &["--load_4bit"],
+        &["--dtype", "q6_k"],
+        &["--dtype", "q4_0"],
+    ] {
+        let (code, found, said) = answer(flags);
+        assert_eq!((code, &found), (Some(0), &exact), "{flags:?}: {said}");
+        // The tiny base is 128 wide, and the blocks of the K formats have 256 values.
+        let is_short = flags
+            .iter()
+            .any(|flag| flag.contains("_k") || flag.contains("4bit"));
+        assert_eq!(said.contains("q8_0"), is_short, "{flags:?}: {said}");
+    }
+    for (flags, words) in [
+        (&["--dtype", "q5_k"][..], "q8_0, q6_k, q4_k, q4_0"),
+        (&["--load_8bit", "--load_4bit"], "exclude each other"),
+        (&["--dtype", "q4_k", "--load_8bit"], "exclude each other"),
+    ] {
+        let (code, _, said) = answer(flags);
+        assert!(code != Some(0) && said.contains(words), "{flags:?}: {said}");
+    }
+}

@@ -21,6 +21,9 @@ pub enum FinetuneError {
     /// A file of records cannot be read.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
+    /// The base is quantized, which is for generation.
+    #[error("the base is quantized, which is for generation; finetune it as it was loaded")]
+    Quantized,
     /// Training records cannot be used, and none may be left out.
     #[error(
         "{bad} of {total} records of {} cannot be used; the first: {first}; mend them, or allow bad records to be left out (on_bad_record)",

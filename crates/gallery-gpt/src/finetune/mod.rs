@@ -138,6 +138,9 @@ fn ensure_fits_together(
     lora: Option<&LoraConfig>,
     training: &TrainingConfig,
 ) -> Result<(), FinetuneError> {
+    if base.model().language_model.is_quantized() {
+        return Err(FinetuneError::Quantized);
+    }
     let loaded = base.model().language_model.has_lora();
     let trains_adapters = training.parts.language_model == Trainable::Lora;
     if lora.is_some() && loaded {

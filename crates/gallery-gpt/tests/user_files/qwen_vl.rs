@@ -8,7 +8,7 @@ use std::{
 use gallery_gpt::{
     FinetuneError,
     data::RecordError,
-    llama::{LoraTarget, LoraTargets},
+    llama::{BlockFormat, LoraTarget, LoraTargets},
     prelude::*,
     text::{Conversation, IMAGE_TOKEN_INDEX, TemplateKind},
     train::TrainableParts,
@@ -162,6 +162,10 @@ fn what_cannot_be_trained_or_saved_is_refused_before_the_first_step() {
     };
     let error = refused(adapter(), with_projector);
     assert!(matches!(error, FinetuneError::ResamplerNotSaved), "{error}");
+    let quantized = loaded().quantize_blocks(BlockFormat::Q8_0);
+    let finetune = quantized.finetune(adapter(), training(1));
+    let error = finetune.records(&file, folder.path()).unwrap_err();
+    assert!(matches!(error, FinetuneError::Quantized), "{error}");
     // All linears of a block are whatever it has.
     let all = LoraConfig::new(2, 4.0);
     let finetune = loaded().finetune(all, training(1));

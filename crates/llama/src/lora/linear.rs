@@ -14,6 +14,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::dropout::mask;
 use crate::{AdapterDropout, LoraConfig, linear::linear as product};
+#[cfg(feature = "flex")]
+use crate::{BlockFormat, block_weight::BlockWeight};
 
 /// The low-rank adapter of one linear layer.
 #[derive(Module, Debug)]
@@ -129,6 +131,10 @@ pub struct LoraLinear {
     pub lora: Option<LoraAdapter>,
     /// If the weight is quantized, the scale of each output, `[output]`.
     scales: Option<Tensor<1>>,
+    /// The weight in blocks. The dense one has its shape then, takes no memory, and is NaN.
+    #[cfg(feature = "flex")]
+    #[module(skip)]
+    blocks: Option<BlockWeight>,
 }
 
 impl LoraLinear {
@@ -139,6 +145,8 @@ impl LoraLinear {
                 .init(device),
             lora: None,
             scales: None,
+            #[cfg(feature = "flex")]
+            blocks: None,
         }
     }
 
@@ -148,6 +156,8 @@ impl LoraLinear {
             base: LinearConfig::new(input, output).init(device),
             lora: None,
             scales: None,
+            #[cfg(feature = "flex")]
+            blocks: None,
         }
     }
 
@@ -166,6 +176,14 @@ impl LoraLinear {
 
     /// The base layer, with its outputs scaled if it is quantized.
     fn scaled<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        #[cfg(feature = "flex")]
+        if let Some(blocks) = &self.blocks {
+            let product = blocks.product(x);
+            return match &self.base.bias {
+                Some(bias) => product + bias.val().unsqueeze(),
+                None => product,
+            };
+        }
         let y = product(&self.base, x);
         match &self.scales {
             None => y,
@@ -183,7 +201,7 @@ impl LoraLinear {
     /// changed.
     #[must_use]
     pub fn quantize(mut self) -> Self {
-        if self.scales.is_some() {
+        if self.is_quantized() {
             return self;
         }
         let id = self.base.weight.id;
@@ -206,9 +224,41 @@ impl LoraLinear {
         self
     }
 
+    /// Quantizes the base weight to a block format of GGUF, or where its blocks are too long to
+    /// [`BlockFormat::Q8_0`]; a weight that no block fits stays as it is. For generation on the CPU,
+    /// not for training or saving. The adapter is not changed.
+    #[cfg(feature = "flex")]
+    #[must_use]
+    pub fn quantize_blocks(mut self, format: BlockFormat) -> Self {
+        let weight = self.base.weight.val().detach();
+        let [input, output] = weight.dims();
+        let Some(format) = format.for_input(input) else {
+            return self;
+        };
+        if self.is_quantized() {
+            return self;
+        }
+        let (id, device) = (self.base.weight.id, weight.device());
+        self.blocks = Some(BlockWeight::new(&weight, format));
+        let none = Tensor::<2>::full([1, 1], f32::NAN, &device).expand([input, output]);
+        self.base.weight = Param::initialized(id, none).no_grad();
+        self
+    }
+
+    /// The block format of its weight, if it has one.
+    #[cfg(feature = "flex")]
+    #[must_use]
+    pub fn block_format(&self) -> Option<BlockFormat> {
+        self.blocks.as_ref().map(BlockWeight::format)
+    }
+
     /// Whether its weight is quantized.
     #[must_use]
     pub fn is_quantized(&self) -> bool {
+        #[cfg(feature = "flex")]
+        if self.blocks.is_some() {
+            return true;
+        }
         self.scales.is_some()
     }
 
@@ -236,7 +286,7 @@ impl LoraLinear {
     pub fn merge(mut self) -> (Self, Option<LoraAdapter>) {
         assert!(
             self.lora.is_none() || !self.is_quantized(),
-            "an adapter cannot be merged into a weight of 8 bits; merge before quantizing"
+            "an adapter cannot be merged into a quantized weight; merge before quantizing"
         );
         let lora = self.lora.take();
         if let Some(lora) = &lora {
