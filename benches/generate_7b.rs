@@ -46,7 +46,7 @@ struct Arguments {
     /// Tokens of the prompt beside those of its picture.
     #[arg(long, default_value_t = 44)]
     text: usize,
-    /// Quantize the decoder's blocks: q8_0, q6_k, q4_k or q4_0.
+    /// Quantize the decoder's blocks: `q8_0`, `q6_k`, `q4_k` or `q4_0`.
     #[arg(long, value_parser = block_format)]
     blocks: Option<BlockFormat>,
     /// Tokens of the answer.

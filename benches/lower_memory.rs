@@ -19,7 +19,7 @@ use burn::{
 use clap::Parser;
 use gallery_gpt::{
     data::Record,
-    llama::BlockFormat,
+    llama::{BlockFormat, DecoderBlock},
     model::{GalleryModel, GenerationError},
     prelude::*,
     text::TemplateKind,
@@ -76,7 +76,7 @@ fn bytes(model: &GalleryModel) -> usize {
         .language_model
         .layers
         .iter()
-        .flat_map(|layer| layer.linears())
+        .flat_map(DecoderBlock::linears)
     {
         if let Some(format) = linear.block_format() {
             let weight = linear.base.weight.val();

@@ -1,6 +1,8 @@
 //! Smaller weights for generation.
 
 use crate::GalleryGpt;
+#[cfg(feature = "flex")]
+use crate::llama::{BlockFormat, DecoderBlock};
 
 impl GalleryGpt {
     /// Quantizes the decoder's blocks to 8 bits with a scale for each output, on any device: half the memory of bf16. A CPU dequantizes
@@ -28,7 +30,7 @@ impl GalleryGpt {
     /// If the model is not on the CPU.
     #[cfg(feature = "flex")]
     #[must_use]
-    pub fn quantize_blocks(self, format: crate::llama::BlockFormat) -> Self {
+    pub fn quantize_blocks(self, format: BlockFormat) -> Self {
         assert!(
             crate::pipeline::is_cpu(&self.model().language_model.device()),
             "block formats are for the CPU"
@@ -40,10 +42,10 @@ impl GalleryGpt {
     /// The block formats of the linear layers of the decoder's blocks, and how many have each; `None` counts those without.
     #[cfg(feature = "flex")]
     #[must_use]
-    pub fn block_formats(&self) -> Vec<(Option<crate::llama::BlockFormat>, usize)> {
-        let mut counts: Vec<(Option<crate::llama::BlockFormat>, usize)> = Vec::new();
+    pub fn block_formats(&self) -> Vec<(Option<BlockFormat>, usize)> {
+        let mut counts: Vec<(Option<BlockFormat>, usize)> = Vec::new();
         let layers = self.model().language_model.layers.iter();
-        for (_, linear) in layers.flat_map(|layer| layer.linears()) {
+        for (_, linear) in layers.flat_map(DecoderBlock::linears) {
             let format = linear.block_format();
             match counts.iter_mut().find(|(known, _)| *known == format) {
                 Some((_, count)) => *count += 1,

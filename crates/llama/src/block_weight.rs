@@ -91,18 +91,18 @@ impl BlockWeight {
     /// If the blocks do not fit the inputs ([`BlockFormat::for_input`]).
     pub(crate) fn new(weight: &Tensor<2>, format: BlockFormat) -> Self {
         let [input, output] = weight.dims();
-        let rows = weight.clone().swap_dims(0, 1).cast(DType::F32).into_data();
-        let rows = rows.as_slice::<f32>().expect("was cast to f32");
-        let of_rows = |rows: &[f32]| {
-            let shape = (rows.len() / input, input);
-            let rows = CandleTensor::from_slice(rows, shape, &CandleDevice::Cpu)?;
-            Ok(QTensor::quantize(&rows, format.ggml())?
-                .data()?
-                .into_owned())
+        let starts: Vec<usize> = (0..output).step_by(ROWS).collect();
+        let of_rows = |&start: &usize| {
+            let end = output.min(start + ROWS);
+            let rows = weight.clone().slice_dim(1, start..end).swap_dims(0, 1);
+            let rows = rows.cast(DType::F32).into_data().try_into_vec::<f32>();
+            let rows = rows.expect("was cast to f32");
+            let rows = CandleTensor::from_vec(rows, (end - start, input), &CandleDevice::Cpu)?;
+            let blocks = QTensor::quantize(&rows, format.ggml())?;
+            Ok(blocks.data()?.into_owned())
         };
         let blocks = || {
-            let parts: candle_core::Result<Vec<Vec<u8>>> =
-                rows.par_chunks(ROWS * input).map(of_rows).collect();
+            let parts: candle_core::Result<Vec<Vec<u8>>> = starts.par_iter().map(of_rows).collect();
             let bytes = parts?.concat();
             let storage = QStorage::from_data(bytes.into(), &CandleDevice::Cpu, format.ggml())?;
             QTensor::new(storage, (output, input))

@@ -118,7 +118,7 @@ pub(crate) struct ModelFlags {
     #[arg(long, default_value = "cpu")]
     device: DeviceKind,
     /// f32, f16 or bf16; by default bf16 on a GPU, and on a CPU f32 for small models and the stored dtype for large ones. On a CPU also
-    /// q8_0, q6_k, q4_k or q4_0: the weights of the decoder's blocks in a block format of GGUF.
+    /// `q8_0`, `q6_k`, `q4_k` or `q4_0`: the weights of the decoder's blocks in a block format of GGUF.
     #[arg(long)]
     dtype: Option<WeightDtype>,
     /// Keep the weights of the decoder's blocks in 8 bits: on a CPU `--dtype q8_0`, on a GPU with a scale for each output.
