@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Printed by a child of this program: the time to open the checkpoint, to the first token and for each later token (their median), the
-//! most memory that it had (Linux only), and the time that its threads take to read the weights of the decoder once, which a decoded
-//! token cannot be faster than.
+//! most memory that it had (Linux only), and the time that its threads take to read as many bytes as the decoder has in bf16, which a
+//! token in bf16 cannot be faster than.
 
 #![allow(clippy::print_stdout, reason = "a program talks on the terminal")]
 
@@ -84,10 +84,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn block_format(name: &str) -> Result<BlockFormat, String> {
-    let format = BlockFormat::ALL
-        .into_iter()
-        .find(|format| format.name() == name);
-    format.ok_or_else(|| format!("no block format {name}"))
+    BlockFormat::by_name(name).ok_or_else(|| format!("no block format {name}"))
 }
 
 fn generate(folder: &Path, arguments: &Arguments) -> anyhow::Result<()> {

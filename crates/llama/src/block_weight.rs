@@ -9,7 +9,7 @@ use candle_core::{
 };
 use rayon::prelude::*;
 
-/// A block format of GGUF: some values of an output share a scale.
+/// A block format of GGUF (<https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>): some values of an output share a scale.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BlockFormat {
@@ -36,6 +36,12 @@ impl BlockFormat {
             Self::Q4K => "q4_k",
             Self::Q4_0 => "q4_0",
         }
+    }
+
+    /// The format of a [`BlockFormat::name`].
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name() == name)
     }
 
     /// Bits that a value takes, its share of the scales included.

@@ -108,8 +108,7 @@ impl Stored for bf16 {
 }
 
 impl Stored for f16 {
-    /// By integers alone, so that it is vectorised on every processor: the exponent is moved to where f32 has it, and corrected
-    /// by a product with 2^112, which is exact for numbers that are not normal too.
+    /// Without the processor's own conversion, which not all have: the exponent is moved to where f32 has it, and corrected by a product with 2^112, which is exact for numbers that are not normal too.
     #[inline(always)]
     fn wide(self) -> f32 {
         let bits = u32::from(self.to_bits());

@@ -302,13 +302,12 @@ impl FromStr for WeightDtype {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let blocks = BlockFormat::ALL;
-        match blocks.into_iter().find(|format| format.name() == name) {
+        match BlockFormat::by_name(name) {
             Some(format) => Ok(Self::Blocks(format)),
             None => name.parse().map(Self::Dense).map_err(|error: UnknownName| {
                 format!(
                     "{error}, or a block format: {}",
-                    blocks.map(BlockFormat::name).join(", ")
+                    BlockFormat::ALL.map(BlockFormat::name).join(", ")
                 )
             }),
         }

@@ -1,8 +1,8 @@
 //! Answers a file of questions about pictures, as LLaVA's batch evaluation does: JSON lines in, JSON lines out, in chunks.
 //!
 //! A question is `{"question_id", "image", "text"}`; an answer `{"question_id", "image", "prompt", "text", "answer_id", "model_id",
-//! "metadata", "finish", "written_by"}`, with "regions" if it points at something. A question without `image` is asked without a picture. Answers that are in the file already are
-//! kept; a file that was begun with another model, adapter, question or setting is refused.
+//! "metadata", "finish", "written_by"}`, with "regions" if it points at something. A question without `image` is asked without a
+//! picture. Answers that are in the file already are kept; a file that was begun with another model, adapter, question or setting is refused.
 
 use std::{
     collections::HashSet,
